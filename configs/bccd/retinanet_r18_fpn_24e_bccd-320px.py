@@ -1,0 +1,10 @@
+"""ResNet-18 from random weights at 320x240, the recipe of a plain mmdet run."""
+
+_base_ = [
+    '../_base_/models/retinanet_r18_fpn.py',
+    '../_base_/datasets/bccd_detection.py',
+    '../_base_/schedules/schedule_24e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(bbox_head=dict(num_classes=3))

@@ -1,0 +1,99 @@
+"""Safe loading of checkpoints, the same on both OpenMMLab stacks.
+
+A checkpoint is a pickle, and a pickle can run any code. torch can load "weights
+only", which refuses whatever is not on a list of harmless types; but the list
+lacks what mmengine itself saves for ``--resume``, and the maintained fork of
+mmengine loads unsafely where the safe way fails. Here mmengine's types are put
+on the list, and nothing is ever loaded in another way unless the user says so.
+"""
+
+import os
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from focal_retinanet.engine.errors import UserError
+
+# torch obeys this in every torch.load, whatever the caller asked for.
+_FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+
+
+class UnsafeCheckpointError(UserError):
+    """A file that holds more than tensors, numbers and mmengine's history."""
+
+
+def enforce_safe_loading(allow_unsafe: bool = False) -> None:
+    """Make every ``torch.load`` of this process and its children weights-only.
+
+    Args:
+        allow_unsafe: load anything, running whatever code the file holds. For
+            files from a source that the user trusts.
+    """
+    if allow_unsafe:
+        os.environ.pop(_FORCE_SAFE, None)
+    else:
+        os.environ[_FORCE_SAFE] = '1'
+    torch.serialization.add_safe_globals(_mmengine_globals())
+    CheckpointLoader.register_scheme('', load_local_checkpoint, force=True)
+
+
+def load_local_checkpoint(
+    filename: str, map_location: str | torch.device | None = None
+) -> dict:
+    """Load a checkpoint file; what mmengine calls for every local path.
+
+    Args:
+        filename: path of the file; ``~`` is expanded.
+        map_location: as for ``torch.load``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnsafeCheckpointError: the file is no checkpoint, is cut off, or holds
+            something that only an unsafe load could read.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'checkpoint {filename} not found; paths are relative to {Path.cwd()}'
+        )
+    with _clear_errors(path):
+        safe = _FORCE_SAFE in os.environ
+        return torch.load(path, map_location=map_location, weights_only=safe)
+
+
+@contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        found = re.search(r'GLOBAL (\S+) was not an allowed', str(error))
+        holds = f'it holds {found[1]}' if found else 'it is not a torch file'
+        raise UnsafeCheckpointError(
+            f'{path} is not a plain checkpoint: {holds}. Loading it could run any '
+            'code, so it is refused. If you trust where it comes from, add '
+            '--unsafe-checkpoint.'
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise UnsafeCheckpointError(
+            f'{path} can not be read as a checkpoint ({error}); is it complete?'
+        ) from error
+
+
+def _mmengine_globals() -> list:
+    """Types in the checkpoints that mmengine writes, all without side effects."""
+    core = np._core if hasattr(np, '_core') else np.core  # numpy 2, numpy 1
+    return [
+        HistoryBuffer,
+        np.ndarray,
+        np.dtype,
+        core.multiarray._reconstruct,
+        core.multiarray.scalar,
+        *{type(np.dtype(code)) for code in np.typecodes['All'] if code not in 'OSUVMm'},
+    ]

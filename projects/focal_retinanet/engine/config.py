@@ -1,0 +1,71 @@
+"""From a tool's arguments to the config of a run, with mmdet's precedence."""
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+
+from focal_retinanet.engine.checkpoint import enforce_safe_loading
+from focal_retinanet.engine.runner import Runner
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that training and testing share, named as mmdet's are."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--work-dir',
+        help='folder of logs, checkpoints and results (default: '
+        'work_dirs/NAME-OF-THE-CONFIG)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, e.g. optim_wrapper.optimizer.lr=0.02 '
+        'or key="[a,b]"; no blanks inside a value',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher (default: none, one process)',
+    )
+    parser.add_argument(
+        '--unsafe-checkpoint',
+        action='store_true',
+        help='load any checkpoint file, running whatever code it holds; only for '
+        'files that you trust',
+    )
+    # torch.distributed.launch passes it.
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
+    )
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config file and apply the shared arguments.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def build_runner(cfg: Config):
+    """The runner of a config: ours, or the one that its ``runner_type`` names."""
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)

@@ -1,0 +1,46 @@
+"""mmengine's Runner, with a readable console and distributed runs on CPUs."""
+
+import torch
+from mmengine.dist import is_distributed
+from mmengine.logging import MMLogger
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.runner import Runner as MMEngineRunner
+from torch import nn
+
+from focal_retinanet.engine.console import quiet_console
+
+
+class Runner(MMEngineRunner):
+    """As mmengine's, but
+
+    - the console shows progress and results; environment, config and
+      initialisation stay in the log file;
+    - ``launcher='pytorch'`` works on a machine without CUDA, over gloo, where
+      mmengine's own ``init_dist`` asks for a GPU.
+    """
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Start the process group, then mmengine's environment."""
+        if self.distributed and not torch.cuda.is_available() and not is_distributed():
+            # mmengine leaves a process group that exists alone.
+            torch.distributed.init_process_group(backend='gloo')
+        super().setup_env(env_cfg)
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """mmengine's logger, quieter on the console."""
+        logger = super().build_logger(*args, **kwargs)
+        quiet_console(logger)
+        if logger.log_file is not None:
+            logger.info(f'Environment, config and the whole log: {logger.log_file}')
+        return logger
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wrap for distributed training; on CPUs without device ids."""
+        on_cpus = self.distributed and not torch.cuda.is_available()
+        if not on_cpus or is_model_wrapper(model) or model_wrapper_cfg is not None:
+            return super().wrap_model(model_wrapper_cfg, model)
+        return MMDistributedDataParallel(
+            module=model,
+            broadcast_buffers=False,
+            find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+        )

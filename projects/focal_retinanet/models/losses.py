@@ -1,0 +1,152 @@
+"""Focal loss as a component of a config."""
+
+import torch
+from torch import Tensor, nn
+
+from focal_retinanet.ops.focal_loss import (
+    Alpha,
+    sigmoid_focal_loss,
+    softmax_focal_loss,
+)
+from focal_retinanet.registry import MODELS
+
+REDUCTIONS = ('none', 'mean', 'sum')
+
+
+@MODELS.register_module()
+class FocalLoss(nn.Module):
+    """Focal loss (section 3), drop-in for mmdet's ``FocalLoss``.
+
+    Args:
+        use_sigmoid: K binary classifiers, or one softmax over C classes of
+            which a head makes the last the background.
+        gamma: focusing parameter, >= 0; 0 is alpha-balanced cross entropy.
+        alpha: one number, one for each class, or None. In the sigmoid form it
+            weighs y = 1, and 1 - alpha weighs y = 0.
+        reduction: 'none', 'mean' or 'sum'.
+        loss_weight: factor of the result.
+        activated: the input is probabilities, not logits.
+        label_smoothing: epsilon in [0, 1), on the cross entropy alone.
+        ignore_index: index of the targets that have no loss.
+
+    Raises:
+        ValueError: an argument is outside of its range.
+    """
+
+    def __init__(
+        self,
+        use_sigmoid: bool = True,
+        gamma: float = 2.0,
+        alpha: Alpha = 0.25,
+        reduction: str = 'mean',
+        loss_weight: float = 1.0,
+        activated: bool = False,
+        label_smoothing: float = 0.0,
+        ignore_index: int = -1,
+    ) -> None:
+        super().__init__()
+        if gamma < 0:
+            raise ValueError(f'gamma must be >= 0, got {gamma}')
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f'label_smoothing must be in [0, 1), got {label_smoothing}')
+        _check_reduction(reduction)
+        self.use_sigmoid = use_sigmoid
+        self.gamma = gamma
+        self.alpha = alpha
+        self.reduction = reduction
+        self.loss_weight = loss_weight
+        self.activated = activated
+        self.label_smoothing = label_smoothing
+        self.ignore_index = ignore_index
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+    ) -> Tensor:
+        """Weighted and reduced focal loss.
+
+        Args:
+            pred: (N, K) logits, or probabilities if ``activated``.
+            target: (N,) indices, K being background (in the softmax form the
+                last of the C = K channels is), or one-hot of pred's shape.
+            weight: (N,) for each anchor, or (N, K) or (N * K,) for each
+                element; the latter two in the sigmoid form only.
+            avg_factor: what 'mean' divides the sum by; in a detector the
+                number of positives. Default: the number of loss elements that
+                are not ignored.
+            reduction_override: replaces ``reduction`` for this call.
+
+        Returns:
+            A scalar, or with 'none' (N, K) for sigmoid, (N,) for softmax;
+            fp32 (fp64 for fp64 input).
+
+        Raises:
+            ValueError: shapes do not fit, an unknown reduction, or
+                ``avg_factor`` together with 'sum'.
+        """
+        reduction = reduction_override or self.reduction
+        _check_reduction(reduction)
+        focal_loss = sigmoid_focal_loss if self.use_sigmoid else softmax_focal_loss
+        loss = focal_loss(
+            pred,
+            target,
+            gamma=self.gamma,
+            alpha=self.alpha,
+            label_smoothing=self.label_smoothing,
+            ignore_index=self.ignore_index,
+            activated=self.activated,
+        )
+        if weight is not None:
+            loss = loss * _broadcast_weight(weight, loss)
+        return self.loss_weight * self._reduce(loss, target, reduction, avg_factor)
+
+    def _reduce(
+        self,
+        loss: Tensor,
+        target: Tensor,
+        reduction: str,
+        avg_factor: float | Tensor | None,
+    ) -> Tensor:
+        if reduction == 'none':
+            return loss
+        if reduction == 'sum':
+            if avg_factor is not None:
+                raise ValueError('avg_factor can not be used with reduction="sum"')
+            return loss.sum()
+        if avg_factor is not None:
+            # mmdet's guard, so that no positives at all do not divide by zero.
+            return loss.sum() / (avg_factor + torch.finfo(torch.float32).eps)
+        if target.dim() == 1:
+            rows = (target != self.ignore_index).sum()
+            elements_per_row = loss.size(1) if loss.dim() == 2 else 1
+            return loss.sum() / (rows * elements_per_row).clamp(min=1)
+        return loss.mean()
+
+    def extra_repr(self) -> str:
+        return (
+            f'use_sigmoid={self.use_sigmoid}, gamma={self.gamma}, '
+            f'alpha={self.alpha}, loss_weight={self.loss_weight}'
+        )
+
+
+def _check_reduction(reduction: str) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
+
+
+def _broadcast_weight(weight: Tensor, loss: Tensor) -> Tensor:
+    """Weight of each anchor or element, in a shape that multiplies loss."""
+    if weight.shape == loss.shape:
+        return weight
+    if loss.dim() == 2 and weight.shape in (loss.shape[:1], (loss.size(0), 1)):
+        return weight.reshape(-1, 1)
+    if weight.numel() == loss.numel():
+        return weight.reshape(loss.shape)
+    raise ValueError(
+        f'weight of shape {tuple(weight.shape)} fits neither the anchors nor the '
+        f'elements of a loss of shape {tuple(loss.shape)}'
+    )

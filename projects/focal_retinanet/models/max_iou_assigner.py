@@ -1,0 +1,128 @@
+"""Max-IoU assignment as a component of a config."""
+
+from mmdet.models.task_modules import AssignResult, BboxOverlaps2D
+from mmdet.models.task_modules import MaxIoUAssigner as MMDetMaxIoUAssigner
+from mmdet.models.task_modules.assigners.max_iou_assigner import perm_repeat_bboxes
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from focal_retinanet.ops.matching import match_max_iou, pairwise_iou
+from focal_retinanet.registry import TASK_UTILS
+
+
+@TASK_UTILS.register_module()
+class MaxIoUAssigner(MMDetMaxIoUAssigner):
+    """Assign anchors by IoU (section 4), drop-in for mmdet's ``MaxIoUAssigner``.
+
+    The same result as mmdet's, but for one thing: an object that no anchor
+    overlaps stays without an anchor, where mmdet with ``min_pos_iou=0`` gives
+    it every anchor of the image (mmdetection issues 6821 and 8289).
+
+    Args:
+        pos_iou_thr: lowest IoU of a positive; 0.5 in the paper.
+        neg_iou_thr: IoU below which an anchor is background, 0.4 in the paper;
+            or [low, high) as a tuple or a list. What lies between this and
+            ``pos_iou_thr`` is ignored.
+        **kwargs: as mmdet's.
+
+    Raises:
+        ValueError: thresholds that are no numbers or out of order.
+    """
+
+    def __init__(
+        self,
+        pos_iou_thr: float,
+        neg_iou_thr: float | tuple[float, float] | list[float],
+        **kwargs,
+    ) -> None:
+        if isinstance(neg_iou_thr, int | float):
+            low, high = 0.0, float(neg_iou_thr)
+        else:  # a tuple, which a config file has turned into a list
+            if len(neg_iou_thr) != 2:
+                raise ValueError(
+                    f'neg_iou_thr must be a number or (low, high), got {neg_iou_thr}'
+                )
+            low, high = (float(threshold) for threshold in neg_iou_thr)
+        if not low <= high <= pos_iou_thr:
+            raise ValueError(
+                'thresholds must be ordered: neg_iou_thr low <= high <= pos_iou_thr, '
+                f'got {low}, {high}, {pos_iou_thr}'
+            )
+        super().__init__(float(pos_iou_thr), (low, high), **kwargs)
+
+    def assign(
+        self,
+        pred_instances: InstanceData,
+        gt_instances: InstanceData,
+        gt_instances_ignore: InstanceData | None = None,
+        **kwargs,
+    ) -> AssignResult:
+        """Assign the anchors of one image.
+
+        Args:
+            pred_instances: its ``priors``, (N, 4) xyxy in pixels.
+            gt_instances: ``bboxes`` (M, 4) and ``labels`` (M,); M may be 0.
+            gt_instances_ignore: ``bboxes`` of crowds and ignored regions.
+
+        Returns:
+            ``gt_inds`` (N,) int64: 0 background, -1 ignored, i + 1 for object
+            i; ``max_overlaps`` (N,); ``labels`` (N,) int64, -1 where no object.
+        """
+        priors = get_box_tensor(pred_instances.priors)
+        gt_bboxes = get_box_tensor(gt_instances.bboxes)
+        device = priors.device
+        if 0 < self.gpu_assign_thr < len(gt_bboxes):
+            priors, gt_bboxes = priors.cpu(), gt_bboxes.cpu()
+
+        excluded = None
+        if (
+            gt_instances_ignore is not None
+            and len(gt_instances_ignore.bboxes)
+            and len(gt_bboxes)  # as mmdet: without objects, all is background
+        ):
+            ignore_bboxes = get_box_tensor(gt_instances_ignore.bboxes)
+            excluded = self._in_ignored_region(priors, ignore_bboxes.to(priors))
+        if self.perm_repeat_gt_cfg is not None and len(priors):
+            gt_bboxes = perm_repeat_bboxes(
+                gt_bboxes, self.iou_calculator, self.perm_repeat_gt_cfg
+            )
+
+        gt_inds, max_overlaps = match_max_iou(
+            priors,
+            gt_bboxes,
+            pos_iou_thr=self.pos_iou_thr,
+            neg_iou_thr=self.neg_iou_thr,
+            min_pos_iou=self.min_pos_iou,
+            match_low_quality=self.match_low_quality,
+            gt_max_assign_all=self.gt_max_assign_all,
+            excluded=excluded,
+            iou_fn=self._iou_fn,
+        )
+        gt_inds, max_overlaps = gt_inds.to(device), max_overlaps.to(device)
+        labels = gt_inds.new_full(gt_inds.shape, -1)
+        positive = gt_inds > 0
+        labels[positive] = gt_instances.labels[gt_inds[positive] - 1]
+        return AssignResult(
+            num_gts=len(gt_bboxes),
+            gt_inds=gt_inds,
+            max_overlaps=max_overlaps,
+            labels=labels,
+        )
+
+    @property
+    def _iou_fn(self):
+        # A user's own iou_calculator is obeyed; mmdet's default is ours.
+        calculator = self.iou_calculator
+        plain = type(calculator) is BboxOverlaps2D and calculator.dtype is None
+        return pairwise_iou if plain else calculator
+
+    def _in_ignored_region(self, priors: Tensor, ignore_bboxes: Tensor) -> Tensor | None:
+        """Which anchors a crowd covers by more than ``ignore_iof_thr``, (N,) bool."""
+        if self.ignore_iof_thr <= 0 or not len(priors):
+            return None
+        if self.ignore_wrt_candidates:  # share of the anchor
+            iof = self.iou_calculator(priors, ignore_bboxes, mode='iof').amax(dim=1)
+        else:  # share of the region
+            iof = self.iou_calculator(ignore_bboxes, priors, mode='iof').amax(dim=0)
+        return iof > self.ignore_iof_thr

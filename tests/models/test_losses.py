@@ -1,0 +1,125 @@
+"""FocalLoss against mmdet's own, in all that mmdet's can do."""
+
+import pytest
+import torch
+from mmdet.models.losses import FocalLoss as MMDetFocalLoss
+
+from focal_retinanet.models import FocalLoss
+from focal_retinanet.registry import MODELS
+
+N, K = 60, 4
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(0)
+    # fp64: mmdet's own arithmetic is off by up to 1 % for easy examples in fp32.
+    return torch.randn(N, K, dtype=torch.float64) * 4, torch.randint(K + 1, (N,))
+
+
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
+@pytest.mark.parametrize('alpha', [0.25, 0.9])
+@pytest.mark.parametrize('weight', [None, 'anchor', 'element', 'flat element'])
+@pytest.mark.parametrize(
+    ('reduction', 'avg_factor'),
+    [('none', None), ('mean', None), ('mean', 17.0), ('sum', None)],
+)
+@pytest.mark.parametrize('one_hot', [False, True])
+def test_equals_mmdet(batch, gamma, alpha, weight, reduction, avg_factor, one_hot):
+    logits, target = batch
+    if one_hot:
+        target = torch.nn.functional.one_hot(target, K + 1)[:, :K]
+    if weight is not None:
+        weight = {
+            'anchor': torch.rand(N).double(),
+            'element': torch.rand(N, K).double(),
+            'flat element': torch.rand(N * K).double(),
+        }[weight]
+    options = dict(gamma=gamma, alpha=alpha, reduction=reduction, loss_weight=2.0)
+    ours_in = logits.clone().requires_grad_()
+    theirs_in = logits.clone().requires_grad_()
+    ours = FocalLoss(**options)(ours_in, target, weight, avg_factor)
+    theirs = MMDetFocalLoss(**options)(theirs_in, target, weight, avg_factor)
+    torch.testing.assert_close(ours, theirs)
+    ours.sum().backward()
+    theirs.sum().backward()
+    torch.testing.assert_close(ours_in.grad, theirs_in.grad)
+
+
+def test_equals_mmdet_on_probabilities(batch):
+    logits, target = batch
+    ours = FocalLoss(activated=True)(logits.sigmoid(), target)
+    theirs = MMDetFocalLoss(activated=True)(logits.sigmoid(), target)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_one_class():
+    logits, target = torch.randn(10, 1), torch.randint(2, (10,))
+    torch.testing.assert_close(
+        FocalLoss()(logits, target), MMDetFocalLoss()(logits, target)
+    )
+
+
+def test_mean_leaves_ignored_anchors_out(batch):
+    logits, target = batch
+    with_ignored = torch.cat([target, torch.full((5,), -1)])
+    more = torch.cat([logits, logits[:5]])
+    for use_sigmoid in (True, False):
+        loss = FocalLoss(use_sigmoid=use_sigmoid)
+        target_ = target if use_sigmoid else target.clamp(max=K - 1)
+        with_ignored_ = with_ignored if use_sigmoid else with_ignored.clamp(max=K - 1)
+        torch.testing.assert_close(loss(more, with_ignored_), loss(logits, target_))
+
+
+def test_all_ignored_is_zero():
+    assert FocalLoss()(torch.randn(3, 2), torch.full((3,), -1)) == 0
+
+
+def test_softmax_form_that_mmdet_lacks(batch):
+    logits, target = batch
+    target = target.clamp(max=K - 1)
+    loss = FocalLoss(use_sigmoid=False, alpha=[0.1, 0.2, 0.3, 0.4], reduction='none')
+    weight = torch.rand(N)
+    p = logits.softmax(1).gather(1, target[:, None])[:, 0]
+    alpha = torch.tensor([0.1, 0.2, 0.3, 0.4]).double()[target]
+    expected = -alpha * (1 - p) ** 2 * p.log() * weight
+    torch.testing.assert_close(loss(logits, target, weight), expected)
+
+
+def test_gradient_scaling_of_amp_and_no_grad(batch):
+    logits, target = batch
+    half = logits.half().requires_grad_()
+    loss = FocalLoss()(half, target, avg_factor=10)
+    (loss * 1024).backward()
+    full = logits.half().float().requires_grad_()
+    (FocalLoss()(full, target, avg_factor=10) * 1024).backward()
+    torch.testing.assert_close(half.grad.float(), full.grad, rtol=1e-3, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(FocalLoss()(half, target, avg_factor=10), loss)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [dict(gamma=-1), dict(label_smoothing=1.0), dict(reduction='average')],
+)
+def test_bad_arguments_are_refused(options):
+    with pytest.raises(ValueError, match=str(next(iter(options)))):
+        FocalLoss(**options)
+
+
+def test_bad_calls_are_refused(batch):
+    logits, target = batch
+    with pytest.raises(ValueError, match='avg_factor can not be used'):
+        FocalLoss(reduction='sum')(logits, target, avg_factor=3)
+    with pytest.raises(ValueError, match='fits neither'):
+        FocalLoss()(logits, target, weight=torch.ones(7))
+
+
+def test_is_built_by_its_scope_and_leaves_mmdets_alone():
+    import mmdet.registry
+
+    ours = mmdet.registry.MODELS.build(dict(type='focal_retinanet.FocalLoss'))
+    theirs = mmdet.registry.MODELS.build(dict(type='FocalLoss'))
+    assert type(ours) is FocalLoss
+    assert type(theirs) is MMDetFocalLoss
+    assert type(MODELS.build(dict(type='FocalLoss'))) is FocalLoss

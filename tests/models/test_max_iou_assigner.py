@@ -1,0 +1,105 @@
+"""MaxIoUAssigner against mmdet's own on random boxes full of ties."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmdet.models.task_modules import MaxIoUAssigner as MMDetMaxIoUAssigner
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+
+from focal_retinanet.models import MaxIoUAssigner
+from focal_retinanet.registry import TASK_UTILS
+
+PAPER = dict(pos_iou_thr=0.5, neg_iou_thr=0.4)
+
+
+def grid_boxes(generator, count, degenerate=False):
+    """Boxes on a coarse grid, so that IoUs tie; some without area."""
+    corner = torch.randint(0, 12, (count, 2), generator=generator)
+    low = 0 if degenerate else 1
+    size = torch.randint(low, 8, (count, 2), generator=generator)
+    return torch.cat([corner, corner + size], 1).float() * 8
+
+
+def compare(options, seed, num_gts, num_ignored=0):
+    generator = torch.Generator().manual_seed(seed)
+    priors = InstanceData(priors=grid_boxes(generator, 400))
+    gt = InstanceData(
+        bboxes=grid_boxes(generator, num_gts, degenerate=True),
+        labels=torch.randint(0, 5, (num_gts,), generator=generator),
+    )
+    ignored = InstanceData(bboxes=grid_boxes(generator, num_ignored))
+    ours = MaxIoUAssigner(**options).assign(priors, gt, ignored)
+    theirs = MMDetMaxIoUAssigner(**options).assign(priors, gt, ignored)
+    assert torch.equal(ours.gt_inds, theirs.gt_inds)
+    assert torch.equal(ours.labels, theirs.labels)
+    assert torch.equal(ours.max_overlaps, theirs.max_overlaps)
+    assert ours.num_gts == theirs.num_gts
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**31),
+    num_gts=st.sampled_from([0, 1, 3, 20, 150]),
+    neg_iou_thr=st.sampled_from([0.4, 0.5, (0.1, 0.4)]),
+    match_low_quality=st.booleans(),
+    gt_max_assign_all=st.booleans(),
+    min_pos_iou=st.sampled_from([1e-6, 0.2, 0.45]),
+)
+def test_equals_mmdet(
+    seed, num_gts, neg_iou_thr, match_low_quality, gt_max_assign_all, min_pos_iou
+):
+    options = dict(
+        pos_iou_thr=0.5,
+        neg_iou_thr=neg_iou_thr,
+        match_low_quality=match_low_quality,
+        gt_max_assign_all=gt_max_assign_all,
+        min_pos_iou=min_pos_iou,
+    )
+    compare(options, seed, num_gts)
+
+
+@pytest.mark.parametrize('ignore_wrt_candidates', [True, False])
+@pytest.mark.parametrize('num_gts', [0, 7])
+@pytest.mark.parametrize('ignore_iof_thr', [-1, 0.3])
+def test_ignored_regions_equal_mmdet(ignore_wrt_candidates, num_gts, ignore_iof_thr):
+    options = dict(
+        **PAPER,
+        min_pos_iou=1e-6,
+        ignore_iof_thr=ignore_iof_thr,
+        ignore_wrt_candidates=ignore_wrt_candidates,
+    )
+    for seed in range(5):
+        compare(options, seed, num_gts, num_ignored=6)
+
+
+def test_many_objects_on_the_cpu_as_mmdet():
+    compare(dict(**PAPER, min_pos_iou=1e-6, gpu_assign_thr=10), seed=0, num_gts=30)
+
+
+def test_object_without_overlap_does_not_take_every_anchor():
+    priors = InstanceData(priors=torch.tensor([[0.0, 0, 10, 10], [20.0, 0, 30, 10]]))
+    gt = InstanceData(
+        bboxes=torch.tensor([[500.0, 500, 510, 510]]), labels=torch.tensor([2])
+    )
+    assert MMDetMaxIoUAssigner(**PAPER).assign(priors, gt).gt_inds.tolist() == [1, 1]
+    assert MaxIoUAssigner(**PAPER).assign(priors, gt).gt_inds.tolist() == [0, 0]
+
+
+def test_thresholds_survive_a_config_file(tmp_path):
+    file = tmp_path / 'assigner.py'
+    file.write_text(
+        "assigner = dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=(0.1, 0.4))"
+    )
+    dumped = tmp_path / 'assigner.json'  # where a tuple becomes a list
+    Config.fromfile(file).dump(dumped)
+    assigner = TASK_UTILS.build(Config.fromfile(dumped).assigner)
+    assert assigner.neg_iou_thr == (0.1, 0.4)
+    assert MaxIoUAssigner(0.5, 0).neg_iou_thr == (0.0, 0.0)
+
+
+@pytest.mark.parametrize('neg_iou_thr', [(0.1, 0.2, 0.3), (0.4, 0.1), 0.6])
+def test_bad_thresholds_are_refused(neg_iou_thr):
+    with pytest.raises(ValueError, match='neg_iou_thr'):
+        MaxIoUAssigner(0.5, neg_iou_thr)

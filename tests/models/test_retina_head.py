@@ -1,0 +1,255 @@
+"""RetinaHead against mmdet's with the same weights, and against the paper."""
+
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+from mmdet.models.dense_heads import RetinaHead as MMDetRetinaHead
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+
+from focal_retinanet.models import RetinaHead
+
+STRIDES = [8, 16, 32, 64, 128]
+
+
+def config(prefix='', **changes):
+    """Arguments of the paper's head, small; of mmdet's parts without prefix."""
+    cfg = dict(
+        num_classes=5,
+        in_channels=8,
+        feat_channels=8,
+        stacked_convs=2,
+        anchor_generator=dict(
+            type=prefix + 'AnchorGenerator',
+            octave_base_scale=4,
+            scales_per_octave=3,
+            ratios=[0.5, 1.0, 2.0],
+            strides=STRIDES,
+        ),
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
+        loss_cls=dict(type=prefix + 'FocalLoss', use_sigmoid=True),
+        loss_bbox=dict(type='SmoothL1Loss', beta=1 / 9),
+        train_cfg=dict(
+            assigner=dict(
+                type=prefix + 'MaxIoUAssigner',
+                pos_iou_thr=0.5,
+                neg_iou_thr=0.4,
+                min_pos_iou=1e-6,
+            ),
+            sampler=dict(type='PseudoSampler'),
+            allowed_border=-1,
+            pos_weight=-1,
+        ),
+        test_cfg=dict(
+            nms_pre=1000,
+            min_bbox_size=0,
+            score_thr=0.05,
+            nms=dict(type='nms', iou_threshold=0.5),
+            max_per_img=100,
+        ),
+    )
+    cfg = ConfigDict(cfg)
+    for key, value in changes.items():
+        cfg[key] = {**cfg[key], **value} if isinstance(cfg.get(key), dict) else value
+    return ConfigDict(cfg)
+
+
+def two_heads(**changes):
+    torch.manual_seed(0)
+    theirs = MMDetRetinaHead(**config(**changes))
+    ours = RetinaHead(**config('focal_retinanet.', **changes))
+    for parameter in theirs.parameters():  # larger than sigma = 0.01, to see more
+        torch.nn.init.normal_(parameter, std=0.2)
+    ours.load_state_dict(theirs.state_dict())  # the same keys
+    return ours, theirs
+
+
+def features(batch_size=2, height=128, width=192):
+    torch.manual_seed(1)
+    return [
+        torch.randn(batch_size, 8, -(-height // s), -(-width // s)) for s in STRIDES
+    ]
+
+
+def objects(*counts):
+    generator = torch.Generator().manual_seed(2)
+    batch = []
+    for count in counts:
+        corner = torch.rand(count, 2, generator=generator) * 90
+        size = 10 + torch.rand(count, 2, generator=generator) * 60
+        labels = torch.randint(0, 5, (count,), generator=generator)
+        batch.append(InstanceData(bboxes=torch.cat([corner, corner + size], 1)))
+        batch[-1].labels = labels
+    return batch
+
+
+def metas(*shapes):
+    shapes = shapes or ((128, 192), (128, 192))
+    return [
+        dict(img_shape=s, pad_shape=s, ori_shape=s, scale_factor=(1.0, 1.0), img_id=i)
+        for i, s in enumerate(shapes)
+    ]
+
+
+def losses_and_gradients(head, gt, img_metas, ignore=None):
+    head.zero_grad()
+    losses = head.loss_by_feat(*head(features(len(gt))), gt, img_metas, ignore)
+    losses = {name: sum(values) for name, values in losses.items()}
+    sum(losses.values()).backward()
+    return losses, {n: p.grad for n, p in head.named_parameters()}
+
+
+def assert_same_training(ours, theirs, gt, img_metas=None, ignore=None):
+    img_metas = img_metas or metas()
+    a, grad_a = losses_and_gradients(ours, gt, img_metas, ignore)
+    b, grad_b = losses_and_gradients(theirs, gt, img_metas, ignore)
+    for name in b:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-5, atol=1e-7)
+    for name in grad_b:
+        torch.testing.assert_close(grad_a[name], grad_b[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {},
+        dict(num_classes=80),
+        dict(loss_bbox=dict(type='L1Loss', _delete_=True)),
+        dict(train_cfg=dict(pos_weight=3.0)),
+        dict(train_cfg=dict(allowed_border=0)),
+        dict(reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss', _delete_=True)),
+        dict(norm_cfg=dict(type='GN', num_groups=4)),
+    ],
+    ids=['paper', '80 classes', 'L1', 'pos_weight', 'border', 'GIoU', 'GN'],
+)
+def test_losses_and_gradients_equal_mmdet(changes):
+    if '_delete_' in changes.get('loss_bbox', {}):
+        changes['loss_bbox'] = dict(changes['loss_bbox'], beta=None)
+        changes['loss_bbox'].pop('_delete_')
+        loss_type = changes.pop('loss_bbox')['type']
+        base = config(**changes)
+        prefixed = config('focal_retinanet.', **changes)
+        base.loss_bbox = prefixed.loss_bbox = ConfigDict(type=loss_type)
+        theirs, ours = MMDetRetinaHead(**base), RetinaHead(**prefixed)
+        torch.manual_seed(0)
+        for parameter in theirs.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        ours.load_state_dict(theirs.state_dict())
+    else:
+        ours, theirs = two_heads(**changes)
+    assert_same_training(ours, theirs, objects(4, 17))
+
+
+def test_images_of_different_size_in_one_batch_equal_mmdet():
+    ours, theirs = two_heads()
+    assert_same_training(ours, theirs, objects(5, 5), metas((128, 192), (64, 96)))
+
+
+def test_crowds_equal_mmdet():
+    changes = dict(train_cfg=config().train_cfg)
+    changes['train_cfg'].assigner.ignore_iof_thr = 0.5
+    torch.manual_seed(0)
+    theirs = MMDetRetinaHead(**config(**changes))
+    prefixed = deepcopy(changes)
+    prefixed['train_cfg'].assigner.type = 'focal_retinanet.MaxIoUAssigner'
+    ours = RetinaHead(**config('focal_retinanet.', **prefixed))
+    ours.load_state_dict(theirs.state_dict())
+    assert_same_training(ours, theirs, objects(4, 6), ignore=objects(2, 0))
+
+
+def test_sampled_minibatch_is_mmdets():
+    sampler = dict(type='RandomSampler', num=64, pos_fraction=0.5, neg_pos_ub=-1)
+    ours, theirs = two_heads(train_cfg=dict(sampler=dict(sampler)))
+    gt = objects(4, 6)
+    torch.manual_seed(5)
+    a, _ = losses_and_gradients(ours, gt, metas())
+    torch.manual_seed(5)
+    b, _ = losses_and_gradients(theirs, gt, metas())
+    for name in b:
+        torch.testing.assert_close(a[name], b[name])
+
+
+def test_normaliser_is_the_number_of_positives_of_the_batch():
+    """An image without objects adds nothing to it (mmdet counts it as 1)."""
+    ours, theirs = two_heads()
+    gt = objects(6, 0)
+    losses, _ = losses_and_gradients(ours, gt, metas())
+    mmdets, _ = losses_and_gradients(theirs, gt, metas())
+    anchors = torch.cat(ours.prior_generator.grid_priors(
+        [f.shape[-2:] for f in features()], device='cpu'
+    ))
+    result = ours.assigner.assign(InstanceData(priors=anchors), gt[0])
+    positives = (result.gt_inds > 0).sum()
+    ratio = (positives + 1) / positives
+    for name in losses:
+        torch.testing.assert_close(losses[name], mmdets[name] * ratio, rtol=1e-5, atol=0)
+
+
+def test_batch_without_objects_trains():
+    ours, _ = two_heads()
+    losses, gradients = losses_and_gradients(ours, objects(0, 0), metas())
+    assert losses['loss_bbox'] == 0
+    assert losses['loss_cls'] > 0
+    # DDP waits for every parameter, so all must be part of the graph.
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients.values())
+
+
+def test_detections_equal_mmdet():
+    ours, theirs = two_heads()
+    img_metas = metas()
+    for rescale in (False, True):
+        a = ours.predict_by_feat(
+            *ours(features()), batch_img_metas=img_metas, rescale=rescale
+        )
+        b = theirs.predict_by_feat(
+            *theirs(features()), batch_img_metas=img_metas, rescale=rescale
+        )
+        for x, y in zip(a, b, strict=True):
+            assert len(x) == len(y) == 100
+            for key in ('bboxes', 'scores', 'labels'):
+                assert torch.equal(x[key], y[key])
+
+
+@pytest.mark.parametrize('pi', [0.01, 0.1, 0.5])
+def test_every_anchor_starts_with_confidence_pi(pi):
+    head = RetinaHead(**config('focal_retinanet.'), pi=pi)
+    head.init_weights()
+    assert torch.allclose(head.retina_cls.bias.sigmoid(), torch.tensor(pi))
+    scores = torch.cat([s.flatten() for s in head(features())[0]]).sigmoid()
+    torch.testing.assert_close(scores.mean(), torch.tensor(pi), rtol=1e-3, atol=0)
+    weights = torch.cat([c.conv.weight.flatten() for c in head.cls_convs])
+    assert weights.std().item() == pytest.approx(0.01, rel=0.1)
+    assert all((c.conv.bias == 0).all() for c in head.reg_convs)
+
+
+def test_prior_of_the_softmax_form():
+    changes = dict(loss_cls=dict(use_sigmoid=False), num_classes=5)
+    head = RetinaHead(**config('focal_retinanet.', **changes), pi=0.01)
+    head.init_weights()
+    logits = head(features())[0][0]  # (B, A * 6, H, W)
+    p = logits.permute(0, 2, 3, 1).reshape(-1, 6).softmax(1)
+    assert p[:, :5].sum(1).mean().item() == pytest.approx(0.01, rel=1e-2)
+    losses, gradients = losses_and_gradients(head, objects(4, 6), metas())
+    assert all(math.isfinite(loss) for loss in losses.values())
+    assert all(torch.isfinite(g).all() for g in gradients.values())
+    found = head.predict_by_feat(*head(features()), batch_img_metas=metas())
+    assert len(found) == 2
+
+
+def test_bad_pi_is_refused():
+    with pytest.raises(ValueError, match='pi is a probability'):
+        RetinaHead(**config('focal_retinanet.'), pi=0)
+
+
+def test_default_box_loss_is_that_of_the_papers_release():
+    head = RetinaHead(num_classes=2, in_channels=8)
+    assert type(head.loss_bbox).__name__ == 'SmoothL1Loss'
+    assert head.loss_bbox.beta == pytest.approx(1 / 9)
+
+
+def test_no_anchor_inside_is_named():
+    ours, _ = two_heads(train_cfg=dict(allowed_border=0))
+    with pytest.raises(ValueError, match='allowed_border=-1'):
+        ours.loss_by_feat(*ours(features()), objects(1, 1), metas((4, 4), (4, 4)))

@@ -1,0 +1,62 @@
+"""Train a detector.
+
+Examples:
+    python tools/train.py configs/demo/retinanet_r18_fpn_shapes.py
+    python tools/train.py CONFIG --work-dir work_dirs/mine --resume
+    python tools/train.py CONFIG --cfg-options randomness.seed=1
+"""
+
+import argparse
+
+from focal_retinanet.engine.config import add_config_arguments, build_runner, load_config
+from focal_retinanet.engine.errors import clear_errors
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser)
+    parser.add_argument(
+        '--amp', action='store_true', help='automatic mixed precision (needs a GPU)'
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate by this run's batch size over "
+        'auto_scale_lr.base_batch_size of the config',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from this checkpoint, or from the latest one of the work directory',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise SystemExit(
+                f'error: --auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) '
+                f'in {args.config}'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+
+    build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    with clear_errors():
+        main()
