@@ -1,6 +1,5 @@
 """RetinaHead against mmdet's with the same weights, and against the paper."""
 
-import math
 from copy import deepcopy
 
 import pytest
@@ -232,10 +231,17 @@ def test_prior_of_the_softmax_form():
     p = logits.permute(0, 2, 3, 1).reshape(-1, 6).softmax(1)
     assert p[:, :5].sum(1).mean().item() == pytest.approx(0.01, rel=1e-2)
     losses, gradients = losses_and_gradients(head, objects(4, 6), metas())
-    assert all(math.isfinite(loss) for loss in losses.values())
+    assert all(torch.isfinite(loss) for loss in losses.values())
     assert all(torch.isfinite(g).all() for g in gradients.values())
     found = head.predict_by_feat(*head(features()), batch_img_metas=metas())
     assert len(found) == 2
+
+
+def test_channels_follow_the_losss_own_default():
+    cfg = config('focal_retinanet.')
+    for options, channels in (({}, 5), (dict(use_sigmoid=False), 6)):
+        cfg.loss_cls = dict(type='focal_retinanet.FocalLoss', **options)
+        assert RetinaHead(**cfg).retina_cls.out_channels == 9 * channels
 
 
 def test_bad_pi_is_refused():

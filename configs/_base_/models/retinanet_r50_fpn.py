@@ -49,8 +49,14 @@ model = dict(
             target_means=[0.0, 0.0, 0.0, 0.0],
             target_stds=[1.0, 1.0, 1.0, 1.0],
         ),
-        loss_cls=dict(type='focal_retinanet.FocalLoss', gamma=2.0, alpha=0.25),
-        loss_bbox=dict(type='SmoothL1Loss', beta=1 / 9),
+        loss_cls=dict(
+            type='focal_retinanet.FocalLoss',
+            use_sigmoid=True,
+            gamma=2.0,
+            alpha=0.25,
+            loss_weight=1.0,
+        ),
+        loss_bbox=dict(type='SmoothL1Loss', beta=1 / 9, loss_weight=1.0),
     ),
     train_cfg=dict(
         assigner=dict(

@@ -65,6 +65,8 @@ class RetinaHead(MMDetRetinaHead):
                     type='Normal', name='retina_cls', std=0.01, bias_prob=pi
                 ),
             )
+        if 'loss_cls' in kwargs:
+            kwargs['loss_cls'] = _with_use_sigmoid(kwargs['loss_cls'])
         super().__init__(num_classes, in_channels, *args, init_cfg=init_cfg, **kwargs)
 
     def init_weights(self) -> None:
@@ -254,6 +256,16 @@ class RetinaHead(MMDetRetinaHead):
         else:
             pred, target = deltas, self.bbox_coder.encode(pos_anchors, gt_bboxes)
         return self.loss_bbox(pred, target, avg_factor=num_positives)
+
+
+def _with_use_sigmoid(loss_cls: dict) -> dict:
+    """The config of a loss with its ``use_sigmoid`` spelled out.
+
+    mmdet's head takes a loss whose config does not say for a softmax, whatever
+    the loss's own default, and would give it one channel too many.
+    """
+    use_sigmoid = getattr(MODELS.build(loss_cls), 'use_sigmoid', None)
+    return loss_cls if use_sigmoid is None else {**loss_cls, 'use_sigmoid': use_sigmoid}
 
 
 def _flatten_levels(maps: list[Tensor], channels: int) -> Tensor:

@@ -1,0 +1,167 @@
+"""Detect objects in images and videos: pictures of them, and a COCO JSON file.
+
+Examples:
+    python tools/infer.py CONFIG CHECKPOINT photo.jpg
+    python tools/infer.py CONFIG CHECKPOINT folder 'more/*.png' clip.mp4 --out-dir found
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmdet.registry import VISUALIZERS
+from mmengine.config import Config, DictAction
+from mmengine.visualization import Visualizer
+from tqdm import tqdm
+
+from focal_retinanet.engine.checkpoint import enforce_safe_loading
+from focal_retinanet.engine.console import quiet_warnings
+from focal_retinanet.engine.errors import UserError, clear_errors
+from focal_retinanet.engine.inference import (
+    CocoDetections,
+    Detector,
+    find_inputs,
+    is_video,
+    read_frames,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        'inputs', nargs='+', help='images, folders, globs in quotes, videos'
+    )
+    parser.add_argument(
+        '--out-dir',
+        default='outputs',
+        help='folder of the pictures (vis/) and of detections.json (default: outputs)',
+    )
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.3,
+        help='lowest score that is drawn; the JSON has all detections (default: 0.3)',
+    )
+    parser.add_argument(
+        '--device',
+        default='cuda:0' if torch.cuda.is_available() else 'cpu',
+        help='device (default: the first GPU, or the CPU if there is none)',
+    )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='write into a folder that has results'
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    parser.add_argument(
+        '--unsafe-checkpoint',
+        action='store_true',
+        help='load any checkpoint file, running whatever code it holds; only for '
+        'files that you trust',
+    )
+    return parser.parse_args()
+
+
+def draw(
+    visualizer: Visualizer, image: np.ndarray, found, score_thr: float
+) -> np.ndarray:
+    """The image with its detections, both (H, W, 3) uint8 BGR."""
+    visualizer.add_datasample(
+        'detections',
+        image[..., ::-1],
+        data_sample=found,
+        draw_gt=False,
+        show=False,
+        pred_score_thr=score_thr,
+    )
+    return visualizer.get_image()[..., ::-1]
+
+
+def make_out_dir(args: argparse.Namespace) -> Path:
+    out_dir = Path(args.out_dir)
+    if out_dir.exists() and any(out_dir.iterdir()) and not args.overwrite:
+        raise UserError(
+            f'{out_dir} has files already: name another --out-dir, or add --overwrite'
+        )
+    (out_dir / 'vis').mkdir(parents=True, exist_ok=True)
+    return out_dir
+
+
+def picture_names(files: list[Path]) -> list[str]:
+    """A file name for each picture; equal names from several folders get numbers."""
+    names: list[str] = []
+    for file in files:
+        suffix = '.mp4' if is_video(file) else '.jpg'
+        name, number = file.stem + suffix, 1
+        while name in names:
+            number += 1
+            name = f'{file.stem}_{number}{suffix}'
+        names.append(name)
+    return names
+
+
+def main() -> None:
+    args = parse_args()
+    files = find_inputs(args.inputs)
+    out_dir = make_out_dir(args)
+    quiet_warnings()
+    enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    # What is drawn is written here; the visualizer keeps no copy of its own.
+    cfg.visualizer.vis_backends = []
+    detector = Detector(cfg, args.checkpoint, args.device)
+    visualizer = VISUALIZERS.build(cfg.visualizer)
+    visualizer.dataset_meta = detector.model.dataset_meta
+
+    detections = CocoDetections(detector.classes)
+    unreadable = 0
+    progress = tqdm(zip(files, picture_names(files), strict=True), total=len(files))
+    for file, name in progress:
+        progress.set_postfix_str(file.name)
+        writer = None
+        try:
+            for index, frame in enumerate(read_frames(file)):
+                found = detector(frame)
+                label = f'{file}#{index:06d}' if is_video(file) else str(file)
+                detections.add(label, frame, found)
+                picture = draw(visualizer, frame, found, args.score_thr)
+                if not is_video(file):
+                    cv2.imwrite(str(out_dir / 'vis' / name), picture)
+                    continue
+                if writer is None:
+                    writer = open_video(out_dir / 'vis' / name, file, frame)
+                writer.write(np.ascontiguousarray(picture))
+        except UserError as error:
+            unreadable += 1
+            tqdm.write(f'skipped: {error}', file=sys.stderr)
+        finally:
+            if writer is not None:
+                writer.release()
+
+    (out_dir / 'detections.json').write_text(json.dumps(detections.as_dict()))
+    print(
+        f'{len(detections.annotations)} detections in {len(detections.images)} images: '
+        f'{out_dir / "detections.json"}, pictures in {out_dir / "vis"}'
+    )
+    if unreadable:
+        raise UserError(f'{unreadable} of {len(files)} inputs could not be read')
+
+
+def open_video(path: Path, source: Path, frame: np.ndarray) -> cv2.VideoWriter:
+    fps = cv2.VideoCapture(str(source)).get(cv2.CAP_PROP_FPS) or 25
+    height, width = frame.shape[:2]
+    fourcc = cv2.VideoWriter_fourcc(*'mp4v')
+    return cv2.VideoWriter(str(path), fourcc, fps, (width, height))
+
+
+if __name__ == '__main__':
+    with clear_errors():
+        main()
