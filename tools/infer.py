@@ -13,11 +13,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from mmdet.registry import VISUALIZERS
-from mmengine.config import Config, DictAction
-from mmengine.visualization import Visualizer
-from tqdm import tqdm
-
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
 from focal_retinanet.engine.console import quiet_warnings
 from focal_retinanet.engine.errors import UserError, clear_errors
@@ -28,6 +23,10 @@ from focal_retinanet.engine.inference import (
     is_video,
     read_frames,
 )
+from mmdet.registry import VISUALIZERS
+from mmengine.config import Config, DictAction
+from mmengine.visualization import Visualizer
+from tqdm import tqdm
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,7 +57,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--overwrite', action='store_true', help='write into a folder that has results'
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+    )
     parser.add_argument(
         '--unsafe-checkpoint',
         action='store_true',

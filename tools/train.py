@@ -8,7 +8,11 @@ Examples:
 
 import argparse
 
-from focal_retinanet.engine.config import add_config_arguments, build_runner, load_config
+from focal_retinanet.engine.config import (
+    add_config_arguments,
+    build_runner,
+    load_config,
+)
 from focal_retinanet.engine.errors import clear_errors
 
 

@@ -10,8 +10,6 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
 )
-# Looks through the annotation files before the first iteration.
-custom_hooks = [dict(type='focal_retinanet.CheckDataHook')]
 
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -32,7 +32,5 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-optim_wrapper = dict(
-    optimizer=dict(lr=0.02), clip_grad=dict(max_norm=35, norm_type=2)
-)
+optim_wrapper = dict(optimizer=dict(lr=0.02), clip_grad=dict(max_norm=35, norm_type=2))
 randomness = dict(seed=0)

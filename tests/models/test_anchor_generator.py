@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from mmdet.models.task_modules import AnchorGenerator as MMDetAnchorGenerator
-
 from focal_retinanet.models import AnchorGenerator, anchor_generator
+from mmdet.models.task_modules import AnchorGenerator as MMDetAnchorGenerator
 
 PAPER = dict(
     octave_base_scale=4,
@@ -19,7 +18,8 @@ def test_nine_anchors_a_cell_from_32_to_813_pixels():
     generator = AnchorGenerator(**PAPER)
     assert generator.num_base_priors == [9] * 5
     side = [
-        ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])).sqrt() for b in generator.base_anchors
+        ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])).sqrt()
+        for b in generator.base_anchors
     ]
     for level, base in enumerate([32, 64, 128, 256, 512]):
         expected = torch.tensor([base * 2 ** (i / 3) for i in range(3)] * 3)

@@ -4,11 +4,10 @@ from copy import deepcopy
 
 import pytest
 import torch
+from focal_retinanet.models import RetinaHead
 from mmdet.models.dense_heads import RetinaHead as MMDetRetinaHead
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-
-from focal_retinanet.models import RetinaHead
 
 STRIDES = [8, 16, 32, 64, 128]
 
@@ -176,14 +175,18 @@ def test_normaliser_is_the_number_of_positives_of_the_batch():
     gt = objects(6, 0)
     losses, _ = losses_and_gradients(ours, gt, metas())
     mmdets, _ = losses_and_gradients(theirs, gt, metas())
-    anchors = torch.cat(ours.prior_generator.grid_priors(
-        [f.shape[-2:] for f in features()], device='cpu'
-    ))
+    anchors = torch.cat(
+        ours.prior_generator.grid_priors(
+            [f.shape[-2:] for f in features()], device='cpu'
+        )
+    )
     result = ours.assigner.assign(InstanceData(priors=anchors), gt[0])
     positives = (result.gt_inds > 0).sum()
     ratio = (positives + 1) / positives
     for name in losses:
-        torch.testing.assert_close(losses[name], mmdets[name] * ratio, rtol=1e-5, atol=0)
+        torch.testing.assert_close(
+            losses[name], mmdets[name] * ratio, rtol=1e-5, atol=0
+        )
 
 
 def test_batch_without_objects_trains():

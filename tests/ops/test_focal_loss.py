@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from focal_retinanet.ops import sigmoid_focal_loss, softmax_focal_loss
 from hypothesis import given
 from hypothesis import strategies as st
-
-from focal_retinanet.ops import sigmoid_focal_loss, softmax_focal_loss
 
 EXTREMES = [-1e4, -120.0, -100.0, -40.0, -1.0, 0.0, 1.0, 40.0, 100.0, 120.0, 1e4]
 
@@ -33,7 +32,9 @@ def test_sigmoid_equals_the_formula(x, y, gamma, alpha):
     loss = sigmoid_focal_loss(
         torch.tensor([[x]], dtype=torch.float64), target, gamma=gamma, alpha=alpha
     )
-    assert loss.item() == pytest.approx(formula(x, y, gamma, alpha), rel=1e-9, abs=1e-300)
+    assert loss.item() == pytest.approx(
+        formula(x, y, gamma, alpha), rel=1e-9, abs=1e-300
+    )
 
 
 @given(

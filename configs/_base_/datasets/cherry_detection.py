@@ -11,9 +11,7 @@ metainfo = dict(classes=('cherry',), palette=[(213, 94, 0)])
 _base_.train_pipeline[2].scale = (640, 640)
 _base_.test_pipeline[1].scale = (640, 640)
 train_dataloader = dict(
-    dataset=dict(
-        metainfo=metainfo, data_root=data_root, pipeline=_base_.train_pipeline
-    )
+    dataset=dict(metainfo=metainfo, data_root=data_root, pipeline=_base_.train_pipeline)
 )
 val_dataloader = dict(
     dataset=dict(metainfo=metainfo, data_root=data_root, pipeline=_base_.test_pipeline)

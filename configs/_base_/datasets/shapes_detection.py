@@ -3,7 +3,13 @@
 data_root = '{{$SHAPES_ROOT:data/shapes/}}'
 metainfo = dict(
     classes=('circle', 'square', 'triangle', 'star', 'cross'),
-    palette=[(0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0)],
+    palette=[
+        (0, 114, 178),
+        (230, 159, 0),
+        (0, 158, 115),
+        (204, 121, 167),
+        (213, 94, 0),
+    ],
 )
 
 train_pipeline = [

@@ -22,5 +22,10 @@ model = dict(
         ),
     ),
     neck=dict(in_channels=[32, 96, 1280], out_channels=128, start_level=0),
-    bbox_head=dict(in_channels=128, feat_channels=128),
+    bbox_head=dict(
+        in_channels=128,
+        feat_channels=128,
+        # Group norm lets the new subnets train fast.
+        norm_cfg=dict(type='GN', num_groups=32, requires_grad=True),
+    ),
 )

@@ -1,0 +1,1 @@
+"""Data sets: checks of the user's, and a synthetic one."""

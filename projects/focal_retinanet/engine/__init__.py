@@ -1,0 +1,1 @@
+"""Around a run: config, runner, checkpoints, errors, what the console shows."""

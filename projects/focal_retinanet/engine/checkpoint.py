@@ -41,10 +41,10 @@ def enforce_safe_loading(allow_unsafe: bool = False) -> None:
     else:
         os.environ[_FORCE_SAFE] = '1'
     torch.serialization.add_safe_globals(_mmengine_globals())
-    CheckpointLoader.register_scheme('', load_local_checkpoint, force=True)
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
 
 
-def load_local_checkpoint(
+def load_from_local(
     filename: str, map_location: str | torch.device | None = None
 ) -> dict:
     """Load a checkpoint file; what mmengine calls for every local path.

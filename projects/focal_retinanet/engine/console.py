@@ -4,6 +4,8 @@ import logging
 import warnings
 from logging import FileHandler, LogRecord
 
+import pycocotools.coco
+
 # Beginnings of mmengine's records that tell a user nothing while training.
 _FILE_ONLY = (
     '\n' + '-' * 60 + '\nSystem environment:',
@@ -30,6 +32,9 @@ def quiet_console(logger: logging.Logger) -> None:
         if not isinstance(handler, FileHandler):
             handler.addFilter(_is_worth_reading)
 
+    # "creating index...": a dozen lines for the three files of a run.
+    pycocotools.coco.print = lambda *args, **kwargs: None
+
     show = warnings.showwarning
 
     def show_or_log(message, category, filename, lineno, file=None, line=None):
@@ -45,6 +50,12 @@ def quiet_console(logger: logging.Logger) -> None:
                 handler.handle(record)
 
     warnings.showwarning = show_or_log
+
+
+def quiet_warnings() -> None:
+    """Print no warning that is not this package's; for tools without a log file."""
+    warnings.filterwarnings('ignore')
+    warnings.filterwarnings('default', module='focal_retinanet')
 
 
 def _is_worth_reading(record: LogRecord) -> bool:

@@ -1,5 +1,6 @@
 """A user's mistake ends a tool with one clear line instead of a traceback."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,4 +16,5 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except (UserError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
+        # Of several processes, which all see it, the first one says it.
+        sys.exit(f'error: {error}' if os.environ.get('RANK', '0') == '0' else 1)

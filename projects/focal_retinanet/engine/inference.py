@@ -29,7 +29,9 @@ def find_inputs(inputs: Iterable[str]) -> list[Path]:
     for given in inputs:
         path = Path(given)
         if path.is_dir():
-            found = [p for p in sorted(path.rglob('*')) if p.suffix.lower() in _SUFFIXES]
+            found = [
+                p for p in sorted(path.rglob('*')) if p.suffix.lower() in _SUFFIXES
+            ]
         elif path.is_file():
             found = [path]
         elif has_magic(given):

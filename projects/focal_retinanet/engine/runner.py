@@ -7,6 +7,7 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
+from focal_retinanet.engine.check_data import check_data
 from focal_retinanet.engine.console import quiet_console
 
 
@@ -15,6 +16,7 @@ class Runner(MMEngineRunner):
 
     - the console shows progress and results; environment, config and
       initialisation stay in the log file;
+    - annotation files are checked before anything is built from them;
     - ``launcher='pytorch'`` works on a machine without CUDA, over gloo, where
       mmengine's own ``init_dist`` asks for a GPU.
     """
@@ -33,6 +35,24 @@ class Runner(MMEngineRunner):
         if logger.log_file is not None:
             logger.info(f'Environment, config and the whole log: {logger.log_file}')
         return logger
+
+    def train(self) -> nn.Module:
+        """Check the data, then train."""
+        self._check_data('train_dataloader', 'val_dataloader')
+        return super().train()
+
+    def val(self) -> dict:
+        """Check the data, then validate."""
+        self._check_data('val_dataloader')
+        return super().val()
+
+    def test(self) -> dict:
+        """Check the data, then test."""
+        self._check_data('test_dataloader')
+        return super().test()
+
+    def _check_data(self, *dataloaders: str) -> None:
+        check_data([self.cfg.get(key) for key in dataloaders], self.model, self.logger)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap for distributed training; on CPUs without device ids."""

@@ -47,7 +47,13 @@ class AnchorGenerator(MMDetAnchorGenerator):
             (height * width * A, 4) xyxy in pixels of the input image, rows
             first, the A anchors of a cell side by side.
         """
-        key = (int(featmap_size[0]), int(featmap_size[1]), level_idx, dtype, str(device))
+        key = (
+            int(featmap_size[0]),
+            int(featmap_size[1]),
+            level_idx,
+            dtype,
+            str(device),
+        )
         if key not in self._grids:
             while len(self._grids) >= _CACHE_SIZE:
                 self._grids.popitem(last=False)

@@ -48,7 +48,9 @@ class FocalLoss(nn.Module):
         if gamma < 0:
             raise ValueError(f'gamma must be >= 0, got {gamma}')
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f'label_smoothing must be in [0, 1), got {label_smoothing}')
+            raise ValueError(
+                f'label_smoothing must be in [0, 1), got {label_smoothing}'
+            )
         _check_reduction(reduction)
         self.use_sigmoid = use_sigmoid
         self.gamma = gamma

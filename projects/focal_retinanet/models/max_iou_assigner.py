@@ -117,7 +117,9 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
         plain = type(calculator) is BboxOverlaps2D and calculator.dtype is None
         return pairwise_iou if plain else calculator
 
-    def _in_ignored_region(self, priors: Tensor, ignore_bboxes: Tensor) -> Tensor | None:
+    def _in_ignored_region(
+        self, priors: Tensor, ignore_bboxes: Tensor
+    ) -> Tensor | None:
         """Which anchors a crowd covers by more than ``ignore_iof_thr``, (N,) bool."""
         if self.ignore_iof_thr <= 0 or not len(priors):
             return None

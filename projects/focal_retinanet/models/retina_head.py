@@ -61,9 +61,7 @@ class RetinaHead(MMDetRetinaHead):
                 type='Normal',
                 layer='Conv2d',
                 std=0.01,
-                override=dict(
-                    type='Normal', name='retina_cls', std=0.01, bias_prob=pi
-                ),
+                override=dict(type='Normal', name='retina_cls', std=0.01, bias_prob=pi),
             )
         if 'loss_cls' in kwargs:
             kwargs['loss_cls'] = _with_use_sigmoid(kwargs['loss_cls'])

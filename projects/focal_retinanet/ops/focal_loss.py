@@ -78,9 +78,7 @@ def sigmoid_focal_loss(
     if is_hard:
         log_one_minus_p_t = torch.where(y > 0, log_not_p, log_p)
     else:  # 1 - p_t = y (1 - p) + (1 - y) p
-        log_one_minus_p_t = torch.logaddexp(
-            y.log() + log_not_p, (1 - y).log() + log_p
-        )
+        log_one_minus_p_t = torch.logaddexp(y.log() + log_not_p, (1 - y).log() + log_p)
 
     loss = cross_entropy
     if gamma != 0:

@@ -1,0 +1,32 @@
+# make demo    a detector trained on synthetic shapes, its AP, pictures
+# make test    lint and the test suite
+# make setup   only the environment; the others make it first, once
+#
+# PYTHON=...                  interpreter, 3.10 to 3.12
+# STACK=openmmlab|onedl       packages that provide mmdet
+# VENV=...                    folder of the environment
+
+VENV ?= .venv
+STACK ?=
+IN_RANGE = import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
+PYTHON ?= $(firstword $(foreach python,python3 python3.12 python3.11 python3.10,\
+	$(shell $(python) -c '$(IN_RANGE)' 2>/dev/null && echo $(python))))
+
+.PHONY: help setup demo test lint
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile
+
+setup:
+	@test -n "$(PYTHON)" || { echo "set-up: no Python 3.10, 3.11 or 3.12 found;" \
+		"name it (make PYTHON=/path/to/python3)"; exit 1; }
+	@$(PYTHON) tools/setup_env.py --venv $(VENV) $(if $(STACK),--stack $(STACK))
+
+demo: setup
+	@$(VENV)/bin/python tools/demo.py
+
+lint: setup
+	@$(VENV)/bin/ruff check .
+
+test: lint
+	@$(VENV)/bin/python -m pytest

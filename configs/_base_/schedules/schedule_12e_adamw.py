@@ -1,0 +1,24 @@
+"""12 epochs of AdamW: what a small model on a small data set needs on a CPU."""
+
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=3)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(
+        type='CosineAnnealingLR',
+        by_epoch=True,
+        begin=0,
+        end=12,
+        convert_to_iter_based=True,
+    ),
+]
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.01),
+    # ImageNet's weights need smaller steps than new ones.
+    paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=0.2)}),
+    clip_grad=dict(max_norm=10, norm_type=2),
+)
+randomness = dict(seed=0)

@@ -1,0 +1,264 @@
+"""A COCO-format data set of synthetic shapes, for a first run without any data.
+
+Few small objects of five classes on textured ground with unlabelled clutter:
+of some 12,000 anchors of an image about thirty are positive, the imbalance that
+focal loss is for. Every image is drawn from its own random stream, so the same
+seed gives the same image whatever else is asked for.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
+#: Written last, so a folder that has it is complete.
+RECORD = 'shapes.json'
+
+_MIN_VISIBLE = 0.7
+_SUPERSAMPLING = 4
+
+
+@dataclass(frozen=True)
+class ShapesConfig:
+    """What to draw. Sizes are in pixels.
+
+    Args:
+        train: number of training images.
+        val: number of validation images.
+        width: of an image.
+        height: of an image.
+        min_objects: fewest objects of an image that has any.
+        max_objects: most objects of an image.
+        min_size: shortest side of an object's square.
+        max_size: longest side of an object's square.
+        empty_fraction: share of the images that have no object.
+        seed: of everything.
+
+    Raises:
+        ValueError: a range is empty, or an object does not fit into an image.
+    """
+
+    train: int = 400
+    val: int = 100
+    width: int = 256
+    height: int = 256
+    min_objects: int = 1
+    max_objects: int = 6
+    min_size: int = 16
+    max_size: int = 64
+    empty_fraction: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 4 <= self.min_size <= self.max_size <= min(self.width, self.height):
+            raise ValueError(
+                'object sizes must be 4 <= min_size <= max_size <= the shorter side of '
+                f'the image, got {self.min_size}, {self.max_size} and '
+                f'{self.width}x{self.height}'
+            )
+        if not 1 <= self.min_objects <= self.max_objects:
+            raise ValueError(
+                'numbers of objects must be 1 <= min_objects <= max_objects, got '
+                f'{self.min_objects} and {self.max_objects}'
+            )
+        if not 0 <= self.empty_fraction <= 1:
+            raise ValueError(f'empty_fraction must be in [0, 1]: {self.empty_fraction}')
+
+
+def make_shapes(out: Path, config: ShapesConfig) -> bool:
+    """Write ``annotations/{train,val}.json`` and ``images/{train,val}/*.png``.
+
+    Args:
+        out: folder of the data set; made if it does not exist.
+        config: what to draw.
+
+    Returns:
+        False if the same data set is there already and nothing was done.
+
+    Raises:
+        FileExistsError: the folder holds something else.
+    """
+    record = out / RECORD
+    if record.exists():
+        if json.loads(record.read_text()) == asdict(config):
+            return False
+        raise FileExistsError(
+            f'{out} holds shapes made with other arguments (see {record}): name another '
+            'folder, or delete that one'
+        )
+    unfinished = out.with_name(out.name + '.unfinished')
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(
+            f'{out} has files that are no shapes data set: name another folder'
+        )
+    if unfinished.exists():  # an interrupted run of this function
+        shutil.rmtree(unfinished)
+    for split_index, (split, count) in enumerate(
+        (('train', config.train), ('val', config.val))
+    ):
+        _write_split(unfinished, split, split_index, count, config)
+    (unfinished / RECORD).write_text(json.dumps(asdict(config), indent=2) + '\n')
+    if out.exists():
+        out.rmdir()  # empty, as seen above
+    unfinished.rename(out)
+    return True
+
+
+def _write_split(
+    root: Path, split: str, split_index: int, count: int, config: ShapesConfig
+) -> None:
+    folder = root / 'images' / split
+    folder.mkdir(parents=True)
+    images, annotations = [], []
+    progress = tqdm(range(count), desc=f'{split} images', leave=False, disable=None)
+    for index in progress:
+        rng = np.random.default_rng([config.seed, split_index, index])
+        image, boxes, labels, areas = draw_image(rng, config)
+        name = f'{index + 1:06d}.png'
+        cv2.imwrite(str(folder / name), image)
+        images.append(
+            dict(id=index + 1, file_name=name, width=config.width, height=config.height)
+        )
+        for (x1, y1, x2, y2), label, area in zip(boxes, labels, areas, strict=True):
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=index + 1,
+                    category_id=int(label) + 1,
+                    bbox=[float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
+                    area=float(area),
+                    iscrowd=0,
+                )
+            )
+    categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES, start=1)]
+    path = root / 'annotations' / f'{split}.json'
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(
+        json.dumps(dict(images=images, categories=categories, annotations=annotations))
+    )
+
+
+def draw_image(
+    rng: np.random.Generator, config: ShapesConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Draw one image.
+
+    Args:
+        rng: source of all randomness.
+        config: sizes and numbers.
+
+    Returns:
+        - image (height, width, 3) uint8 BGR;
+        - boxes (N, 4) float64 xyxy, tight around what is drawn of each object
+          when nothing covers it;
+        - labels (N,) int64, index into CLASSES;
+        - areas (N,) float64, drawn pixels of each object.
+    """
+    image = _ground(rng, config.width, config.height)
+    count = 0
+    if rng.random() >= config.empty_fraction:
+        count = int(rng.integers(config.min_objects, config.max_objects + 1))
+    masks: list[np.ndarray] = []
+    labels: list[int] = []
+    for _ in range(count):
+        label = int(rng.integers(len(CLASSES)))
+        mask = _place(rng, label, masks, config)
+        if mask is None:  # no room left without hiding another object
+            continue
+        color = _contrasting_color(rng, image, mask)
+        image = image * (1 - mask[..., None]) + color * mask[..., None]
+        masks.append(mask)
+        labels.append(label)
+    noise = rng.normal(0, 4, image.shape)
+    image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    boxes = np.array([_tight_box(mask) for mask in masks]).reshape(-1, 4)
+    areas = np.array([(mask >= 0.5).sum() for mask in masks], dtype=np.float64)
+    return image, boxes, np.array(labels, dtype=np.int64), areas
+
+
+def _ground(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+    """Cloudy texture with unlabelled strokes, (height, width, 3) float64."""
+    texture = np.zeros((height, width, 3))
+    for cells, strength in ((3, 40), (8, 20), (32, 10)):
+        coarse = rng.normal(0, strength, (cells, cells, 3))
+        texture += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    texture += rng.uniform(70, 185, 3)
+    canvas = np.clip(texture, 0, 255).astype(np.uint8)
+    for _ in range(rng.integers(4, 12)):
+        start = rng.integers(0, (width, height))
+        stop = start + rng.integers(-60, 61, 2)
+        color = canvas[start[1], start[0]].astype(int) + rng.integers(-45, 46, 3)
+        color = np.clip(color, 0, 255).tolist()
+        thickness = int(rng.integers(1, 4))
+        cv2.line(canvas, start.tolist(), stop.tolist(), color, thickness, cv2.LINE_AA)
+    return canvas.astype(np.float64)
+
+
+def _place(
+    rng: np.random.Generator, label: int, others: list[np.ndarray], config: ShapesConfig
+) -> np.ndarray | None:
+    """Coverage (height, width) in [0, 1] of a shape that hides no other too much."""
+    covered = [(mask > 0.5) for mask in others]
+    for _ in range(20):
+        size = np.exp(rng.uniform(np.log(config.min_size), np.log(config.max_size)))
+        radius = size / 2
+        center = rng.uniform(radius, (config.width - radius, config.height - radius))
+        polygon = center + radius * _outline(label, rng.uniform(0, 2 * np.pi))
+        mask = _rasterize(polygon, config.width, config.height)
+        shape = mask > 0.5
+        hidden = [(shape & other).sum() / other.sum() for other in covered]
+        # Half of what may be hidden: a third object may come on top.
+        if shape.any() and max(hidden, default=0) <= (1 - _MIN_VISIBLE) / 2:
+            return mask
+    return None
+
+
+def _outline(label: int, angle: float) -> np.ndarray:
+    """Corners (P, 2) of a shape in the unit circle, turned by ``angle``."""
+    name = CLASSES[label]
+    if name == 'cross':
+        a, b = 0.33, 0.94
+        corners = np.array(
+            [(a, a), (a, b), (-a, b), (-a, a), (-b, a), (-b, -a)]
+            + [(-a, -a), (-a, -b), (a, -b), (a, -a), (b, -a), (b, a)]
+        )
+    else:
+        count = {'circle': 48, 'square': 4, 'triangle': 3, 'star': 10}[name]
+        theta = 2 * np.pi * np.arange(count) / count
+        corners = np.stack([np.cos(theta), np.sin(theta)], 1)
+        if name == 'star':
+            corners[1::2] *= 0.42
+    cos, sin = np.cos(angle), np.sin(angle)
+    return corners @ np.array([(cos, sin), (-sin, cos)])
+
+
+def _rasterize(polygon: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Coverage of each pixel by a polygon (P, 2) of x, y in pixels."""
+    s = _SUPERSAMPLING
+    fine = np.zeros((height * s, width * s), np.uint8)
+    cv2.fillPoly(fine, [np.round(polygon * s).astype(np.int32)], 1)
+    return cv2.resize(
+        fine.astype(np.float64), (width, height), interpolation=cv2.INTER_AREA
+    )
+
+
+def _contrasting_color(
+    rng: np.random.Generator, image: np.ndarray, mask: np.ndarray
+) -> np.ndarray:
+    """A random BGR colour that stands out from what lies under the mask."""
+    ground = image[mask > 0.5].mean(axis=0)
+    while True:
+        color = rng.uniform(0, 255, 3)
+        if np.linalg.norm(color - ground) > 110:
+            return color
+
+
+def _tight_box(mask: np.ndarray) -> tuple[float, float, float, float]:
+    """xyxy edges of the pixels that are at least half covered."""
+    ys, xs = np.nonzero(mask >= 0.5)
+    return xs.min(), ys.min(), xs.max() + 1, ys.max() + 1

@@ -1,0 +1,77 @@
+"""The check of what is installed names the package, the version and the remedy."""
+
+import subprocess
+import sys
+
+import pytest
+
+from focal_retinanet.stack import check_stack, find_problem
+
+TORCH = {'torch': '2.13.0+cpu'}
+OPENMMLAB = {**TORCH, 'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmdet': '3.3.0'}
+ONEDL = {
+    **TORCH,
+    'onedl-mmengine': '0.10.12',
+    'onedl-mmcv': '2.3.6',
+    'onedl-mmdetection': '3.5.1',
+}
+
+
+@pytest.mark.parametrize('installed', [OPENMMLAB, ONEDL])
+def test_supported_stacks_pass(installed):
+    assert find_problem(installed) is None
+
+
+@pytest.mark.parametrize(
+    ('installed', 'says'),
+    [
+        ({}, ['torch is not installed', 'pip install torch==2.13.0']),
+        (TORCH, ['mmengine is not installed', 'pip install mmengine==0.10.7']),
+        (
+            {**OPENMMLAB, 'mmcv': '2.2.0'},
+            ['mmcv 2.2.0', '<2.2.0', 'pip install --no-build-isolation mmcv==2.1.0'],
+        ),
+        ({**OPENMMLAB, 'mmdet': '2.28.2'}, ['mmdet 2.28.2', 'mmdet==3.3.0']),
+        ({**OPENMMLAB, 'torch': '1.13.1'}, ['torch 1.13.1', '>=2.4']),
+        (
+            {k: v for k, v in ONEDL.items() if k != 'onedl-mmcv'},
+            ['onedl-mmcv is not installed', 'onedl-mmcv==2.3.6'],
+        ),
+        (
+            {**OPENMMLAB, **ONEDL},
+            [
+                'overwrite each other',
+                'pip uninstall mmengine mmcv mmdet onedl-mmengine',
+            ],
+        ),
+        (
+            {**TORCH, 'mmengine': '0.10.7', 'mmcv-lite': '2.1.0', 'mmdet': '3.3.0'},
+            ['mmcv-lite has no operators', 'mmcv==2.1.0'],
+        ),
+    ],
+)
+def test_problem_names_package_version_and_remedy(installed, says):
+    problem = find_problem(installed)
+    for words in says:
+        assert words in problem
+
+
+def test_import_fails_clearly_without_mmdet(monkeypatch):
+    import importlib.metadata
+
+    from focal_retinanet import stack
+
+    def not_found(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(stack, 'version', not_found)
+    with pytest.raises(ImportError, match='focal_retinanet can not work here: torch'):
+        check_stack()
+
+
+def test_check_loads_no_heavy_module():
+    code = (
+        'import sys, focal_retinanet; '
+        'sys.exit(bool({"torch", "mmdet", "mmcv", "mmengine"} & set(sys.modules)))'
+    )
+    assert subprocess.run([sys.executable, '-c', code]).returncode == 0

@@ -1,0 +1,87 @@
+"""Make a COCO-format data set of synthetic shapes.
+
+Examples:
+    python tools/make_shapes.py data/shapes
+    python tools/make_shapes.py data/crowded --train 1000 --objects 10 40 --size 512 512
+"""
+
+import argparse
+from pathlib import Path
+
+from focal_retinanet.data.shapes import ShapesConfig, make_shapes
+from focal_retinanet.engine.errors import UserError, clear_errors
+
+
+def parse_args() -> argparse.Namespace:
+    default = ShapesConfig()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('out', type=Path, help='folder of the data set')
+    parser.add_argument(
+        '--train', type=int, default=default.train, help='training images (%(default)s)'
+    )
+    parser.add_argument(
+        '--val', type=int, default=default.val, help='validation images (%(default)s)'
+    )
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        default=(default.width, default.height),
+        metavar=('W', 'H'),
+        help='image size in pixels (%(default)s)',
+    )
+    parser.add_argument(
+        '--objects',
+        type=int,
+        nargs=2,
+        default=(default.min_objects, default.max_objects),
+        metavar=('MIN', 'MAX'),
+        help='objects in an image that has any (%(default)s)',
+    )
+    parser.add_argument(
+        '--object-size',
+        type=int,
+        nargs=2,
+        default=(default.min_size, default.max_size),
+        metavar=('MIN', 'MAX'),
+        help='side of an object in pixels (%(default)s)',
+    )
+    parser.add_argument(
+        '--empty-fraction',
+        type=float,
+        default=default.empty_fraction,
+        help='share of images without objects (%(default)s)',
+    )
+    parser.add_argument(
+        '--seed', type=int, default=default.seed, help='random seed (%(default)s)'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        config = ShapesConfig(
+            train=args.train,
+            val=args.val,
+            width=args.size[0],
+            height=args.size[1],
+            min_objects=args.objects[0],
+            max_objects=args.objects[1],
+            min_size=args.object_size[0],
+            max_size=args.object_size[1],
+            empty_fraction=args.empty_fraction,
+            seed=args.seed,
+        )
+        made = make_shapes(args.out, config)
+    except (ValueError, FileExistsError) as error:
+        raise UserError(str(error)) from error
+    done = 'made' if made else 'there already'
+    print(f'{args.out}: {args.train} training and {args.val} validation images, {done}')
+
+
+if __name__ == '__main__':
+    with clear_errors():
+        main()

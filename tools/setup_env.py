@@ -1,0 +1,285 @@
+"""Make the project's virtual environment; `make setup` runs this.
+
+Each step leaves a stamp, so an interrupted set-up goes on where it was, and a
+finished one takes no time. Needs nothing but Python's standard library.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / 'requirements'
+STACKS = {'openmmlab': 'mmcv', 'onedl': 'onedl-mmcv'}
+GIGABYTE = 1e9
+
+
+class SetupError(Exception):
+    """Something that the user has to mend; says what."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--venv', type=Path, default=Path('.venv'), help='its folder')
+    parser.add_argument(
+        '--stack',
+        choices=STACKS,
+        help='packages that provide mmdet (default: those that the environment has, '
+        'else openmmlab)',
+    )
+    args = parser.parse_args()
+    try:
+        stack = choose_stack(args.venv, args.stack)
+        Environment(args.venv, stack, has_gpu=has_nvidia_gpu()).make()
+    except SetupError as error:
+        sys.exit(f'set-up: {error}')
+    except KeyboardInterrupt:
+        sys.exit('set-up: interrupted; the same command goes on from here')
+
+
+def choose_stack(venv: Path, wanted: str | None) -> str:
+    """The stack to install: never a second one into the same environment.
+
+    Raises:
+        SetupError: the environment has the other stack, or is not ours.
+    """
+    record = venv / '.setup' / 'stack'
+    if not record.exists():
+        if venv.exists() and any(venv.iterdir()):
+            raise SetupError(
+                f'{venv} exists and was not made by this set-up; name another folder '
+                '(make VENV=...), or remove it'
+            )
+        return wanted or 'openmmlab'
+    present = record.read_text().strip()
+    if wanted not in (None, present):
+        raise SetupError(
+            f'{venv} has the {present} stack, and the two overwrite each other; use an '
+            f'environment of its own (make STACK={wanted} VENV=.venv-{wanted}), or '
+            f'remove {venv}'
+        )
+    return present
+
+
+def has_nvidia_gpu() -> bool:
+    try:
+        return subprocess.run(['nvidia-smi', '-L'], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def check_machine(venv: Path, has_gpu: bool) -> None:
+    """Fail at once on what would fail after minutes.
+
+    Raises:
+        SetupError: Python, its headers, a compiler or disk space is lacking.
+    """
+    version = '.'.join(map(str, sys.version_info[:3]))
+    if not (3, 10) <= sys.version_info < (3, 13):
+        raise SetupError(
+            f'needs Python 3.10, 3.11 or 3.12, this is {version}; name another '
+            '(make PYTHON=/path/to/python3)'
+        )
+    header = Path(sysconfig.get_path('include')) / 'Python.h'
+    if not header.exists():
+        raise SetupError(
+            f'{header} is missing, which compiling mmcv needs; install the package '
+            f'python{sys.version_info[0]}.{sys.version_info[1]}-dev (or -devel)'
+        )
+    names = [os.environ.get('CXX'), 'c++', 'g++', 'clang++']
+    if not any(name and shutil.which(name) for name in names):
+        raise SetupError(
+            'no C++ compiler found, which mmcv needs; install g++ or clang++, or name '
+            'one in CXX'
+        )
+    if has_gpu and find_nvcc() is None:
+        raise SetupError(
+            "there is an NVIDIA GPU but no nvcc, which mmcv's CUDA operators need; "
+            'install the CUDA toolkit, or set CUDA_HOME'
+        )
+    needed = 20 if has_gpu else 4
+    free = shutil.disk_usage(venv.absolute().parent).free / GIGABYTE
+    if free < needed:
+        raise SetupError(
+            f'{free:.1f} GB of disk are free at {venv.absolute().parent}, {needed} GB '
+            'are needed'
+        )
+
+
+def find_nvcc() -> str | None:
+    home = os.environ.get('CUDA_HOME', '/usr/local/cuda')
+    return shutil.which('nvcc') or shutil.which('nvcc', path=f'{home}/bin')
+
+
+class Environment:
+    """A virtual environment that is made step by step.
+
+    Args:
+        venv: its folder.
+        stack: 'openmmlab' or 'onedl'.
+        has_gpu: compile mmcv with CUDA.
+    """
+
+    def __init__(self, venv: Path, stack: str, has_gpu: bool) -> None:
+        self.venv = venv
+        self.stack = stack
+        self.has_gpu = has_gpu
+        self.stamps = venv / '.setup'
+        self.log = self.stamps / 'log.txt'
+        self.python = venv / 'bin' / 'python'
+
+    def make(self) -> None:
+        """Do the steps that are not done yet.
+
+        Raises:
+            SetupError: a step failed; with the end of its output.
+        """
+        stack_file = REQUIREMENTS / f'{self.stack}.txt'
+        constraints = REQUIREMENTS / 'constraints.txt'
+        steps: list[tuple[str, str, Callable[[], None], list[Path]]] = [
+            ('venv', 'virtual environment', self._make_venv, []),
+            ('torch', 'torch and build tools', self._install_torch, [constraints]),
+            (
+                'stack',
+                f'{self.stack} stack, compiling mmcv',
+                self._install_stack,
+                [stack_file, constraints],
+            ),
+            (
+                'project',
+                'the project and its tests',
+                self._install_project,
+                [
+                    REQUIREMENTS / 'runtime.txt',
+                    REQUIREMENTS / 'tests.txt',
+                    constraints,
+                    ROOT / 'setup.py',
+                ],
+            ),
+        ]
+        # A step is due when what it reads has changed, or an earlier one is due.
+        due, digest = [], hashlib.sha256(str(self.has_gpu).encode())
+        for name, title, action, files in steps:
+            for file in files:
+                digest.update(file.read_bytes())
+            stamp = self.stamps / name
+            key = digest.hexdigest()
+            if not stamp.exists() or stamp.read_text() != key:
+                due.append((title, action, stamp, key))
+        if not due:
+            return
+
+        check_machine(self.venv, self.has_gpu)
+        self._announce([stamp.name for _, _, stamp, _ in due])
+        self.stamps.mkdir(parents=True, exist_ok=True)
+        (self.stamps / 'stack').write_text(self.stack + '\n')
+        for number, (title, action, stamp, key) in enumerate(due, start=1):
+            print(f'[{number}/{len(due)}] {title} ...', end=' ', flush=True)
+            start = time.monotonic()
+            action()
+            stamp.write_text(key)
+            print(f'{time.monotonic() - start:.0f} s', flush=True)
+
+    def _announce(self, due: list[str]) -> None:
+        print(f'Setting up {self.venv} with the {self.stack} stack, once.')
+        if 'torch' in due and not self.has_gpu:
+            print(
+                '  torch: a download of 0.2 GB (CPU build) to 3 GB (with CUDA), as your '
+                'package index has it;\n  pip settings such as PIP_EXTRA_INDEX_URL '
+                'choose.'
+            )
+        if 'stack' in due:
+            minutes = 16 / (os.cpu_count() or 1) * (4 if self.has_gpu else 1)
+            print(
+                f'  mmcv: compiled from source, about {max(minutes, 1):.0f} minutes '
+                f'here ({os.cpu_count()} cores); pip keeps the result\n  for the next '
+                'time.'
+            )
+        print(f'  Everything that pip says: {self.log}', flush=True)
+
+    def _make_venv(self) -> None:
+        self._run(sys.executable, '-m', 'venv', self.venv)
+
+    def _install_torch(self) -> None:
+        self._pip('torch', '-r', REQUIREMENTS / 'build.txt')
+
+    def _install_stack(self) -> None:
+        environment = {'MMCV_WITH_OPS': '1', 'MAX_JOBS': str(os.cpu_count() or 1)}
+        if self.has_gpu:
+            self._check_nvcc()
+            environment['FORCE_CUDA'] = '1'
+        stack_file = REQUIREMENTS / f'{self.stack}.txt'
+        self._pip('--no-build-isolation', '-r', stack_file, environment=environment)
+        if not self._mmcv_works():
+            # pip kept a build for another torch, under the same version.
+            pinned = re.search(
+                rf'^{STACKS[self.stack]}==\S+', stack_file.read_text(), re.M
+            )
+            self._pip(
+                *('--no-build-isolation', '--no-deps', '--no-cache-dir'),
+                *('--force-reinstall', pinned[0]),
+                environment=environment,
+            )
+            self._run(self.python, '-c', 'import mmcv.ops')
+
+    def _mmcv_works(self) -> bool:
+        check = 'import mmcv.ops as ops'
+        if self.has_gpu:
+            check += '; assert ops.get_compiling_cuda_version() != "not available"'
+        command = [self.python, '-c', check]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+    def _check_nvcc(self) -> None:
+        ask = 'import torch; print(torch.version.cuda)'
+        wanted = subprocess.check_output([self.python, '-c', ask], text=True).strip()
+        said = subprocess.check_output([find_nvcc(), '--version'], text=True)
+        found = re.search(r'release (\d+)\.', said)[1]
+        if found != wanted.split('.')[0]:
+            raise SetupError(
+                f'torch is built for CUDA {wanted}, but nvcc is of CUDA {found}; install '
+                'that CUDA toolkit and set CUDA_HOME'
+            )
+
+    def _install_project(self) -> None:
+        files = [REQUIREMENTS / 'runtime.txt', REQUIREMENTS / 'tests.txt']
+        self._pip(*(word for file in files for word in ('-r', file)))
+        self._pip('--no-deps', '--no-build-isolation', '-e', ROOT)
+        self._run(self.python, '-c', 'import focal_retinanet.models')
+
+    def _pip(self, *words: str | Path, environment: dict | None = None) -> None:
+        constraints = REQUIREMENTS / 'constraints.txt'
+        self._run(
+            *(self.python, '-m', 'pip', 'install', '--disable-pip-version-check'),
+            *('-c', constraints, *words),
+            environment=environment,
+        )
+
+    def _run(self, *words: str | Path, environment: dict | None = None) -> None:
+        command = [str(word) for word in words]
+        with open(self.log, 'a') as log:
+            log.write(f'$ {" ".join(command)}\n')
+            log.flush()
+            status = subprocess.run(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+            ).returncode
+        if status:
+            tail = '\n'.join(self.log.read_text(errors='replace').splitlines()[-25:])
+            raise SetupError(
+                f'this failed:\n  {" ".join(command)}\n{tail}\n(the whole log: '
+                f'{self.log}; the same make command goes on from here)'
+            )
+
+
+if __name__ == '__main__':
+    main()
