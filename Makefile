@@ -8,9 +8,11 @@
 
 VENV ?= .venv
 STACK ?=
-IN_RANGE = import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
-PYTHON ?= $(firstword $(foreach python,python3 python3.12 python3.11 python3.10,\
-	$(shell $(python) -c '$(IN_RANGE)' 2>/dev/null && echo $(python))))
+IN_RANGE := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.12 python3.11 python3.10; do \
+	$$python -c '$(IN_RANGE)' 2>/dev/null && echo $$python && exit; done; echo python3)
+endif
 
 .PHONY: help setup demo test lint
 
@@ -18,8 +20,8 @@ help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
 
 setup:
-	@test -n "$(PYTHON)" || { echo "set-up: no Python 3.10, 3.11 or 3.12 found;" \
-		"name it (make PYTHON=/path/to/python3)"; exit 1; }
+	@$(PYTHON) -c '$(IN_RANGE)' 2>/dev/null || { echo "set-up: $(PYTHON) is no Python" \
+		"3.10, 3.11 or 3.12; name one (make PYTHON=/path/to/python3)"; exit 1; }
 	@$(PYTHON) tools/setup_env.py --venv $(VENV) $(if $(STACK),--stack $(STACK))
 
 demo: setup

@@ -46,7 +46,11 @@ def test_supported_stacks_pass(installed):
         ),
         (
             {**TORCH, 'mmengine': '0.10.7', 'mmcv-lite': '2.1.0', 'mmdet': '3.3.0'},
-            ['mmcv-lite has no operators', 'mmcv==2.1.0'],
+            ['mmcv-lite 2.1.0', 'no operators', ' mmcv==2.1.0'],
+        ),
+        (
+            {**TORCH, 'onedl-mmcv-lite': '2.3.6', 'onedl-mmdetection': '3.5.1'},
+            ['onedl-mmcv-lite 2.3.6', 'no operators', ' onedl-mmcv==2.3.6'],
         ),
     ],
 )

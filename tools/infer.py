@@ -13,6 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from mmdet.registry import VISUALIZERS
+from mmengine.config import Config, DictAction
+from mmengine.visualization import Visualizer
+from tqdm import tqdm
+
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
 from focal_retinanet.engine.console import quiet_warnings
 from focal_retinanet.engine.errors import UserError, clear_errors
@@ -23,10 +28,6 @@ from focal_retinanet.engine.inference import (
     is_video,
     read_frames,
 )
-from mmdet.registry import VISUALIZERS
-from mmengine.config import Config, DictAction
-from mmengine.visualization import Visualizer
-from tqdm import tqdm
 
 
 def parse_args() -> argparse.Namespace:

@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         default=(default.min_size, default.max_size),
         metavar=('MIN', 'MAX'),
-        help='side of an object in pixels (%(default)s)',
+        help='diameter of the circle around an object, in pixels (%(default)s)',
     )
     parser.add_argument(
         '--empty-fraction',
@@ -76,7 +76,7 @@ def main() -> None:
             seed=args.seed,
         )
         made = make_shapes(args.out, config)
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
     done = 'made' if made else 'there already'
     print(f'{args.out}: {args.train} training and {args.val} validation images, {done}')

@@ -6,6 +6,7 @@ finished one takes no time. Needs nothing but Python's standard library.
 
 import argparse
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -51,15 +52,19 @@ def choose_stack(venv: Path, wanted: str | None) -> str:
     Raises:
         SetupError: the environment has the other stack, or is not ours.
     """
-    record = venv / '.setup' / 'stack'
-    if not record.exists():
-        if venv.exists() and any(venv.iterdir()):
-            raise SetupError(
-                f'{venv} exists and was not made by this set-up; name another folder '
-                '(make VENV=...), or remove it'
-            )
+    record = venv / '.setup' / 'stack-name'
+    if record.exists():
+        present = record.read_text().strip()
+    elif record.parent.exists():
+        # Cut off before the record was written: what is installed decides.
+        present = installed_stack(venv) or wanted or 'openmmlab'
+    elif venv.exists() and any(venv.iterdir()):
+        raise SetupError(
+            f'{venv} exists and was not made by this set-up; name another folder '
+            '(make VENV=...), or remove it'
+        )
+    else:
         return wanted or 'openmmlab'
-    present = record.read_text().strip()
     if wanted not in (None, present):
         raise SetupError(
             f'{venv} has the {present} stack, and the two overwrite each other; use an '
@@ -67,6 +72,16 @@ def choose_stack(venv: Path, wanted: str | None) -> str:
             f'remove {venv}'
         )
     return present
+
+
+def installed_stack(venv: Path) -> str | None:
+    """The stack whose mmcv or mmengine is in the environment, if any."""
+    for stack, prefix in (('openmmlab', ''), ('onedl', 'onedl_')):
+        for package in ('mmcv', 'mmengine'):
+            pattern = f'lib/python*/site-packages/{prefix}{package}-*.dist-info'
+            if any(venv.glob(pattern)):
+                return stack
+    return None
 
 
 def has_nvidia_gpu() -> bool:
@@ -80,7 +95,8 @@ def check_machine(venv: Path, has_gpu: bool) -> None:
     """Fail at once on what would fail after minutes.
 
     Raises:
-        SetupError: Python, its headers, a compiler or disk space is lacking.
+        SetupError: Python, its venv module, its headers, a compiler, nvcc or disk
+            space is lacking.
     """
     version = '.'.join(map(str, sys.version_info[:3]))
     if not (3, 10) <= sys.version_info < (3, 13):
@@ -88,17 +104,23 @@ def check_machine(venv: Path, has_gpu: bool) -> None:
             f'needs Python 3.10, 3.11 or 3.12, this is {version}; name another '
             '(make PYTHON=/path/to/python3)'
         )
+    # Debian ships venv without ensurepip, and it fails half-way.
+    if not all(importlib.util.find_spec(name) for name in ('venv', 'ensurepip')):
+        raise SetupError(
+            f'this Python {version} can not make environments; install the package '
+            f'python{sys.version_info[0]}.{sys.version_info[1]}-venv'
+        )
     header = Path(sysconfig.get_path('include')) / 'Python.h'
     if not header.exists():
         raise SetupError(
             f'{header} is missing, which compiling mmcv needs; install the package '
             f'python{sys.version_info[0]}.{sys.version_info[1]}-dev (or -devel)'
         )
-    names = [os.environ.get('CXX'), 'c++', 'g++', 'clang++']
-    if not any(name and shutil.which(name) for name in names):
+    if find_compiler() is None:
+        named = os.environ.get('CXX')
+        found = f'CXX={named} is not there' if named else 'no C++ compiler found'
         raise SetupError(
-            'no C++ compiler found, which mmcv needs; install g++ or clang++, or name '
-            'one in CXX'
+            f'{found}, which mmcv needs; install g++ or clang++, or name one in CXX'
         )
     if has_gpu and find_nvcc() is None:
         raise SetupError(
@@ -106,17 +128,28 @@ def check_machine(venv: Path, has_gpu: bool) -> None:
             'install the CUDA toolkit, or set CUDA_HOME'
         )
     needed = 20 if has_gpu else 4
-    free = shutil.disk_usage(venv.absolute().parent).free / GIGABYTE
+    folder = next(path for path in venv.absolute().parents if path.exists())
+    free = shutil.disk_usage(folder).free / GIGABYTE
     if free < needed:
         raise SetupError(
-            f'{free:.1f} GB of disk are free at {venv.absolute().parent}, {needed} GB '
-            'are needed'
+            f'{free:.1f} GB of disk are free at {folder}, {needed} GB are needed'
         )
 
 
+def find_compiler() -> str | None:
+    """The C++ compiler that the build is to use: CXX and no other if it is set."""
+    if named := os.environ.get('CXX'):
+        # It may be a command with arguments, as in `ccache g++`.
+        return named if shutil.which(named.split()[0]) else None
+    return next(filter(shutil.which, ('c++', 'g++', 'clang++')), None)
+
+
 def find_nvcc() -> str | None:
-    home = os.environ.get('CUDA_HOME', '/usr/local/cuda')
-    return shutil.which('nvcc') or shutil.which('nvcc', path=f'{home}/bin')
+    """The nvcc that torch's build will use, in the order in which it looks."""
+    home = os.environ.get('CUDA_HOME') or os.environ.get('CUDA_PATH')
+    if home:
+        return shutil.which('nvcc', path=f'{home}/bin')
+    return shutil.which('nvcc') or shutil.which('nvcc', path='/usr/local/cuda/bin')
 
 
 class Environment:
@@ -180,7 +213,7 @@ class Environment:
         check_machine(self.venv, self.has_gpu)
         self._announce([stamp.name for _, _, stamp, _ in due])
         self.stamps.mkdir(parents=True, exist_ok=True)
-        (self.stamps / 'stack').write_text(self.stack + '\n')
+        (self.stamps / 'stack-name').write_text(self.stack + '\n')
         for number, (title, action, stamp, key) in enumerate(due, start=1):
             print(f'[{number}/{len(due)}] {title} ...', end=' ', flush=True)
             start = time.monotonic()
@@ -190,7 +223,9 @@ class Environment:
 
     def _announce(self, due: list[str]) -> None:
         print(f'Setting up {self.venv} with the {self.stack} stack, once.')
-        if 'torch' in due and not self.has_gpu:
+        if 'torch' in due and self.has_gpu:
+            print('  torch: a download of about 3 GB, with CUDA.')
+        elif 'torch' in due:
             print(
                 '  torch: a download of 0.2 GB (CPU build) to 3 GB (with CUDA), as your '
                 'package index has it;\n  pip settings such as PIP_EXTRA_INDEX_URL '
@@ -212,7 +247,12 @@ class Environment:
         self._pip('torch', '-r', REQUIREMENTS / 'build.txt')
 
     def _install_stack(self) -> None:
-        environment = {'MMCV_WITH_OPS': '1', 'MAX_JOBS': str(os.cpu_count() or 1)}
+        environment = {
+            'MMCV_WITH_OPS': '1',
+            'MAX_JOBS': str(os.cpu_count() or 1),
+            # Else torch's build asks for c++ by name, which need not be there.
+            'CXX': find_compiler() or 'c++',
+        }
         if self.has_gpu:
             self._check_nvcc()
             environment['FORCE_CUDA'] = '1'
@@ -240,6 +280,12 @@ class Environment:
     def _check_nvcc(self) -> None:
         ask = 'import torch; print(torch.version.cuda)'
         wanted = subprocess.check_output([self.python, '-c', ask], text=True).strip()
+        if wanted == 'None':
+            raise SetupError(
+                'there is an NVIDIA GPU, but the torch that pip chose is a CPU build; '
+                "undo the pip settings that point at PyTorch's CPU builds, remove "
+                f'{self.venv}, and try again'
+            )
         said = subprocess.check_output([find_nvcc(), '--version'], text=True)
         found = re.search(r'release (\d+)\.', said)[1]
         if found != wanted.split('.')[0]:

@@ -9,15 +9,16 @@ Examples:
 import argparse
 from copy import deepcopy
 
+from mmdet.engine.hooks.utils import trigger_visualization_hook
+from mmdet.evaluation import DumpDetResults
+from mmengine.config import Config, ConfigDict
+
 from focal_retinanet.engine.config import (
     add_config_arguments,
     build_runner,
     load_config,
 )
 from focal_retinanet.engine.errors import clear_errors
-from mmdet.engine.hooks.utils import trigger_visualization_hook
-from mmdet.evaluation import DumpDetResults
-from mmengine.config import Config, ConfigDict
 
 
 def parse_args() -> argparse.Namespace:

@@ -10,6 +10,8 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
 )
+# A resumed run gives what an uninterrupted one gives.
+custom_hooks = [dict(type='focal_retinanet.EpochSeedHook')]
 
 env_cfg = dict(
     cudnn_benchmark=False,

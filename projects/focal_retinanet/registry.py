@@ -4,6 +4,7 @@ A component of ours is reached as ``type='focal_retinanet.NAME'`` from any
 config; mmdet's own components of the same name stay reachable and untouched.
 """
 
+from mmdet.registry import HOOKS as MMDET_HOOKS
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.registry import TASK_UTILS as MMDET_TASK_UTILS
 from mmengine.registry import Registry
@@ -18,4 +19,7 @@ TASK_UTILS = Registry(
     parent=MMDET_TASK_UTILS,
     scope=SCOPE,
     locations=['focal_retinanet.models'],
+)
+HOOKS = Registry(
+    'hook', parent=MMDET_HOOKS, scope=SCOPE, locations=['focal_retinanet.engine']
 )

@@ -36,8 +36,8 @@ STACKS = {
     ),
 }
 TORCH = Requirement('torch', '>=2.4', '2.13.0')
-# Names of which each stack has one: mmdet is what makes a stack.
-_WITHOUT_OPERATORS = ('mmcv-lite', 'onedl-mmcv-lite')
+# Builds of mmcv that are no use here, and the stack that each belongs to.
+_WITHOUT_OPERATORS = {'mmcv-lite': 'openmmlab', 'onedl-mmcv-lite': 'onedl'}
 
 
 def check_stack() -> None:
@@ -87,12 +87,13 @@ def find_problem(installed: Mapping[str, str]) -> str | None:
             'which overwrite each other; remove all, then install one set: '
             f'pip uninstall {everything}'
         )
-    lite = [name for name in _WITHOUT_OPERATORS if name in installed]
-    if lite:
-        return (
-            f'{lite[0]} has no operators; replace it: pip uninstall {lite[0]}, then '
-            f'{_install(STACKS["openmmlab"][1])}'
-        )
+    for lite, stack in _WITHOUT_OPERATORS.items():
+        if lite in installed:
+            mmcv = STACKS[stack][1]
+            return (
+                f'{lite} {installed[lite]} is installed, which has no operators; '
+                f'replace it: pip uninstall -y {lite} && {_install(mmcv)}'
+            )
     for requirement in STACKS[present[0] if present else 'openmmlab']:
         if problem := _version_problem(requirement, installed):
             return problem

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from focal_retinanet.models import AnchorGenerator, anchor_generator
 from mmdet.models.task_modules import AnchorGenerator as MMDetAnchorGenerator
+
+from focal_retinanet.models import AnchorGenerator, anchor_generator
 
 PAPER = dict(
     octave_base_scale=4,

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from mmdet.models.losses import FocalLoss as MMDetFocalLoss
+
 from focal_retinanet.models import FocalLoss
 from focal_retinanet.registry import MODELS
-from mmdet.models.losses import FocalLoss as MMDetFocalLoss
 
 N, K = 60, 4
 

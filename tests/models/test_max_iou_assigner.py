@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from focal_retinanet.models import MaxIoUAssigner
-from focal_retinanet.registry import TASK_UTILS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.models.task_modules import MaxIoUAssigner as MMDetMaxIoUAssigner
 from mmengine.config import Config
 from mmengine.structures import InstanceData
+
+from focal_retinanet.models import MaxIoUAssigner
+from focal_retinanet.registry import TASK_UTILS
 
 PAPER = dict(pos_iou_thr=0.5, neg_iou_thr=0.4)
 

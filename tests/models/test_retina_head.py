@@ -4,10 +4,11 @@ from copy import deepcopy
 
 import pytest
 import torch
-from focal_retinanet.models import RetinaHead
 from mmdet.models.dense_heads import RetinaHead as MMDetRetinaHead
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
+
+from focal_retinanet.models import RetinaHead
 
 STRIDES = [8, 16, 32, 64, 128]
 

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from focal_retinanet.ops import sigmoid_focal_loss, softmax_focal_loss
 from hypothesis import given
 from hypothesis import strategies as st
+
+from focal_retinanet.ops import sigmoid_focal_loss, softmax_focal_loss
 
 EXTREMES = [-1e4, -120.0, -100.0, -40.0, -1.0, 0.0, 1.0, 40.0, 100.0, 120.0, 1e4]
 

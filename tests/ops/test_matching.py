@@ -1,6 +1,7 @@
 """Matching by numbers that one can check by hand."""
 
 import torch
+
 from focal_retinanet.ops import IGNORED, UNMATCHED, match_max_iou, pairwise_iou
 
 OBJECT = torch.tensor([[0.0, 0.0, 10.0, 10.0]])

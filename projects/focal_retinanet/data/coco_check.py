@@ -10,9 +10,10 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 _SHOWN = 3
 
@@ -52,7 +53,7 @@ def check_coco(
         return report
     if classes is not None:
         _check_classes(where, classes, categories, num_classes, report)
-    _check_annotations(where, images, annotations, categories, report)
+    _check_annotations(where, images, annotations, categories, classes, report)
     if img_dir is not None:
         _check_files(where, Path(img_dir), images, report)
     return report
@@ -64,6 +65,9 @@ def _read(where: str, report: CocoReport) -> dict | None:
             coco = json.load(file)
     except FileNotFoundError:
         report.errors.append(f'{where}: no such annotation file; is data_root right?')
+        return None
+    except OSError as error:  # a folder, no permission
+        report.errors.append(f'{where}: can not be read ({error.strerror})')
         return None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         report.errors.append(f'{where}: is not JSON ({error})')
@@ -86,40 +90,37 @@ def _read(where: str, report: CocoReport) -> dict | None:
 def _check_entries(
     where: str, images: list, annotations: list, categories: list, report: CocoReport
 ) -> None:
-    """Every entry has its keys, and no two have the same id."""
-    kinds = (
-        ('image', images, ('id', 'file_name', 'width', 'height')),
-        ('annotation', annotations, ('id', 'image_id', 'category_id', 'bbox')),
-        ('category', categories, ('id', 'name')),
-    )
-    for kind, entries, keys in kinds:
-        for key in keys:
-            lacking = [
-                entry.get('id', f'number {index}') if isinstance(entry, dict) else entry
-                for index, entry in enumerate(entries)
-                if not isinstance(entry, dict) or key not in entry
-            ]
+    """Every entry has its keys, of the right kind, and no two have the same id."""
+    for kind, entries, keys in (
+        ('image', images, _IMAGE),
+        ('annotation', annotations, _ANNOTATION),
+        ('category', categories, _CATEGORY),
+    ):
+        no_dict = [entry for entry in entries if not isinstance(entry, dict)]
+        if no_dict:
+            report.errors.append(
+                f'{where}: {kind} {_names(no_dict)} is no object with keys and values'
+            )
+        numbered = [(i, e) for i, e in enumerate(entries) if isinstance(e, dict)]
+        for key, (is_valid, expected) in keys.items():
+            lacking = [_id(i, e) for i, e in numbered if key not in e]
             if lacking:
                 report.errors.append(
                     f'{where}: {kind} {_names(lacking)} has no {key!r}'
                 )
-        ids = Counter(e['id'] for e in entries if isinstance(e, dict) and 'id' in e)
+            wrong = [
+                _id(i, e) for i, e in numbered if key in e and not is_valid(e[key])
+            ]
+            if wrong:
+                report.errors.append(
+                    f'{where}: {kind} {_names(wrong)} has a {key} that is not {expected}'
+                )
+        ids = Counter(e['id'] for _, e in numbered if 'id' in e and _is_id(e['id']))
         double = [id_ for id_, count in ids.items() if count > 1]
         if double:
             report.errors.append(
                 f'{where}: {kind} id {_names(double)} stands more than once'
             )
-    malformed = [
-        entry['id']
-        for entry in annotations
-        if isinstance(entry, dict) and {'id', 'bbox'} <= entry.keys()
-        if not _is_box(entry['bbox'])
-    ]
-    if malformed:
-        report.errors.append(
-            f'{where}: annotation {_names(malformed)} has a bbox that is not 4 numbers '
-            '[x, y, width, height]'
-        )
 
 
 def _check_classes(
@@ -135,7 +136,18 @@ def _check_classes(
             f"written with a comma: ('{classes}',)"
         )
         return
+    if not classes:  # mmdet would label every category, the head none
+        report.errors.append(f'{where}: metainfo classes is empty; name the classes')
+        return
     names = [category['name'] for category in categories]
+    for owner, listed in (('the categories', names), ('metainfo classes', classes)):
+        double = [name for name, count in Counter(listed).items() if count > 1]
+        if double:
+            report.errors.append(
+                f'{where}: {owner} name {_names(double)} more than once, so labels and '
+                'names do not fit together; name each once'
+            )
+            return
     unknown = [name for name in classes if name not in names]
     if unknown:
         close = difflib.get_close_matches(unknown[0], names, n=1, cutoff=0.5)
@@ -172,6 +184,7 @@ def _check_annotations(
     images: list[dict],
     annotations: list[dict],
     categories: list[dict],
+    classes: Sequence[str] | None,
     report: CocoReport,
 ) -> None:
     size = {image['id']: (image['width'], image['height']) for image in images}
@@ -186,20 +199,23 @@ def _check_annotations(
     no_image = [a['id'] for a in annotations if a['image_id'] not in size]
     if no_image:
         report.errors.append(
-            f'{where}: annotation {_names(no_image)} has an image_id that is no image'
+            f'{where}: annotation {_names(no_image)} has an image_id that is no image; '
+            'add the image, or remove it'
         )
-    degenerate = [
-        a['id']
-        for a in annotations
-        if a['image_id'] in size and not _is_usable(a['bbox'], *size[a['image_id']])
-    ]
-    if degenerate:
+    placed = [a for a in annotations if a['image_id'] in size]
+    usable = [a for a in placed if _is_usable(a, *size[a['image_id']])]
+    if len(usable) < len(placed):
+        kept = {a['id'] for a in usable}
+        degenerate = [a['id'] for a in placed if a['id'] not in kept]
         report.warnings.append(
             f'{where}: annotation {_names(degenerate)} has a box narrower or lower than '
-            'a pixel, or outside of its image; it is left out'
+            'a pixel, or outside of its image, or an area of 0; it is left out'
         )
-    if not annotations:
-        report.errors.append(f'{where}: has no annotation at all')
+    wanted = {c['id'] for c in categories if classes is None or c['name'] in classes}
+    if not report.errors and not any(a['category_id'] in wanted for a in usable):
+        report.errors.append(
+            f'{where}: has no box to learn or to find, of {len(annotations)} annotations'
+        )
 
 
 def _check_files(
@@ -223,18 +239,57 @@ def _check_files(
         )
 
 
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_size(value: object) -> bool:
+    return _is_number(value) and 0 < value < math.inf
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ''
+
+
 def _is_box(box: object) -> bool:
+    # mmdet leaves NaN out, but would train on an infinite width.
     return (
         isinstance(box, list)
         and len(box) == 4
-        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in box)
+        and all(_is_number(v) and not math.isinf(v) for v in box)
     )
 
 
-def _is_usable(box: list[float], width: float, height: float) -> bool:
-    """Whether mmdet trains on a box; the same conditions as its CocoDataset's."""
-    x, y, w, h = box
-    if not all(map(math.isfinite, box)) or w < 1 or h < 1:
+class _Rule(NamedTuple):
+    is_valid: Callable[[object], bool]
+    expected: str
+
+
+_ID = _Rule(_is_id, 'a whole number or a text')
+_SIZE = _Rule(_is_size, 'a number of pixels above 0')
+_IMAGE = dict(id=_ID, file_name=_Rule(_is_text, 'a text'), width=_SIZE, height=_SIZE)
+_ANNOTATION = dict(
+    id=_ID,
+    image_id=_ID,
+    category_id=_ID,
+    bbox=_Rule(_is_box, '4 finite numbers [x, y, width, height]'),
+    area=_Rule(_is_number, 'a number of pixels'),  # mmdet reads it of every box
+)
+_CATEGORY = dict(id=_ID, name=_Rule(_is_text, 'a text'))
+
+
+def _id(index: int, entry: dict) -> object:
+    return entry.get('id', f'number {index}')
+
+
+def _is_usable(annotation: dict, width: float, height: float) -> bool:
+    """Whether mmdet uses a box; the same conditions as its CocoDataset's."""
+    x, y, w, h = annotation['bbox']
+    if math.isnan(x + y + w + h) or w < 1 or h < 1 or annotation['area'] <= 0:
         return False
     return min(x + w, width) > max(x, 0) and min(y + h, height) > max(y, 0)
 

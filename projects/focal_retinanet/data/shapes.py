@@ -18,6 +18,8 @@ from tqdm import tqdm
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 #: Written last, so a folder that has it is complete.
 RECORD = 'shapes.json'
+#: Written first, and renamed to RECORD last.
+_STARTED = 'shapes.started.json'
 
 _MIN_VISIBLE = 0.7
 _SUPERSAMPLING = 4
@@ -32,15 +34,17 @@ class ShapesConfig:
         val: number of validation images.
         width: of an image.
         height: of an image.
-        min_objects: fewest objects of an image that has any.
+        min_objects: fewest objects of an image that has any; an image gets fewer
+            where no more find room.
         max_objects: most objects of an image.
-        min_size: shortest side of an object's square.
-        max_size: longest side of an object's square.
+        min_size: smallest diameter of the circle around an object.
+        max_size: largest diameter of the circle around an object.
         empty_fraction: share of the images that have no object.
         seed: of everything.
 
     Raises:
-        ValueError: a range is empty, or an object does not fit into an image.
+        ValueError: a number or range is impossible, or an object does not fit into
+            an image.
     """
 
     train: int = 400
@@ -55,6 +59,11 @@ class ShapesConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if min(self.train, self.val) < 1 or self.seed < 0:
+            raise ValueError(
+                'train and val must be at least 1, seed at least 0, got '
+                f'{self.train}, {self.val} and {self.seed}'
+            )
         if not 4 <= self.min_size <= self.max_size <= min(self.width, self.height):
             raise ValueError(
                 'object sizes must be 4 <= min_size <= max_size <= the shorter side of '
@@ -81,32 +90,64 @@ def make_shapes(out: Path, config: ShapesConfig) -> bool:
         False if the same data set is there already and nothing was done.
 
     Raises:
-        FileExistsError: the folder holds something else.
+        FileExistsError: the folder, or the one beside it that the data set is made
+            in, holds something else. Nothing in either was touched.
+        OSError: an image could not be written.
     """
-    record = out / RECORD
-    if record.exists():
-        if json.loads(record.read_text()) == asdict(config):
-            return False
-        raise FileExistsError(
-            f'{out} holds shapes made with other arguments (see {record}): name another '
-            'folder, or delete that one'
-        )
+    out = out.resolve()  # '.' has no name, and a link can not be renamed onto
+    arguments = json.dumps(asdict(config), indent=2) + '\n'
+    if (out / RECORD).exists():
+        _check_made(out, arguments, config)
+        return False
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f'{out} is no shapes data set: name another folder')
+
     unfinished = out.with_name(out.name + '.unfinished')
-    if out.exists() and any(out.iterdir()):
-        raise FileExistsError(
-            f'{out} has files that are no shapes data set: name another folder'
-        )
-    if unfinished.exists():  # an interrupted run of this function
-        shutil.rmtree(unfinished)
+    if unfinished.exists():
+        _remove_unfinished(unfinished)
+    unfinished.mkdir(parents=True)
+    (unfinished / _STARTED).write_text(arguments)
     for split_index, (split, count) in enumerate(
         (('train', config.train), ('val', config.val))
     ):
         _write_split(unfinished, split, split_index, count, config)
-    (unfinished / RECORD).write_text(json.dumps(asdict(config), indent=2) + '\n')
+    (unfinished / _STARTED).rename(unfinished / RECORD)
     if out.exists():
         out.rmdir()  # empty, as seen above
     unfinished.rename(out)
     return True
+
+
+def _check_made(out: Path, arguments: str, config: ShapesConfig) -> None:
+    """Raise unless ``out`` is the whole data set of these arguments."""
+    if (out / RECORD).read_text() != arguments:
+        raise FileExistsError(
+            f'{out} holds shapes made with other arguments (see {out / RECORD}): name '
+            'another folder, or delete that one'
+        )
+    wanted = {out / 'annotations' / f'{split}.json' for split in ('train', 'val')}
+    for split, count in (('train', config.train), ('val', config.val)):
+        wanted |= {out / 'images' / split / _file_name(i) for i in range(count)}
+    lost = sorted(wanted.difference(out.glob('*/*.json'), out.glob('images/*/*.png')))
+    if lost:
+        raise FileExistsError(
+            f'{out} has lost {len(lost)} of its files, {lost[0]} first: delete the '
+            'folder to have it made anew'
+        )
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what an interrupted run left; raise if it is not one's."""
+    if folder.is_symlink() or not (folder / _STARTED).is_file():
+        raise FileExistsError(
+            f'{folder} is needed to make the data set in, but is not of an earlier, '
+            'interrupted run: move it away, or name another folder'
+        )
+    shutil.rmtree(folder)
+
+
+def _file_name(index: int) -> str:
+    return f'{index + 1:06d}.png'
 
 
 def _write_split(
@@ -119,8 +160,9 @@ def _write_split(
     for index in progress:
         rng = np.random.default_rng([config.seed, split_index, index])
         image, boxes, labels, areas = draw_image(rng, config)
-        name = f'{index + 1:06d}.png'
-        cv2.imwrite(str(folder / name), image)
+        name = _file_name(index)
+        if not cv2.imwrite(str(folder / name), image):  # e.g. the disk is full
+            raise OSError(f'could not write {folder / name}')
         images.append(
             dict(id=index + 1, file_name=name, width=config.width, height=config.height)
         )
@@ -138,9 +180,14 @@ def _write_split(
     categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES, start=1)]
     path = root / 'annotations' / f'{split}.json'
     path.parent.mkdir(exist_ok=True)
-    path.write_text(
-        json.dumps(dict(images=images, categories=categories, annotations=annotations))
+    coco = dict(
+        info=dict(description='Synthetic shapes'),  # pycocotools 2.0.9 fails without
+        licenses=[],
+        images=images,
+        categories=categories,
+        annotations=annotations,
     )
+    path.write_text(json.dumps(coco))
 
 
 def draw_image(
@@ -203,7 +250,9 @@ def _place(
     rng: np.random.Generator, label: int, others: list[np.ndarray], config: ShapesConfig
 ) -> np.ndarray | None:
     """Coverage (height, width) in [0, 1] of a shape that hides no other too much."""
-    covered = [(mask > 0.5) for mask in others]
+    whole = [(mask > 0.5) for mask in others]
+    # What the shapes on top left of each.
+    visible = [o & ~np.any(whole[i + 1 :], axis=0) for i, o in enumerate(whole)]
     for _ in range(20):
         size = np.exp(rng.uniform(np.log(config.min_size), np.log(config.max_size)))
         radius = size / 2
@@ -211,9 +260,16 @@ def _place(
         polygon = center + radius * _outline(label, rng.uniform(0, 2 * np.pi))
         mask = _rasterize(polygon, config.width, config.height)
         shape = mask > 0.5
-        hidden = [(shape & other).sum() / other.sum() for other in covered]
-        # Half of what may be hidden: a third object may come on top.
-        if shape.any() and max(hidden, default=0) <= (1 - _MIN_VISIBLE) / 2:
+        if not shape.any():
+            continue
+        hidden = [(shape & other).sum() / other.sum() for other in whole]
+        left = [
+            (seen & ~shape).sum() / other.sum()
+            for seen, other in zip(visible, whole, strict=True)
+        ]
+        # One shape hides half of what may be hidden: another may come on top.
+        one_hides_little = max(hidden, default=0) <= (1 - _MIN_VISIBLE) / 2
+        if one_hides_little and min(left, default=1) >= _MIN_VISIBLE:
             return mask
     return None
 
@@ -223,10 +279,9 @@ def _outline(label: int, angle: float) -> np.ndarray:
     name = CLASSES[label]
     if name == 'cross':
         a, b = 0.33, 0.94
-        corners = np.array(
-            [(a, a), (a, b), (-a, b), (-a, a), (-b, a), (-b, -a)]
-            + [(-a, -a), (-a, -b), (a, -b), (a, -a), (b, -a), (b, a)]
-        )
+        quarter = [(a, a), (a, b), (-a, b), (-a, a)]
+        opposite = [(-x, -y) for x, y in quarter]
+        corners = np.array([*quarter, (-b, a), (-b, -a), *opposite, (b, -a), (b, a)])
     else:
         count = {'circle': 48, 'square': 4, 'triangle': 3, 'star': 10}[name]
         theta = 2 * np.pi * np.arange(count) / count

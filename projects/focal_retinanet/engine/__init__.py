@@ -1,1 +1,5 @@
-"""Around a run: config, runner, checkpoints, errors, what the console shows."""
+"""Around a run: config, runner, hooks, checkpoints, errors, the console."""
+
+from focal_retinanet.engine.epoch_seed_hook import EpochSeedHook
+
+__all__ = ['EpochSeedHook']

@@ -5,8 +5,10 @@ from logging import Logger
 from pathlib import Path
 
 from mmdet.datasets import CocoDataset
+from mmdet.models import RPNHead
 from mmdet.registry import DATASETS
 from mmengine.config import ConfigDict
+from mmengine.fileio import list_from_file
 from mmengine.model import is_model_wrapper
 from torch import nn
 
@@ -58,6 +60,8 @@ def _num_classes(model: nn.Module) -> int | None:
     head = getattr(getattr(model, 'roi_head', model), 'bbox_head', None)
     if isinstance(head, list | tuple | nn.ModuleList):  # a cascade
         head = head[-1]
+    if isinstance(head, RPNHead):  # object or not, whatever the classes
+        return None
     return getattr(head, 'num_classes', None)
 
 
@@ -70,19 +74,34 @@ def _coco_datasets(dataset: ConfigDict | None) -> Iterator[ConfigDict]:
     if 'dataset' in dataset:  # RepeatDataset, ClassBalancedDataset, ...
         yield from _coco_datasets(dataset.dataset)
     kind = DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type
-    is_coco = isinstance(kind, type) and issubclass(kind, CocoDataset)
-    if is_coco and dataset.get('backend_args') is None:
+    if (
+        _reads_coco(kind)
+        and dataset.get('ann_file')
+        and not dataset.get('backend_args')
+    ):
         yield dataset
 
 
-def _paths_and_classes(dataset: ConfigDict) -> tuple[Path, Path, tuple | str]:
+def _reads_coco(kind: object) -> bool:
+    """Whether a data set reads its file as CocoDataset does; LVIS, Objects365 and
+    panoptic ones derive from it, but read other keys or order the labels otherwise."""
+    return (
+        isinstance(kind, type)
+        and issubclass(kind, CocoDataset)
+        and kind.load_data_list is CocoDataset.load_data_list
+        and kind.parse_data_info is CocoDataset.parse_data_info
+    )
+
+
+def _paths_and_classes(dataset: ConfigDict) -> tuple[Path, Path, tuple | str | None]:
     """Annotation file, image folder and classes, as mmengine will read them."""
     root = Path(dataset.get('data_root') or '')
     kind = DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type
-    classes = (dataset.get('metainfo') or {}).get('classes', kind.METAINFO['classes'])
+    metainfo = kind.METAINFO | (dataset.get('metainfo') or {})
+    classes = metainfo.get('classes')
     if isinstance(classes, str) and Path(classes).is_file():
-        classes = Path(classes).read_text().split('\n')
-    if not isinstance(classes, str):
+        classes = list_from_file(classes)
+    if classes is not None and not isinstance(classes, str):
         classes = tuple(classes)
     img_dir = (dataset.get('data_prefix') or {}).get('img', '')
     return root / dataset.ann_file, root / img_dir, classes

@@ -1,0 +1,236 @@
+"""Set-up: early failures in one line, steps done once, stacks never mixed."""
+
+import importlib.util
+import re
+import shutil
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STEPS = ('_make_venv', '_install_torch', '_install_stack', '_install_project')
+
+
+@pytest.fixture
+def setup_env():
+    """The script as a module; a fresh one, so that a test may change it."""
+    spec = importlib.util.spec_from_file_location(
+        'setup_env', ROOT / 'tools' / 'setup_env.py'
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def machine(setup_env, tmp_path, monkeypatch):
+    """A machine that has all that is needed, whatever this one has."""
+    (tmp_path / 'Python.h').touch()
+    monkeypatch.delenv('CXX', raising=False)
+    monkeypatch.setattr(setup_env.sysconfig, 'get_path', lambda name: tmp_path)
+    monkeypatch.setattr(setup_env.shutil, 'which', lambda name, path=None: name)
+    give_disk(monkeypatch, setup_env, gigabytes=100)
+    return tmp_path
+
+
+def give_disk(monkeypatch, setup_env, gigabytes):
+    usage = namedtuple('Usage', 'free')(gigabytes * 1e9)
+    monkeypatch.setattr(setup_env.shutil, 'disk_usage', lambda path: usage)
+
+
+@pytest.fixture
+def steps_done(setup_env, tmp_path, monkeypatch):
+    """The steps that ran, by name; none of them does anything."""
+    done = []
+    requirements = tmp_path / 'requirements'
+    shutil.copytree(ROOT / 'requirements', requirements)
+    monkeypatch.setattr(setup_env, 'REQUIREMENTS', requirements)
+    monkeypatch.setattr(setup_env, 'check_machine', lambda venv, has_gpu: None)
+    for step in STEPS:
+        monkeypatch.setattr(
+            setup_env.Environment, step, lambda self, step=step: done.append(step)
+        )
+    return done
+
+
+def make(setup_env, venv, stack=None):
+    stack = setup_env.choose_stack(venv, stack)
+    setup_env.Environment(venv, stack, has_gpu=False).make()
+
+
+def test_complete_machine_passes(setup_env, machine):
+    setup_env.check_machine(machine / 'venv', has_gpu=False)
+    setup_env.check_machine(machine / 'venv', has_gpu=True)
+
+
+@pytest.mark.parametrize('version', [(3, 9, 18), (3, 13, 0)])
+def test_wrong_python_is_named(setup_env, machine, monkeypatch, version):
+    monkeypatch.setattr(setup_env.sys, 'version_info', version)
+    number = re.escape('.'.join(map(str, version)))
+    with pytest.raises(setup_env.SetupError, match=f'this is {number}.*PYTHON='):
+        setup_env.check_machine(machine / 'venv', has_gpu=False)
+
+
+def test_missing_headers_are_named(setup_env, machine):
+    (machine / 'Python.h').unlink()
+    with pytest.raises(setup_env.SetupError, match=r'Python\.h is missing.*-dev'):
+        setup_env.check_machine(machine / 'venv', has_gpu=False)
+
+
+def test_missing_compiler_is_named(setup_env, machine, monkeypatch):
+    monkeypatch.setattr(setup_env.shutil, 'which', lambda name, path=None: None)
+    with pytest.raises(setup_env.SetupError, match=r'no C\+\+ compiler.*CXX'):
+        setup_env.check_machine(machine / 'venv', has_gpu=False)
+
+
+def test_compiler_that_is_named_has_to_be_there(setup_env, machine, monkeypatch):
+    monkeypatch.setenv('CXX', 'nosuch')
+    monkeypatch.setattr(
+        setup_env.shutil, 'which', lambda name, path=None: name != 'nosuch' or None
+    )
+    with pytest.raises(setup_env.SetupError, match='CXX=nosuch is not there'):
+        setup_env.check_machine(machine / 'venv', has_gpu=False)
+    monkeypatch.setenv('CXX', 'ccache g++')
+    assert setup_env.find_compiler() == 'ccache g++'
+
+
+def test_missing_venv_module_is_named(setup_env, machine, monkeypatch):
+    monkeypatch.setattr(
+        setup_env.importlib.util, 'find_spec', lambda name: name != 'ensurepip' or None
+    )
+    with pytest.raises(setup_env.SetupError, match=r'can not make environments.*-venv'):
+        setup_env.check_machine(machine / 'venv', has_gpu=False)
+
+
+def test_nvcc_is_the_one_of_cuda_home(setup_env, tmp_path, monkeypatch):
+    nvcc = tmp_path / 'bin' / 'nvcc'
+    nvcc.parent.mkdir()
+    nvcc.touch(mode=0o755)
+    monkeypatch.setenv('CUDA_HOME', str(tmp_path))
+    assert setup_env.find_nvcc() == str(nvcc)
+
+
+def test_folders_above_the_environment_need_not_exist(setup_env, tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    if free < 5e9:
+        pytest.skip('this machine is short of disk')
+    setup_env.check_machine(tmp_path / 'no' / 'such' / 'venv', has_gpu=False)
+
+
+def test_gpu_without_nvcc_is_named(setup_env, machine, monkeypatch):
+    monkeypatch.setattr(setup_env, 'find_nvcc', lambda: None)
+    setup_env.check_machine(machine / 'venv', has_gpu=False)
+    with pytest.raises(setup_env.SetupError, match=r'no nvcc.*CUDA toolkit'):
+        setup_env.check_machine(machine / 'venv', has_gpu=True)
+
+
+def test_gpu_needs_more_disk(setup_env, machine, monkeypatch):
+    give_disk(monkeypatch, setup_env, gigabytes=8)
+    setup_env.check_machine(machine / 'venv', has_gpu=False)
+    with pytest.raises(setup_env.SetupError, match=r'8\.0 GB of disk are free'):
+        setup_env.check_machine(machine / 'venv', has_gpu=True)
+
+
+def test_second_run_does_nothing(setup_env, tmp_path, steps_done, capsys):
+    make(setup_env, tmp_path / 'venv')
+    assert steps_done == list(STEPS)
+    steps_done.clear()
+    capsys.readouterr()
+
+    make(setup_env, tmp_path / 'venv')
+    assert not steps_done
+    assert not capsys.readouterr().out
+
+
+def test_interrupted_setup_goes_on(setup_env, tmp_path, steps_done, monkeypatch):
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(setup_env.Environment, '_install_stack', interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            make(setup_env, tmp_path / 'venv')
+    assert steps_done == ['_make_venv', '_install_torch']
+
+    make(setup_env, tmp_path / 'venv')
+    assert steps_done == list(STEPS)
+
+
+@pytest.mark.parametrize(
+    ('file', 'redone'),
+    [
+        ('tests.txt', STEPS[3:]),
+        ('openmmlab.txt', STEPS[2:]),
+        ('constraints.txt', STEPS[1:]),
+        ('onedl.txt', ()),
+    ],
+)
+def test_edited_requirements_redo_what_depends_on_them(
+    setup_env, tmp_path, steps_done, file, redone
+):
+    make(setup_env, tmp_path / 'venv')
+    steps_done.clear()
+    with open(setup_env.REQUIREMENTS / file, 'a') as stream:
+        stream.write('# edited\n')
+    make(setup_env, tmp_path / 'venv')
+    assert steps_done == list(redone)
+
+
+@pytest.mark.parametrize(
+    ('first', 'other'), [('openmmlab', 'onedl'), ('onedl', 'openmmlab')]
+)
+def test_stack_is_kept_and_never_mixed(setup_env, tmp_path, steps_done, first, other):
+    venv = tmp_path / 'venv'
+    make(setup_env, venv, first)
+    assert setup_env.choose_stack(venv, None) == first
+    assert setup_env.choose_stack(venv, first) == first
+    with pytest.raises(
+        setup_env.SetupError, match=f'has the {first}.*VENV=.venv-{other}'
+    ):
+        setup_env.choose_stack(venv, other)
+
+
+def test_installed_stack_counts_without_its_record(setup_env, tmp_path):
+    (tmp_path / '.setup').mkdir()
+    assert setup_env.choose_stack(tmp_path, 'onedl') == 'onedl'
+    packages = tmp_path / 'lib' / 'python3.11' / 'site-packages'
+    (packages / 'onedl_mmcv-2.3.6.dist-info').mkdir(parents=True)
+    assert setup_env.choose_stack(tmp_path, None) == 'onedl'
+    with pytest.raises(setup_env.SetupError, match='has the onedl stack'):
+        setup_env.choose_stack(tmp_path, 'openmmlab')
+
+
+def test_foreign_environment_is_left_alone(setup_env, tmp_path):
+    assert setup_env.choose_stack(tmp_path / 'new', None) == 'openmmlab'
+    (tmp_path / 'pyvenv.cfg').touch()
+    with pytest.raises(setup_env.SetupError, match='not made by this set-up'):
+        setup_env.choose_stack(tmp_path, None)
+
+
+def test_failed_command_shows_its_output_and_the_log(setup_env, tmp_path):
+    environment = setup_env.Environment(tmp_path, 'openmmlab', has_gpu=False)
+    environment.stamps.mkdir()
+    with pytest.raises(setup_env.SetupError, match='no such operator') as error:
+        environment._run(sys.executable, '-c', 'raise SystemExit("no such operator")')
+    assert str(environment.log) in str(error.value)
+
+
+def test_installing_the_package_touches_no_stack(monkeypatch):
+    import runpy
+
+    import setuptools
+
+    metadata = {}
+    monkeypatch.setattr(setuptools, 'setup', metadata.update)
+    monkeypatch.chdir(ROOT)
+    runpy.run_path('setup.py')
+
+    assert metadata['name'] == 'focal-retinanet'
+    assert metadata['python_requires'] == '>=3.10,<3.13'
+    assert {'openmmlab', 'onedl'} <= set(metadata['extras_require'])
+    for line in metadata['install_requires']:
+        # A bare name is satisfied by any version that is there.
+        assert re.fullmatch(r'[a-z-]+', line)
+        assert not re.match(r'(onedl-)?(mm|torch)', line)

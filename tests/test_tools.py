@@ -1,0 +1,189 @@
+"""The tools from outside, as a user runs them."""
+
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from pycocotools.coco import COCO
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*command, fails=False, **environment):
+    """Run a tool with this interpreter; its output, both streams."""
+    words = [str(word) for word in command]
+    if words[0].endswith('.py'):
+        words = [sys.executable, *words]
+    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    done = subprocess.run(
+        words,
+        cwd=ROOT,
+        env={**os.environ, 'PATH': path, **environment},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert (done.returncode != 0) == fails, done.stdout
+    return done.stdout
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture
+def config(tiny_config, tmp_path):
+    """The tiny config as a file."""
+    file = tmp_path / 'tiny.py'
+    tiny_config.pop('work_dir')
+    tiny_config.dump(file)
+    return file
+
+
+@pytest.fixture
+def trained(config, tmp_path):
+    """A config, a checkpoint, and what training printed."""
+    output = run('tools/train.py', config, '--work-dir', tmp_path / 'run')
+    return config, tmp_path / 'run' / 'epoch_2.pth', output
+
+
+def test_train_test_and_infer(trained, tmp_path, shapes_root):
+    config, checkpoint, output = trained
+    assert checkpoint.exists()
+    assert (tmp_path / 'run' / 'tiny.py').exists()  # the config, as mmdet keeps it
+    assert 'eta:' in output
+    assert 'Warning' not in output
+    assert len(output.splitlines()) < 70
+
+    out, shown = tmp_path / 'results.pkl', tmp_path / 'test'
+    output = run(
+        *('tools/test.py', config, checkpoint, '--work-dir', shown, '--out', out),
+        *('--show-dir', 'pictures'),
+    )
+    assert 'Average Precision' in output
+    assert len(pickle.loads(out.read_bytes())) == 4
+    assert len(list(shown.glob('*/pictures/*.png'))) == 4
+
+    video = tmp_path / 'clip.avi'
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*'MJPG'), 5, (64, 64))
+    for value in (50, 150):
+        writer.write(np.full((64, 64, 3), value, np.uint8))
+    writer.release()
+    broken = tmp_path / 'broken.png'
+    broken.write_text('not an image')
+    found = tmp_path / 'found'
+    images = shapes_root / 'images' / 'val'
+    inputs = [images, f'{shapes_root}/images/train/00000[12].png', video, broken]
+    infer = ['tools/infer.py', config, checkpoint, *inputs, '--out-dir', found]
+    output = run(*infer, fails=True)  # for the broken one, which is named
+    assert f'{broken} can not be decoded' in output
+    assert '1 of 8 inputs could not be read' in output
+    coco = COCO(str(found / 'detections.json'))
+    assert len(coco.imgs) == 4 + 2 + 2
+    assert coco.cats[1]['name'] == 'circle'
+    assert all(0 <= a['score'] <= 1 for a in coco.anns.values())
+    assert len(list((found / 'vis').glob('*.jpg'))) == 6
+    assert cv2.VideoCapture(str(found / 'vis' / 'clip.mp4')).read()[0]
+
+    again = run(*infer, fails=True)
+    assert 'has files already' in again
+
+
+def test_resume_and_scaled_learning_rate(trained, tmp_path):
+    config, checkpoint, _ = trained
+    output = run(
+        *('tools/train.py', config, '--work-dir', tmp_path / 'run', '--resume'),
+        *('--cfg-options', 'train_cfg.max_epochs=3'),
+    )
+    assert 'Epoch(train) [3]' in output.replace('  ', ' ')
+    assert 'Epoch(train) [1]' not in output.replace('  ', ' ')
+    weights = torch.load(tmp_path / 'run' / 'epoch_3.pth')
+    assert weights['meta']['epoch'] == 3
+
+    output = run('tools/train.py', config, '--auto-scale-lr', fails=True)
+    assert '--auto-scale-lr needs auto_scale_lr' in output
+    assert checkpoint.exists()
+
+
+def test_two_processes_train_as_one_with_the_whole_batch(config, tmp_path):
+    """With batch norm frozen and the same images in every batch."""
+    options = [
+        'model.backbone.norm_eval=True',
+        'model.backbone.norm_cfg.requires_grad=False',
+        'train_dataloader.dataset.pipeline.3.prob=0.0',
+        'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=1',
+        'optim_wrapper.optimizer.type=SGD',
+        'optim_wrapper.optimizer.lr=0.01',
+        'load_from=' + str(tmp_path / 'start.pth'),
+    ]
+    run(
+        *('tools/train.py', config, '--work-dir', tmp_path / 'start'),
+        *('--cfg-options', 'train_cfg.max_epochs=1'),
+    )
+    (tmp_path / 'start' / 'epoch_1.pth').rename(tmp_path / 'start.pth')
+    run(
+        *('tools/train.py', config, '--work-dir', tmp_path / 'one'),
+        *('--cfg-options', *options, 'train_dataloader.batch_size=8'),
+    )
+    output = run(
+        *('tools/dist_train.sh', config, 2, '--work-dir', tmp_path / 'two'),
+        *('--cfg-options', *options, 'train_dataloader.batch_size=4'),
+        PORT=free_port(),
+        OMP_NUM_THREADS='1',
+        CUDA_VISIBLE_DEVICES='',
+    )
+    assert 'eta:' in output
+    start, one, two = (
+        torch.load(file, map_location='cpu')['state_dict']
+        for file in (
+            tmp_path / 'start.pth',
+            tmp_path / 'one' / 'epoch_1.pth',
+            tmp_path / 'two' / 'epoch_1.pth',
+        )
+    )
+    moved = max((one[k].float() - start[k].float()).abs().max() for k in one)
+    apart = max((one[k].float() - two[k].float()).abs().max() for k in one)
+    assert moved > 1e-3
+    assert apart < 1e-3 * moved
+
+    output = run(
+        *('tools/dist_test.sh', config, tmp_path / 'two' / 'epoch_1.pth', 2),
+        *('--work-dir', tmp_path / 'test'),
+        PORT=free_port(),
+        CUDA_VISIBLE_DEVICES='',
+    )
+    assert 'Average Precision' in output
+
+
+def test_mistakes_are_one_clear_line(config, tmp_path):
+    evil = tmp_path / 'evil.pth'
+    torch.save(dict(state_dict={}, extra=Path('x')), evil)
+    output = run('tools/test.py', config, evil, fails=True)
+    assert f'error: {evil} is not a plain checkpoint' in output
+    assert 'Traceback' not in output
+    output = run('tools/test.py', config, tmp_path / 'gone.pth', fails=True)
+    assert 'gone.pth not found' in output
+    output = run('tools/infer.py', config, evil, tmp_path / 'none.jpg', fails=True)
+    assert 'none.jpg does not exist' in output
+    output = run('tools/train.py', 'nowhere.py', fails=True)
+    assert 'nowhere.py' in output and 'Traceback' not in output
+
+
+def test_make_shapes(tmp_path):
+    command = ('tools/make_shapes.py', tmp_path / 's', '--train', 2, '--val', 1)
+    assert 'made' in run(*command)
+    assert 'there already' in run(*command)
+    assert 'made with other arguments' in run(*command, '--seed', 3, fails=True)
+    record = json.loads((tmp_path / 's' / 'shapes.json').read_text())
+    assert record['train'] == 2
