@@ -10,7 +10,7 @@ from focal_retinanet.data.shapes import ShapesConfig, make_shapes
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
 
 ROOT = Path(__file__).parent.parent
-DEMO = 'configs/demo/retinanet_r18-slim_fpn_shapes.py'
+DEMO = 'configs/demo/retinanet_r18-slim_fpn_8e_shapes.py'
 #: Changes that turn the demo's config into one of a few seconds.
 TINY = {
     'model.backbone.base_channels': 8,

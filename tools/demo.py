@@ -14,7 +14,7 @@ from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = Path('tools')
-CONFIG = Path('configs/demo/retinanet_r18-slim_fpn_shapes.py')
+CONFIG = Path('configs/demo/retinanet_r18-slim_fpn_8e_shapes.py')
 
 
 def run(*command: str | Path) -> None:

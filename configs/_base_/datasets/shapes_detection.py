@@ -1,4 +1,4 @@
-"""Synthetic shapes, 256x256, made by tools/make_shapes.py (or `make demo`)."""
+"""Synthetic shapes, 224x224, made by tools/make_shapes.py (or `make demo`)."""
 
 data_root = '{{$SHAPES_ROOT:data/shapes/}}'
 metainfo = dict(
@@ -15,13 +15,13 @@ metainfo = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=(256, 256), keep_ratio=True),
+    dict(type='Resize', scale=(224, 224), keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(256, 256), keep_ratio=True),
+    dict(type='Resize', scale=(224, 224), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',

@@ -1,7 +1,7 @@
 """A COCO-format data set of synthetic shapes, for a first run without any data.
 
 Few small objects of five classes on textured ground with unlabelled clutter:
-of some 12,000 anchors of an image about thirty are positive, the imbalance that
+of some 9,000 anchors of an image about thirty are positive, the imbalance that
 focal loss is for. Every image is drawn from its own random stream, so the same
 seed gives the same image whatever else is asked for.
 """
@@ -23,6 +23,7 @@ _STARTED = 'shapes.started.json'
 
 _MIN_VISIBLE = 0.7
 _SUPERSAMPLING = 4
+_MAX_TURN = np.pi / 9
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,13 @@ class ShapesConfig:
             an image.
     """
 
-    train: int = 400
+    train: int = 500
     val: int = 100
-    width: int = 256
-    height: int = 256
+    width: int = 224
+    height: int = 224
     min_objects: int = 1
     max_objects: int = 6
-    min_size: int = 16
+    min_size: int = 20
     max_size: int = 64
     empty_fraction: float = 0.1
     seed: int = 0
@@ -231,7 +232,7 @@ def draw_image(
 def _ground(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     """Cloudy texture with unlabelled strokes, (height, width, 3) float64."""
     texture = np.zeros((height, width, 3))
-    for cells, strength in ((3, 40), (8, 20), (32, 10)):
+    for cells, strength in ((3, 25), (8, 12), (32, 6)):
         coarse = rng.normal(0, strength, (cells, cells, 3))
         texture += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     texture += rng.uniform(70, 185, 3)
@@ -257,7 +258,8 @@ def _place(
         size = np.exp(rng.uniform(np.log(config.min_size), np.log(config.max_size)))
         radius = size / 2
         center = rng.uniform(radius, (config.width - radius, config.height - radius))
-        polygon = center + radius * _outline(label, rng.uniform(0, 2 * np.pi))
+        angle = rng.uniform(-_MAX_TURN, _MAX_TURN)
+        polygon = center + radius * _outline(label, angle)
         mask = _rasterize(polygon, config.width, config.height)
         shape = mask > 0.5
         if not shape.any():
@@ -284,7 +286,7 @@ def _outline(label: int, angle: float) -> np.ndarray:
         corners = np.array([*quarter, (-b, a), (-b, -a), *opposite, (b, -a), (b, a)])
     else:
         count = {'circle': 48, 'square': 4, 'triangle': 3, 'star': 10}[name]
-        theta = 2 * np.pi * np.arange(count) / count
+        theta = 2 * np.pi * np.arange(count) / count + np.pi / 4
         corners = np.stack([np.cos(theta), np.sin(theta)], 1)
         if name == 'star':
             corners[1::2] *= 0.42

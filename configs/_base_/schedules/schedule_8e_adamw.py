@@ -1,6 +1,6 @@
-"""12 epochs of AdamW: what a small model on a small data set needs on a CPU."""
+"""8 epochs of AdamW: what a small model on a small data set needs on a CPU."""
 
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=3)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=8, val_interval=4)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
@@ -10,7 +10,7 @@ param_scheduler = [
         type='CosineAnnealingLR',
         by_epoch=True,
         begin=0,
-        end=12,
+        end=8,
         convert_to_iter_based=True,
     ),
 ]

@@ -7,7 +7,7 @@ _base_/models/retinanet_mobilenetv2_fpn.py names.
 _base_ = [
     '../_base_/models/retinanet_mobilenetv2_fpn.py',
     '../_base_/datasets/bccd_detection.py',
-    '../_base_/schedules/schedule_12e_adamw.py',
+    '../_base_/schedules/schedule_8e_adamw.py',
     '../_base_/default_runtime.py',
 ]
 

@@ -1,0 +1,145 @@
+"""Every config builds, says what the paper says, and mixes with mmdet's."""
+
+from pathlib import Path
+
+import mmdet
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+
+from focal_retinanet.models import FocalLoss, RetinaHead
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if '_base_' not in str(p))
+MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmdet')
+
+
+def samples(count, size, num_classes):
+    """Data samples with a few boxes each, the last one with none."""
+    batch = []
+    for index in range(count):
+        boxes = torch.tensor([[4.0, 8, 44, 60], [20, 30, 90, 100], [50, 10, 70, 30]])
+        boxes = boxes[: 0 if index == count - 1 else 3]
+        sample = DetDataSample(
+            metainfo=dict(img_shape=size, pad_shape=size, batch_input_shape=size)
+        )
+        sample.gt_instances = InstanceData(
+            bboxes=boxes, labels=torch.arange(len(boxes)) % num_classes
+        )
+        batch.append(sample)
+    return batch
+
+
+def without_pretrained(model):
+    for part in (model, model.backbone):
+        part.pop('init_cfg', None)
+    return model
+
+
+@pytest.mark.parametrize('file', CONFIGS, ids=lambda p: p.stem)
+def test_builds_with_a_head_for_its_classes(file):
+    cfg = Config.fromfile(file)
+    model = MODELS.build(without_pretrained(cfg.model))
+    assert type(model.bbox_head) is RetinaHead
+    assert type(model.bbox_head.loss_cls) is FocalLoss
+    classes = cfg.train_dataloader.dataset.get('metainfo', {}).get(
+        'classes', [None] * 80
+    )
+    assert model.bbox_head.num_classes == len(classes)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        for step in loader.dataset.pipeline:
+            mmdet.registry.TRANSFORMS.build(step)
+
+
+@pytest.mark.parametrize('depth', [50, 101])
+@pytest.mark.parametrize('scale', [400, 500, 600, 700, 800])
+def test_table_1e(depth, scale):
+    cfg = Config.fromfile(
+        ROOT / f'configs/retinanet/retinanet_r{depth}_fpn_90k_coco-{scale}px.py'
+    )
+    assert cfg.model.backbone.depth == depth
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        (resize,) = [t for t in loader.dataset.pipeline if t.type == 'Resize']
+        assert min(resize.scale) == scale
+        assert max(resize.scale) == round(scale * 5 / 3)
+    # Section 4.1.
+    assert cfg.train_cfg.max_iters == 90000
+    steps = cfg.param_scheduler[1]
+    assert (steps.milestones, steps.gamma) == ([60000, 80000], 0.1)
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (
+        0.01,
+        0.9,
+        1e-4,
+    )
+    assert cfg.auto_scale_lr.base_batch_size == 16
+    # Section 4.
+    head = cfg.model.bbox_head
+    assert (head.pi, head.loss_cls.gamma, head.loss_cls.alpha) == (0.01, 2.0, 0.25)
+    assert cfg.model.test_cfg.score_thr == 0.05
+    assert cfg.model.test_cfg.nms_pre == 1000
+
+
+def test_pyramid_has_p6_from_c5_and_p7_from_relu_p6():
+    cfg = Config.fromfile(CONFIGS[-1])
+    neck = MODELS.build(cfg.model.neck).eval()
+    c5_channels = cfg.model.neck.in_channels[-1]
+    maps = [
+        torch.randn(1, channels, 64 // 2**i, 64 // 2**i)
+        for i, channels in enumerate(cfg.model.neck.in_channels)
+    ]
+    p3, _, _, p6, p7 = neck(maps)
+    assert maps[-1].shape[1] == c5_channels
+    assert p3.shape[-1] == maps[1].shape[-1]
+    torch.testing.assert_close(p6, neck.fpn_convs[3](maps[-1]))
+    torch.testing.assert_close(p7, neck.fpn_convs[4](p6.relu()))
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+        'atss/atss_r50_fpn_1x_coco.py',
+    ],
+)
+def test_mmdets_own_detectors_run_with_our_focal_loss(name):
+    losses = []
+    for prefix in ('', 'focal_retinanet.'):
+        cfg = Config.fromfile(MMDET_CONFIGS / name)
+        model = without_pretrained(cfg.model)
+        assert model.bbox_head.loss_cls.type == 'FocalLoss'
+        model.bbox_head.loss_cls.type = prefix + 'FocalLoss'
+        torch.manual_seed(0)
+        detector = MODELS.build(model)
+        detector.init_weights()
+        assert (type(detector.bbox_head.loss_cls) is FocalLoss) == bool(prefix)
+        torch.manual_seed(1)
+        found = detector.loss(torch.randn(2, 3, 128, 128), samples(2, (128, 128), 80))
+        total = sum(sum(v) if isinstance(v, list) else v for v in found.values())
+        total.backward()
+        losses.append(total.detach())
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
+
+
+def test_mmdets_checkpoints_load():
+    """The same state-dict keys and shapes in the whole detector."""
+    ours = Config.fromfile(
+        ROOT / 'configs/retinanet/retinanet_r50_fpn_90k_coco-800px.py'
+    ).model
+    theirs = Config.fromfile(
+        MMDET_CONFIGS / 'retinanet' / 'retinanet_r50_fpn_1x_coco.py'
+    ).model
+    ours, theirs = (
+        MODELS.build(without_pretrained(m)).state_dict() for m in (ours, theirs)
+    )
+    shapes = {key: value.shape for key, value in theirs.items()}
+    assert {key: value.shape for key, value in ours.items()} == shapes
