@@ -8,12 +8,14 @@ Examples:
 
 import argparse
 
+from mmengine.device import get_device
+
 from focal_retinanet.engine.config import (
     add_config_arguments,
     build_runner,
     load_config,
 )
-from focal_retinanet.engine.errors import clear_errors
+from focal_retinanet.engine.errors import UserError, clear_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,13 +47,15 @@ def main() -> None:
     cfg = load_config(args)
 
     if args.amp:
+        if get_device() == 'cpu':
+            raise UserError('--amp needs a GPU, and none is there')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise SystemExit(
-                f'error: --auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) '
-                f'in {args.config}'
+            raise UserError(
+                '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in '
+                f'{args.config}'
             )
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:

@@ -30,3 +30,5 @@ _base_.test_pipeline[1].scale = (480, 360)
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))
 test_dataloader = val_dataloader
+
+default_hooks = dict(logger=dict(interval=10))

@@ -8,3 +8,5 @@ _base_ = [
 ]
 
 model = dict(bbox_head=dict(num_classes=3))
+
+default_hooks = dict(logger=dict(interval=10))

@@ -29,3 +29,5 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+
+default_hooks = dict(logger=dict(interval=10))

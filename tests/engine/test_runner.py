@@ -134,6 +134,10 @@ def test_wrapped_data_sets_are_checked(tiny_config):
 def test_console_has_progress_and_results_and_the_file_has_all(
     tiny_config, tmp_path, capsys
 ):
+    tiny_config.model.backbone.norm_cfg.requires_grad = False
+    tiny_config.optim_wrapper.paramwise_cfg = dict(
+        custom_keys={'neck': dict(lr_mult=2)}
+    )
     runner = train(tiny_config)
     console = capsys.readouterr().out
     assert re.search(r'Epoch\(train\) .*eta: ', console)
@@ -143,6 +147,8 @@ def test_console_has_progress_and_results_and_the_file_has_all(
         'System environment',
         'creating index',
         'Hooks will be',
+        'paramwise_options',
+        'is skipped since',
     ):
         assert noise not in console
     assert len(console.splitlines()) < 60

@@ -3,7 +3,7 @@
 The data root is $CHERRY_ROOT, or data/cherry/ where that is not set.
 """
 
-_base_ = './bccd_detection.py'
+_base_ = './custom_detection.py'
 
 data_root = '{{$CHERRY_ROOT:data/cherry/}}'
 metainfo = dict(classes=('cherry',), palette=[(213, 94, 0)])
@@ -11,10 +11,18 @@ metainfo = dict(classes=('cherry',), palette=[(213, 94, 0)])
 _base_.train_pipeline[2].scale = (640, 640)
 _base_.test_pipeline[1].scale = (640, 640)
 train_dataloader = dict(
-    dataset=dict(metainfo=metainfo, data_root=data_root, pipeline=_base_.train_pipeline)
+    dataset=dict(
+        metainfo=metainfo,
+        data_root=data_root,
+        pipeline=_base_.train_pipeline,
+    ),
 )
 val_dataloader = dict(
-    dataset=dict(metainfo=metainfo, data_root=data_root, pipeline=_base_.test_pipeline)
+    dataset=dict(
+        metainfo=metainfo,
+        data_root=data_root,
+        pipeline=_base_.test_pipeline,
+    ),
 )
 test_dataloader = val_dataloader
 

@@ -15,7 +15,10 @@ _FILE_ONLY = (
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
     'Name of parameter - Initialization information',
+    'paramwise_options -- ',
+    'Exp name: ',
 )
+_FROZEN = 'is skipped since its requires_grad=False'
 _INIT_INFO = 'torch.Size('
 
 
@@ -62,7 +65,7 @@ def _is_worth_reading(record: LogRecord) -> bool:
     message = record.getMessage()
     if record.levelno >= logging.ERROR:
         return True
-    if message.startswith(_FILE_ONLY):
+    if message.startswith(_FILE_ONLY) or message.endswith(_FROZEN):
         return False
     # "\nneck.fpn_convs.0.conv.weight - torch.Size([...]): \nXavierInit: ..."
     return not (message.startswith('\n') and _INIT_INFO in message.split(':')[0])
