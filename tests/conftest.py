@@ -19,6 +19,7 @@ TINY = {
     'model.bbox_head.in_channels': 16,
     'model.bbox_head.feat_channels': 16,
     'model.bbox_head.stacked_convs': 1,
+    'model.bbox_head.norm_cfg.num_groups': 4,
     'train_dataloader.batch_size': 4,
     'train_dataloader.num_workers': 0,
     'val_dataloader.num_workers': 0,

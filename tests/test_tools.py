@@ -125,6 +125,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(config, tmp_path):
         'train_cfg.val_interval=1',
         'optim_wrapper.optimizer.type=SGD',
         'optim_wrapper.optimizer.lr=0.01',
+        'param_scheduler.0.start_factor=1.0',
         'load_from=' + str(tmp_path / 'start.pth'),
     ]
     run(

@@ -90,7 +90,7 @@ def test_object_without_overlap_does_not_take_every_anchor():
 def test_thresholds_survive_a_config_file(tmp_path):
     file = tmp_path / 'assigner.py'
     file.write_text(
-        "assigner = dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=(0.1, 0.4))"
+        "assigner = dict(type='focal_retinanet.MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=(0.1, 0.4))"
     )
     dumped = tmp_path / 'assigner.json'  # where a tuple becomes a list
     Config.fromfile(file).dump(dumped)
