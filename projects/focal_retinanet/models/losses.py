@@ -1,5 +1,7 @@
 """Focal loss as a component of a config."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -8,9 +10,12 @@ from focal_retinanet.ops.focal_loss import (
     sigmoid_focal_loss,
     softmax_focal_loss,
 )
+from focal_retinanet.ops.fused_focal_loss import sigmoid_focal_loss_sum
 from focal_retinanet.registry import MODELS
 
 REDUCTIONS = ('none', 'mean', 'sum')
+# mmdet's guard, so that no positives at all do not divide by zero.
+_EPS = torch.finfo(torch.float32).eps
 
 
 @MODELS.register_module()
@@ -92,6 +97,27 @@ class FocalLoss(nn.Module):
         """
         reduction = reduction_override or self.reduction
         _check_reduction(reduction)
+        if reduction == 'sum' and avg_factor is not None:
+            raise ValueError('avg_factor can not be used with reduction="sum"')
+        if reduction != 'none' and self._is_fused(pred, target, weight):
+            if reduction == 'sum':
+                divisor = 1.0
+            elif avg_factor is not None:
+                divisor = avg_factor + _EPS
+            else:
+                divisor = (target != self.ignore_index).sum().clamp(min=1)
+                divisor = divisor * pred.size(1)
+            # Rows of classes are what a channels-last map of one anchor has.
+            level = pred.t()[None, :, :, None]  # (1, K, N, 1)
+            return self._fused(
+                [level],
+                target[None],
+                _row(weight),
+                divisor,
+                num_classes=pred.size(1),
+                ignore_index=self.ignore_index,
+            )
+
         focal_loss = sigmoid_focal_loss if self.use_sigmoid else softmax_focal_loss
         loss = focal_loss(
             pred,
@@ -106,6 +132,77 @@ class FocalLoss(nn.Module):
             loss = loss * _broadcast_weight(weight, loss)
         return self.loss_weight * self._reduce(loss, target, reduction, avg_factor)
 
+    def sum_over_levels(
+        self,
+        cls_scores: Sequence[Tensor],
+        target: Tensor,
+        weight: Tensor | None,
+        avg_factor: float | Tensor,
+        num_classes: int,
+    ) -> Tensor:
+        """The loss of all levels at once, from the maps as they are.
+
+        Args:
+            cls_scores: logits of each level, (B, A*K, H, W).
+            target: (B, N) indices for the anchors of all levels; K is
+                background, and -1, whatever ``ignore_index``, is ignored.
+            weight: (B, N) or None.
+            avg_factor: what the sum is divided by.
+            num_classes: K.
+
+        Returns:
+            A scalar, fp32 (fp64 for fp64 input).
+
+        Raises:
+            ValueError: shapes do not fit, or :attr:`can_sum_over_levels` is
+                not true.
+        """
+        if not self.can_sum_over_levels:
+            raise ValueError(f'{self} takes no maps; it is a softmax, or activated')
+        return self._fused(
+            cls_scores, target, weight, avg_factor + _EPS, num_classes, ignore_index=-1
+        )
+
+    @property
+    def can_sum_over_levels(self) -> bool:
+        """Whether :meth:`sum_over_levels` gives what ``forward`` would."""
+        is_overridden = type(self).forward is not FocalLoss.forward
+        return self.use_sigmoid and not self.activated and not is_overridden
+
+    def _is_fused(self, pred: Tensor, target: Tensor, weight: Tensor | None) -> bool:
+        """Whether only index targets and weights of whole anchors are asked for."""
+        return (
+            self.use_sigmoid
+            and not self.activated
+            and pred.dim() == 2
+            and pred.numel() > 0
+            and target.shape == pred.shape[:1]
+            and not target.is_floating_point()
+            and (weight is None or weight.shape in (target.shape, (len(target), 1)))
+            and not (weight is not None and weight.requires_grad)
+        )
+
+    def _fused(
+        self,
+        levels: Sequence[Tensor],
+        target: Tensor,
+        weight: Tensor | None,
+        divisor: float | Tensor,
+        num_classes: int,
+        ignore_index: int,
+    ) -> Tensor:
+        return sigmoid_focal_loss_sum(
+            levels,
+            target,
+            num_classes,
+            weights=weight,
+            scale=self.loss_weight / divisor,
+            gamma=self.gamma,
+            alpha=self.alpha,
+            label_smoothing=self.label_smoothing,
+            ignore_index=ignore_index,
+        )
+
     def _reduce(
         self,
         loss: Tensor,
@@ -116,12 +213,9 @@ class FocalLoss(nn.Module):
         if reduction == 'none':
             return loss
         if reduction == 'sum':
-            if avg_factor is not None:
-                raise ValueError('avg_factor can not be used with reduction="sum"')
             return loss.sum()
         if avg_factor is not None:
-            # mmdet's guard, so that no positives at all do not divide by zero.
-            return loss.sum() / (avg_factor + torch.finfo(torch.float32).eps)
+            return loss.sum() / (avg_factor + _EPS)
         if target.dim() == 1:
             rows = (target != self.ignore_index).sum()
             elements_per_row = loss.size(1) if loss.dim() == 2 else 1
@@ -138,6 +232,11 @@ class FocalLoss(nn.Module):
 def _check_reduction(reduction: str) -> None:
     if reduction not in REDUCTIONS:
         raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
+
+
+def _row(weight: Tensor | None) -> Tensor | None:
+    """Weights (N,) or (N, 1) as those of one image, (1, N)."""
+    return None if weight is None else weight.reshape(1, -1)
 
 
 def _broadcast_weight(weight: Tensor, loss: Tensor) -> Tensor:

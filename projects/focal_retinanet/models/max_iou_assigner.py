@@ -1,5 +1,8 @@
 """Max-IoU assignment as a component of a config."""
 
+from collections.abc import Callable, Sequence
+
+import torch
 from mmdet.models.task_modules import AssignResult, BboxOverlaps2D
 from mmdet.models.task_modules import MaxIoUAssigner as MMDetMaxIoUAssigner
 from mmdet.models.task_modules.assigners.max_iou_assigner import perm_repeat_bboxes
@@ -7,7 +10,7 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from focal_retinanet.ops.matching import match_max_iou, pairwise_iou
+from focal_retinanet.ops.matching import match_max_iou_batch
 from focal_retinanet.registry import TASK_UTILS
 
 
@@ -69,37 +72,11 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
             ``gt_inds`` (N,) int64: 0 background, -1 ignored, i + 1 for object
             i; ``max_overlaps`` (N,); ``labels`` (N,) int64, -1 where no object.
         """
-        priors = get_box_tensor(pred_instances.priors)
         gt_bboxes = get_box_tensor(gt_instances.bboxes)
-        device = priors.device
-        if 0 < self.gpu_assign_thr < len(gt_bboxes):
-            priors, gt_bboxes = priors.cpu(), gt_bboxes.cpu()
-
-        excluded = None
-        if (
-            gt_instances_ignore is not None
-            and len(gt_instances_ignore.bboxes)
-            and len(gt_bboxes)  # as mmdet: without objects, all is background
-        ):
-            ignore_bboxes = get_box_tensor(gt_instances_ignore.bboxes)
-            excluded = self._in_ignored_region(priors, ignore_bboxes.to(priors))
-        if self.perm_repeat_gt_cfg is not None and len(priors):
-            gt_bboxes = perm_repeat_bboxes(
-                gt_bboxes, self.iou_calculator, self.perm_repeat_gt_cfg
-            )
-
-        gt_inds, max_overlaps = match_max_iou(
-            priors,
-            gt_bboxes,
-            pos_iou_thr=self.pos_iou_thr,
-            neg_iou_thr=self.neg_iou_thr,
-            min_pos_iou=self.min_pos_iou,
-            match_low_quality=self.match_low_quality,
-            gt_max_assign_all=self.gt_max_assign_all,
-            excluded=excluded,
-            iou_fn=self._iou_fn,
+        gt_inds, max_overlaps = self.assign_batch(
+            get_box_tensor(pred_instances.priors), [gt_instances], [gt_instances_ignore]
         )
-        gt_inds, max_overlaps = gt_inds.to(device), max_overlaps.to(device)
+        gt_inds, max_overlaps = gt_inds[0], max_overlaps[0]
         labels = gt_inds.new_full(gt_inds.shape, -1)
         positive = gt_inds > 0
         labels[positive] = gt_instances.labels[gt_inds[positive] - 1]
@@ -110,21 +87,81 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
             labels=labels,
         )
 
+    def assign_batch(
+        self,
+        priors: Tensor,
+        batch_gt_instances: Sequence[InstanceData],
+        batch_gt_instances_ignore: Sequence[InstanceData | None],
+        excluded: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Assign the same anchors to the objects of each of B images.
+
+        Args:
+            priors: (N, 4) xyxy in pixels.
+            batch_gt_instances: ``bboxes`` (M_b, 4) of each image.
+            batch_gt_instances_ignore: ``bboxes`` of crowds and ignored regions
+                of each image, or None.
+            excluded: (B, N) bool, anchors that are ignored, or None.
+
+        Returns:
+            - (B, N) int64: 0 background, -1 ignored, i + 1 for object i,
+              counted through all images' objects one after the other.
+            - (B, N) highest IoU of each anchor.
+        """
+        device = priors.device
+        gt_bboxes = [get_box_tensor(gt.bboxes) for gt in batch_gt_instances]
+        if 0 < self.gpu_assign_thr < max(map(len, gt_bboxes)):
+            priors = priors.cpu()
+            gt_bboxes = [gts.cpu() for gts in gt_bboxes]
+            excluded = None if excluded is None else excluded.cpu()
+        if self.perm_repeat_gt_cfg is not None and len(priors):
+            gt_bboxes = [
+                perm_repeat_bboxes(gts, self.iou_calculator, self.perm_repeat_gt_cfg)
+                for gts in gt_bboxes
+            ]
+        matched, max_ious = match_max_iou_batch(
+            priors,
+            gt_bboxes,
+            pos_iou_thr=self.pos_iou_thr,
+            neg_iou_thr=self.neg_iou_thr,
+            min_pos_iou=self.min_pos_iou,
+            match_low_quality=self.match_low_quality,
+            gt_max_assign_all=self.gt_max_assign_all,
+            excluded=self._exclude_crowds(
+                priors, gt_bboxes, batch_gt_instances_ignore, excluded
+            ),
+            iou_fn=self._iou_fn,
+        )
+        return matched.to(device), max_ious.to(device)
+
     @property
-    def _iou_fn(self):
+    def _iou_fn(self) -> Callable[[Tensor, Tensor], Tensor] | None:
         # A user's own iou_calculator is obeyed; mmdet's default is ours.
         calculator = self.iou_calculator
         plain = type(calculator) is BboxOverlaps2D and calculator.dtype is None
-        return pairwise_iou if plain else calculator
+        return None if plain else calculator
 
-    def _in_ignored_region(
-        self, priors: Tensor, ignore_bboxes: Tensor
+    def _exclude_crowds(
+        self,
+        priors: Tensor,
+        gt_bboxes: Sequence[Tensor],
+        batch_gt_instances_ignore: Sequence[InstanceData | None],
+        excluded: Tensor | None,
     ) -> Tensor | None:
-        """Which anchors a crowd covers by more than ``ignore_iof_thr``, (N,) bool."""
+        """``excluded``, and the anchors that crowds cover, (B, N) bool."""
         if self.ignore_iof_thr <= 0 or not len(priors):
-            return None
-        if self.ignore_wrt_candidates:  # share of the anchor
-            iof = self.iou_calculator(priors, ignore_bboxes, mode='iof').amax(dim=1)
-        else:  # share of the region
-            iof = self.iou_calculator(ignore_bboxes, priors, mode='iof').amax(dim=0)
-        return iof > self.ignore_iof_thr
+            return excluded
+        for b, ignore in enumerate(batch_gt_instances_ignore):
+            # As mmdet: without objects, all is background.
+            if ignore is None or not len(ignore.bboxes) or not len(gt_bboxes[b]):
+                continue
+            if excluded is None:
+                shape = (len(gt_bboxes), len(priors))
+                excluded = torch.zeros(shape, dtype=torch.bool, device=priors.device)
+            regions = get_box_tensor(ignore.bboxes).to(priors)
+            if self.ignore_wrt_candidates:  # share of the anchor
+                iof = self.iou_calculator(priors, regions, mode='iof').amax(dim=1)
+            else:  # share of the region
+                iof = self.iou_calculator(regions, priors, mode='iof').amax(dim=0)
+            excluded[b] |= iof > self.ignore_iof_thr
+        return excluded

@@ -7,11 +7,15 @@ from mmdet.models.dense_heads import RetinaHead as MMDetRetinaHead
 from mmdet.models.task_modules import PseudoSampler
 from mmdet.models.task_modules.prior_generators import anchor_inside_flags
 from mmdet.structures.bbox import cat_boxes, get_box_tensor
+from mmengine.config import ConfigDict
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from focal_retinanet.models.batch_nms import batch_nms
+from focal_retinanet.models.losses import FocalLoss
 from focal_retinanet.ops.matching import IGNORED
+from focal_retinanet.ops.postprocess import logit, select_candidates
 from focal_retinanet.registry import MODELS
 
 
@@ -108,29 +112,29 @@ class RetinaHead(MMDetRetinaHead):
                 batch_img_metas,
                 batch_gt_instances_ignore,
             )
-        featmap_sizes = [tuple(scores.shape[-2:]) for scores in cls_scores]
-        anchors = get_box_tensor(
-            cat_boxes(
-                self.prior_generator.grid_priors(
-                    featmap_sizes, device=cls_scores[0].device
-                )
-            )
-        )  # (N, 4)
-        labels, gt_bboxes = self._assign_batch(
+        anchors = self._anchors(cls_scores)  # (N, 4)
+        labels, matched = self._assign_batch(
             anchors,
-            featmap_sizes,
+            [tuple(scores.shape[-2:]) for scores in cls_scores],
             batch_gt_instances,
             batch_img_metas,
             batch_gt_instances_ignore or [None] * len(batch_img_metas),
-        )  # (B, N), (P, 4)
-        positive = (labels >= 0) & (labels < self.num_classes)  # (B, N)
-        num_positives = self._sum_over_processes(positive.sum())
-
-        loss_cls = self._loss_cls(cls_scores, labels, positive, num_positives)
+        )  # (B, N) each
+        num_positives = self._sum_over_processes((matched > 0).sum())
+        loss_cls = self._loss_cls(cls_scores, labels, matched > 0, num_positives)
+        gt_bboxes = torch.cat([get_box_tensor(gt.bboxes) for gt in batch_gt_instances])
         loss_bbox = self._loss_bbox(
-            bbox_preds, anchors, positive, gt_bboxes, num_positives
+            bbox_preds, anchors, matched, gt_bboxes, num_positives
         )
         return dict(loss_cls=[loss_cls], loss_bbox=[loss_bbox])
+
+    def _anchors(self, cls_scores: list[Tensor]) -> Tensor:
+        """The anchors of all levels, (N, 4) xyxy."""
+        grids = self.prior_generator.grid_priors(
+            [tuple(scores.shape[-2:]) for scores in cls_scores],
+            device=cls_scores[0].device,
+        )
+        return get_box_tensor(cat_boxes(grids))
 
     def _assign_batch(
         self,
@@ -144,31 +148,58 @@ class RetinaHead(MMDetRetinaHead):
 
         Returns:
             - labels (B, N) int64: class, K for background, -1 for ignored.
-            - boxes (P, 4) xyxy of the objects of the P positives, in the order
-              in which the positives stand in ``labels``.
+            - matched (B, N) int64: 0 background, -1 ignored, i + 1 for object
+              i, counted through all images' objects one after the other.
         """
-        labels, gt_bboxes = [], []
-        for gt, gt_ignore, meta in zip(
-            batch_gt_instances, batch_gt_instances_ignore, batch_img_metas, strict=True
-        ):
-            inside = self._inside_flags(anchors, featmap_sizes, meta)
-            priors = anchors if inside is None else anchors[inside]
-            result = self.assigner.assign(InstanceData(priors=priors), gt, gt_ignore)
-            matched = result.gt_inds  # 0 background, -1 ignored, i + 1 object i
-            if inside is not None:
-                matched = matched.new_full(inside.shape, IGNORED)
-                matched[inside] = result.gt_inds
-            # Looked up by `matched`, of which -1 is the last entry.
-            label_of = torch.cat(
-                [
-                    gt.labels.new_tensor([self.num_classes]),
-                    gt.labels,
-                    gt.labels.new_tensor([IGNORED]),
-                ]
+        inside = [
+            self._inside_flags(anchors, featmap_sizes, meta) for meta in batch_img_metas
+        ]
+        if hasattr(self.assigner, 'assign_batch'):
+            matched, _ = self.assigner.assign_batch(
+                anchors,
+                batch_gt_instances,
+                batch_gt_instances_ignore,
+                _stack_excluded(inside, anchors),
             )
-            labels.append(label_of[matched])
-            gt_bboxes.append(get_box_tensor(gt.bboxes)[matched[matched > 0] - 1])
-        return torch.stack(labels), torch.cat(gt_bboxes)
+        else:
+            matched = self._assign_one_by_one(
+                anchors, inside, batch_gt_instances, batch_gt_instances_ignore
+            )
+        gt_labels = torch.cat([gt.labels for gt in batch_gt_instances])
+        # Looked up by `matched`, of which -1 is the last entry.
+        label_of = torch.cat(
+            [
+                gt_labels.new_full((1,), self.num_classes),
+                gt_labels,
+                gt_labels.new_full((1,), IGNORED),
+            ]
+        )
+        return label_of[matched], matched
+
+    def _assign_one_by_one(
+        self,
+        anchors: Tensor,
+        inside: list[Tensor | None],
+        batch_gt_instances: list[InstanceData],
+        batch_gt_instances_ignore: list[InstanceData | None],
+    ) -> Tensor:
+        """``matched`` of :meth:`_assign_batch`, by an assigner of mmdet's."""
+        matched, offset = [], 0
+        for of_image, gt, gt_ignore in zip(
+            inside, batch_gt_instances, batch_gt_instances_ignore, strict=True
+        ):
+            priors = anchors if of_image is None else anchors[of_image]
+            result = self.assigner.assign(InstanceData(priors=priors), gt, gt_ignore)
+            gt_inds = torch.where(
+                result.gt_inds > 0, result.gt_inds + offset, result.gt_inds
+            )
+            if of_image is not None:
+                everywhere = gt_inds.new_full(of_image.shape, IGNORED)
+                everywhere[of_image] = gt_inds
+                gt_inds = everywhere
+            matched.append(gt_inds)
+            offset += len(gt.bboxes)
+        return torch.stack(matched)
 
     def _inside_flags(
         self, anchors: Tensor, featmap_sizes: list[tuple[int, int]], meta: dict
@@ -198,7 +229,8 @@ class RetinaHead(MMDetRetinaHead):
         inside = anchor_inside_flags(
             anchors, torch.cat(valid), meta['img_shape'][:2], allowed_border
         )
-        if not inside.any():
+        # Looked at only where it may happen: on a GPU the host has to wait.
+        if allowed_border >= 0 and not inside.any():
             raise ValueError(
                 f'no anchor lies inside the image of shape {meta["img_shape"][:2]}; '
                 'use smaller anchors, or train_cfg.allowed_border=-1 to allow all'
@@ -224,10 +256,16 @@ class RetinaHead(MMDetRetinaHead):
         positive: Tensor,
         num_positives: Tensor,
     ) -> Tensor:
+        pos_weight = self.train_cfg['pos_weight']
+        if isinstance(self.loss_cls, FocalLoss) and self.loss_cls.can_sum_over_levels:
+            weights = torch.where(positive, pos_weight, 1.0) if pos_weight > 0 else None
+            return self.loss_cls.sum_over_levels(
+                cls_scores, labels, weights, num_positives, self.num_classes
+            )
         logits = _flatten_levels(cls_scores, self.cls_out_channels)  # (B*N, K)
         weights = (labels != IGNORED).to(torch.float32)  # (B, N)
-        if self.train_cfg['pos_weight'] > 0:
-            weights[positive] = self.train_cfg['pos_weight']
+        if pos_weight > 0:
+            weights.masked_fill_(positive, pos_weight)
         # Any loss of mmdet's will do here, so the ignored have a label that it
         # knows, and no weight.
         targets = torch.where(labels == IGNORED, self.num_classes, labels)
@@ -239,21 +277,122 @@ class RetinaHead(MMDetRetinaHead):
         self,
         bbox_preds: list[Tensor],
         anchors: Tensor,
-        positive: Tensor,
+        matched: Tensor,
         gt_bboxes: Tensor,
         num_positives: Tensor,
     ) -> Tensor:
-        deltas = _flatten_levels(bbox_preds, self.bbox_coder.encode_size)  # (B*N, 4)
-        deltas = deltas[positive.flatten()].float()  # (P, 4)
-        if not len(deltas):
-            return deltas.sum()  # zero, but still part of the graph
-        pos_anchors = anchors.expand(len(positive), -1, -1)[positive]
-        if self.reg_decoded_bbox:  # an IoU loss
-            pred = get_box_tensor(self.bbox_coder.decode(pos_anchors, deltas))
-            target = gt_bboxes
+        if not len(gt_bboxes):
+            # Zero, but still part of the graph.
+            return sum(deltas.sum() for deltas in bbox_preds) * 0.0
+        if matched.is_cuda:
+            # To pick the positives the host would have to wait for their
+            # number, so all anchors go in, most of them without weight.
+            deltas = _flatten_levels(bbox_preds, self.bbox_coder.encode_size)
+            is_positive = matched.flatten() > 0
+            target = gt_bboxes[(matched.flatten() - 1).clamp(min=0)]
+            anchors = anchors.repeat(len(matched), 1)
+            target = torch.where(is_positive[:, None], target, anchors)
+            weight = is_positive[:, None].float().expand(-1, deltas.size(1))
         else:
-            pred, target = deltas, self.bbox_coder.encode(pos_anchors, gt_bboxes)
-        return self.loss_bbox(pred, target, avg_factor=num_positives)
+            deltas, anchors, of_positive = _gather_positives(
+                bbox_preds, anchors, matched, self.bbox_coder.encode_size
+            )
+            target, weight = gt_bboxes[of_positive], None
+            if not len(deltas):
+                return deltas.sum()
+        deltas = deltas.float()
+        if self.reg_decoded_bbox:  # an IoU loss
+            deltas = get_box_tensor(self.bbox_coder.decode(anchors, deltas))
+        else:
+            target = self.bbox_coder.encode(anchors, target)
+        return self.loss_bbox(deltas, target, weight, avg_factor=num_positives)
+
+    def predict_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        score_factors: list[Tensor] | None = None,
+        batch_img_metas: list[dict] | None = None,
+        cfg: ConfigDict | None = None,
+        rescale: bool = False,
+        with_nms: bool = True,
+    ) -> list[InstanceData]:
+        """Detections of a batch of B images (section 4.1, "Inference").
+
+        Args:
+            cls_scores: logits of each level, (B, A*K, H, W).
+            bbox_preds: deltas of each level, (B, A*4, H, W).
+            score_factors: of heads that have them; RetinaNet has none.
+            batch_img_metas: ``img_shape`` of each image, and ``scale_factor``
+                where ``rescale``.
+            cfg: replaces ``test_cfg``.
+            rescale: give the boxes in pixels of the image as it was read.
+            with_nms: if not, all candidates are returned.
+
+        Returns:
+            For each image ``bboxes`` (n, 4) xyxy in pixels, ``scores`` (n,)
+            and ``labels`` (n,), best first.
+        """
+        if (
+            score_factors is not None
+            or not self.use_sigmoid_cls
+            or getattr(self.loss_cls, 'custom_cls_channels', False)
+        ):
+            return super().predict_by_feat(
+                cls_scores,
+                bbox_preds,
+                score_factors,
+                batch_img_metas,
+                cfg,
+                rescale,
+                with_nms,
+            )
+        cfg = self.test_cfg if cfg is None else cfg
+        grids = self.prior_generator.grid_priors(
+            [tuple(scores.shape[-2:]) for scores in cls_scores],
+            device=cls_scores[0].device,
+        )
+        levels = [
+            select_candidates(
+                scores.detach(),
+                deltas.detach(),
+                self.num_classes,
+                cfg.get('nms_pre', -1),
+            )
+            for scores, deltas in zip(cls_scores, bbox_preds, strict=True)
+        ]
+        logits = torch.cat([level.logits for level in levels], dim=1)  # (B, n)
+        deltas = torch.cat([level.deltas for level in levels], dim=1)
+        labels = torch.cat([level.labels for level in levels], dim=1)
+        priors = torch.cat(
+            [
+                get_box_tensor(grid)[level.anchors]
+                for grid, level in zip(grids, levels, strict=True)
+            ],
+            dim=1,
+        )
+        is_candidate = logits > logit(cfg.get('score_thr', 0))
+        image, candidate = is_candidate.nonzero(as_tuple=True)
+        counts = torch.bincount(image, minlength=len(batch_img_metas)).tolist()
+        results_list = []
+        for b, index in enumerate(candidate.split(counts)):
+            meta = batch_img_metas[b]
+            results = InstanceData(
+                bboxes=self.bbox_coder.decode(
+                    priors[b, index], deltas[b, index], max_shape=meta['img_shape']
+                ),
+                scores=logits[b, index].sigmoid(),
+                labels=labels[b, index],
+            )
+            # Rescales, and drops boxes of less than min_bbox_size.
+            results_list.append(
+                self._bbox_post_process(results, cfg, rescale, False, meta)
+            )
+        if not with_nms:
+            return results_list
+        return batch_nms(
+            results_list, cfg['nms'], cfg.get('max_per_img', -1), self.num_classes
+        )
 
 
 def _with_use_sigmoid(loss_cls: dict) -> dict:
@@ -271,3 +410,35 @@ def _flatten_levels(maps: list[Tensor], channels: int) -> Tensor:
     return torch.cat(
         [m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps], dim=1
     ).flatten(0, 1)
+
+
+def _stack_excluded(inside: list[Tensor | None], anchors: Tensor) -> Tensor | None:
+    """Anchors that each image may not use, (B, N) bool; None if it may use all."""
+    if all(of_image is None for of_image in inside):
+        return None
+    everything = torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
+    return ~torch.stack([everything if flags is None else flags for flags in inside])
+
+
+def _gather_positives(
+    bbox_preds: list[Tensor], anchors: Tensor, matched: Tensor, channels: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the box loss needs of the P positives, level by level.
+
+    Returns:
+        Their deltas (P, channels), anchors (P, 4), and objects (P,) int64.
+    """
+    deltas, positive_anchors, objects = [], [], []
+    first_anchor = 0
+    for maps in bbox_preds:
+        batch, height, width = len(maps), *maps.shape[-2:]
+        maps = maps.reshape(batch, -1, channels, height * width)
+        stop = first_anchor + maps.size(1) * maps.size(3)
+        of_level = matched[:, first_anchor:stop]
+        image, anchor = (of_level > 0).nonzero(as_tuple=True)
+        cell, a = anchor // maps.size(1), anchor % maps.size(1)
+        deltas.append(maps[image, a, :, cell])
+        positive_anchors.append(anchors[first_anchor + anchor])
+        objects.append(of_level[image, anchor] - 1)
+        first_anchor = stop
+    return torch.cat(deltas), torch.cat(positive_anchors), torch.cat(objects)

@@ -14,6 +14,7 @@ every gamma >= 0: ``(1 - p_t)**gamma`` written as a power has the derivative
 ``0 * inf`` at ``p_t = 1`` when gamma < 1.
 """
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -62,7 +63,8 @@ def sigmoid_focal_loss(
         is_hard = False
         ignored = None
     else:
-        _check_indices(logits, targets, x.size(1), ignore_index)
+        _check_shape(logits, targets)
+        check_indices(targets, x.size(1), ignore_index)
         classes = torch.arange(x.size(1), device=x.device)
         y = (targets[:, None] == classes).to(x)  # (N, K)
         is_hard = True
@@ -84,7 +86,7 @@ def sigmoid_focal_loss(
     if gamma != 0:
         loss = torch.exp(gamma * log_one_minus_p_t) * loss
     if alpha is not None:
-        a = _alpha_tensor(alpha, x, x.size(1))
+        a = alpha_tensor(alpha, x.size(1), x.dtype, x.device)
         loss = (a * y + (1 - a) * (1 - y)) * loss
     return loss if ignored is None else loss.masked_fill(ignored, 0)
 
@@ -132,7 +134,8 @@ def softmax_focal_loss(
         )
     if targets.shape == logits.shape:
         targets = targets.argmax(dim=1)
-    _check_indices(logits, targets, num_classes - 1, ignore_index)
+    _check_shape(logits, targets)
+    check_indices(targets, num_classes - 1, ignore_index)
     ignored = targets == ignore_index
     index = targets.masked_fill(ignored, 0)[:, None]  # (N, 1)
 
@@ -156,7 +159,7 @@ def softmax_focal_loss(
     if gamma != 0:
         loss = torch.exp(gamma * log_one_minus_p_y) * loss
     if alpha is not None:
-        a = _alpha_tensor(alpha, x, num_classes)
+        a = alpha_tensor(alpha, num_classes, x.dtype, x.device)
         loss = (a[index] if a.dim() else a) * loss
     return loss[:, 0].masked_fill(ignored, 0)
 
@@ -172,28 +175,54 @@ def _log(p: Tensor) -> Tensor:
     return p.clamp_min(torch.finfo(p.dtype).tiny).log()
 
 
-def _alpha_tensor(alpha: float | Sequence[float], like: Tensor, length: int) -> Tensor:
-    """Alpha as a scalar tensor, or as (length,) for one number per class."""
-    tensor = torch.as_tensor(alpha, dtype=like.dtype, device=like.device)
-    if tensor.dim() and tensor.numel() != length:
-        raise ValueError(
-            f'alpha has {tensor.numel()} numbers for {length} classes; give one '
-            'number, one for each class, or None'
-        )
-    return tensor
-
-
-def _check_indices(
-    logits: Tensor, targets: Tensor, highest: int, ignore_index: int
-) -> None:
+def _check_shape(logits: Tensor, targets: Tensor) -> None:
     if targets.shape != logits.shape[:1] or targets.is_floating_point():
         raise ValueError(
             f'targets must be integer class indices of shape ({logits.size(0)},) or '
             f'one-hot of shape {tuple(logits.shape)}, got {targets.dtype} of shape '
             f'{tuple(targets.shape)}'
         )
-    # On a GPU the look would make the host wait for the device.
-    if targets.device.type == 'cpu':
+
+
+def alpha_tensor(
+    alpha: float | Sequence[float],
+    num_classes: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """Alpha as a scalar tensor, or as (num_classes,) for one number per class.
+
+    Raises:
+        ValueError: as many numbers as there are no classes.
+    """
+    if not isinstance(alpha, Sequence):
+        # Filled on the device: a copy from the host would make it wait.
+        return torch.full((), float(alpha), dtype=dtype, device=device)
+    if len(alpha) != num_classes:
+        raise ValueError(
+            f'alpha has {len(alpha)} numbers for {num_classes} classes; give one '
+            'number, one for each class, or None'
+        )
+    return _alpha_per_class(tuple(alpha), dtype, device)
+
+
+@functools.lru_cache(maxsize=16)
+def _alpha_per_class(
+    alpha: tuple[float, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    return torch.tensor(alpha, dtype=dtype, device=device)
+
+
+def check_indices(targets: Tensor, highest: int, ignore_index: int) -> None:
+    """Check class indices, on a CPU; on a GPU the host would have to wait.
+
+    Raises:
+        ValueError: an index is neither in 0..highest nor ``ignore_index``.
+    """
+    if targets.device.type == 'cpu' and targets.numel():
+        lowest_seen, highest_seen = (int(bound) for bound in targets.aminmax())
+        if lowest_seen >= 0 and highest_seen <= highest:
+            return
         bad = ((targets < 0) | (targets > highest)) & (targets != ignore_index)
         if bad.any():
             raise ValueError(

@@ -1,0 +1,71 @@
+"""From the head's maps to candidate detections (section 4.1, "Inference")."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Candidates(NamedTuple):
+    """The best pairs of anchor and class of a level, in each of B images.
+
+    Attributes:
+        logits: (B, k) fp32, descending.
+        labels: (B, k) int64 classes.
+        anchors: (B, k) int64 indices of the level's anchors.
+        deltas: (B, k, 4) fp32.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    anchors: Tensor
+    deltas: Tensor
+
+
+def logit(score: float) -> float:
+    """The logit whose sigmoid is ``score``; infinite at 0 and 1 and beyond."""
+    if score <= 0:
+        return -math.inf
+    if score >= 1:
+        return math.inf
+    return math.log(score) - math.log1p(-score)
+
+
+def select_candidates(
+    logits: Tensor, deltas: Tensor, num_classes: int, limit: int
+) -> Candidates:
+    """The ``limit`` highest logits of a level, and their deltas.
+
+    No sigmoid and no sort of all logits: the best pairs are among the anchors
+    whose best class is among the ``limit`` best, so one maximum over classes
+    leaves ``limit * K`` logits to look at.
+
+    Args:
+        logits: (B, A*K, H, W), contiguous or channels-last.
+        deltas: (B, A*D, H, W), D = 4 for the usual coder.
+        num_classes: K.
+        limit: how many of each image; all, where this is not positive.
+
+    Returns:
+        k = min(limit, anchors * K) candidates of each image.
+    """
+    batch, channels, height, width = logits.shape
+    a = channels // num_classes
+    cells = height * width
+    maps = logits.reshape(batch, a, num_classes, cells)
+    best = maps.amax(dim=2).transpose(1, 2).flatten(1)  # (B, cells * A)
+    if limit <= 0:
+        limit = best.size(1) * num_classes
+    anchors = best.topk(min(limit, best.size(1)), sorted=False).indices  # (B, n)
+    image = torch.arange(batch, device=logits.device)[:, None]
+    rows = maps[image, anchors % a, :, anchors // a]  # (B, n, K)
+    top = rows.flatten(1).topk(min(limit, rows[0].numel()))
+    anchors = anchors.gather(1, top.indices // num_classes)  # (B, k)
+    boxes = deltas.reshape(batch, a, -1, cells)[image, anchors % a, :, anchors // a]
+    return Candidates(
+        logits=top.values.float(),
+        labels=top.indices % num_classes,
+        anchors=anchors,
+        deltas=boxes.float(),
+    )
