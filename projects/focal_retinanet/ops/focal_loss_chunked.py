@@ -7,14 +7,12 @@ after.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from focal_retinanet.ops.fused_focal_loss import FocalTerms
+from focal_retinanet.ops.focal_loss_terms import FocalTerms
 
 # Elements of a chunk. On a CPU the five buffers of a chunk fit the cores' L2
 # caches; elsewhere a chunk only bounds the memory.
@@ -25,7 +23,7 @@ _CHUNK_ELSEWHERE = 2**24
 def focal_loss_sum(
     levels: Sequence[Tensor],
     grads: Sequence[Tensor] | None,
-    terms: 'FocalTerms',
+    terms: FocalTerms,
     scale: float,
 ) -> Tensor:
     """The loss times ``scale``, a scalar; writes its gradient into ``grads``.
@@ -65,7 +63,7 @@ def _add_chunk(
     weight: Tensor,
     positives: Tensor,
     positive_weight: Tensor,
-    terms: 'FocalTerms',
+    terms: FocalTerms,
     scale: float,
 ) -> Tensor:
     """The loss of a chunk, a scalar; writes its gradient into ``grad``.
@@ -109,7 +107,7 @@ def _add_chunk(
 class _Level:
     """One level's logits, cut into chunks that lie together in memory."""
 
-    def __init__(self, logits: Tensor, terms: 'FocalTerms', of_level: slice) -> None:
+    def __init__(self, logits: Tensor, terms: FocalTerms, of_level: slice) -> None:
         _, channels, height, width = logits.shape
         self.is_planes = logits.is_contiguous()
         self.chunk = _CHUNK.get(logits.device.type, _CHUNK_ELSEWHERE)

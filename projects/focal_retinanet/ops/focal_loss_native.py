@@ -3,15 +3,12 @@
 import ctypes
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from focal_retinanet.ops import native
-
-if TYPE_CHECKING:
-    from focal_retinanet.ops.fused_focal_loss import FocalTerms
+from focal_retinanet.ops.focal_loss_terms import FocalTerms
 
 
 def is_available(logits: Tensor) -> bool:
@@ -26,7 +23,7 @@ def is_available(logits: Tensor) -> bool:
 def focal_loss_sum(
     levels: Sequence[Tensor],
     grads: Sequence[Tensor] | None,
-    terms: 'FocalTerms',
+    terms: FocalTerms,
     scale: float,
 ) -> Tensor:
     """The loss times ``scale``, a scalar; writes its gradient into ``grads``.

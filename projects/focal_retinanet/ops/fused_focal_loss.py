@@ -12,7 +12,6 @@ element, no permuted copies. Three backends compute the same:
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import ModuleType
 
 import torch
@@ -21,34 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from focal_retinanet.ops import focal_loss_chunked, focal_loss_native
 from focal_retinanet.ops.focal_loss import Alpha, alpha_tensor, check_indices
-
-
-@dataclass(frozen=True)
-class FocalTerms:
-    """What defines the loss, besides the logits.
-
-    Attributes:
-        targets: (B, N) int64 class indices of all levels' anchors, K for
-            background; contiguous.
-        weights: (B, N) fp32 weight of each anchor, or None.
-        alpha_pos: (K,) a_t where y = 1; fp32 (fp64 for fp64 logits).
-        alpha_neg: (K,) a_t where y = 0, likewise.
-        gamma: focusing parameter.
-        label_smoothing: epsilon.
-        ignore_index: target without a loss.
-    """
-
-    targets: Tensor
-    weights: Tensor | None
-    alpha_pos: Tensor
-    alpha_neg: Tensor
-    gamma: float
-    label_smoothing: float
-    ignore_index: int
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.alpha_pos)
+from focal_retinanet.ops.focal_loss_terms import FocalTerms
 
 
 def sigmoid_focal_loss_sum(
@@ -123,7 +95,8 @@ def sigmoid_focal_loss_sum(
         label_smoothing=float(label_smoothing),
         ignore_index=int(ignore_index),
     )
-    if logits.is_cuda and _has_triton():
+    fits_in_32_bits = max(level[0].numel() for level in levels) < 2**31
+    if logits.is_cuda and dtype == torch.float32 and fits_in_32_bits and _has_triton():
         from focal_retinanet.ops.focal_loss_triton import TritonFocalLoss
 
         return TritonFocalLoss.apply(terms, scale, *levels)
