@@ -34,7 +34,7 @@ class Disagreement(UserError):
 def check_tensors(
     what: str, ours: Tensor, theirs: Tensor, rtol: float, atol: float = 0.0
 ) -> str:
-    """Whether |ours - theirs| <= atol + rtol * |theirs| everywhere.
+    """Whether |ours - theirs| <= atol + rtol * |theirs| everywhere, all finite.
 
     Raises:
         Disagreement: names the element that is furthest off.
@@ -45,8 +45,8 @@ def check_tensors(
         )
     ours, theirs = ours.detach().float(), theirs.detach().float()
     difference = (ours - theirs).abs()
-    # nan is within no tolerance.
-    bad = ~(difference <= atol + rtol * theirs.abs())
+    # nan is within no tolerance, and all is within that of infinity.
+    bad = ~(difference <= atol + rtol * theirs.abs()) | theirs.isinf()
     if bad.any():
         worst = torch.where(bad, difference.nan_to_num(math.inf), -1).argmax()
         raise Disagreement(

@@ -1,0 +1,36 @@
+"""mmdet's equivalent of a config of ours."""
+
+from mmengine.config import ConfigDict
+
+from focal_retinanet.benchmark.stock import stock_config
+
+
+def test_types_are_replaced_and_own_arguments_dropped():
+    ours = ConfigDict(
+        type='focal_retinanet.RetinaNet',
+        channels_last=True,
+        fold_batch_norm=True,
+        compile=False,
+        backbone=dict(type='ResNet', depth=18),
+        bbox_head=dict(
+            type='focal_retinanet.RetinaHead',
+            pi=0.01,
+            loss_cls=dict(type='focal_retinanet.FocalLoss', gamma=2.0),
+            parts=[dict(type='focal_retinanet.AnchorGenerator')],
+        ),
+        train_cfg=dict(assigner=dict(type='focal_retinanet.MaxIoUAssigner')),
+    )
+    before = ours.to_dict()
+    stock = stock_config(ours)
+    assert stock == dict(
+        type='mmdet.RetinaNet',
+        backbone=dict(type='ResNet', depth=18),
+        bbox_head=dict(
+            type='mmdet.RetinaHead',
+            loss_cls=dict(type='mmdet.FocalLoss', gamma=2.0),
+            parts=[dict(type='mmdet.AnchorGenerator')],
+        ),
+        train_cfg=dict(assigner=dict(type='mmdet.MaxIoUAssigner')),
+    )
+    assert isinstance(stock, ConfigDict)
+    assert ours.to_dict() == before
