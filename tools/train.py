@@ -8,8 +8,6 @@ Examples:
 
 import argparse
 
-from mmengine.device import get_device
-
 from focal_retinanet.engine.config import (
     add_config_arguments,
     build_runner,
@@ -24,7 +22,9 @@ def parse_args() -> argparse.Namespace:
     )
     add_config_arguments(parser)
     parser.add_argument(
-        '--amp', action='store_true', help='automatic mixed precision (needs a GPU)'
+        '--amp',
+        action='store_true',
+        help='automatic mixed precision: fp16, on a CPU bf16',
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -47,10 +47,8 @@ def main() -> None:
     cfg = load_config(args)
 
     if args.amp:
-        if get_device() == 'cpu':
-            raise UserError('--amp needs a GPU, and none is there')
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.loss_scale = 'dynamic'
+        cfg.optim_wrapper.type = 'focal_retinanet.AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(

@@ -5,6 +5,7 @@ _base_ = [
     '../_base_/datasets/bccd_detection.py',
     '../_base_/schedules/schedule_24e.py',
     '../_base_/default_runtime.py',
+    '../_base_/fast_on_cpu.py',
 ]
 
 model = dict(bbox_head=dict(num_classes=3))

@@ -5,6 +5,7 @@ _base_ = [
     '../_base_/datasets/shapes_detection.py',
     '../_base_/schedules/schedule_8e_adamw.py',
     '../_base_/default_runtime.py',
+    '../_base_/fast_on_cpu.py',
 ]
 
 model = dict(

@@ -6,6 +6,7 @@ config; mmdet's own components of the same name stay reachable and untouched.
 
 from mmdet.registry import HOOKS as MMDET_HOOKS
 from mmdet.registry import MODELS as MMDET_MODELS
+from mmdet.registry import OPTIM_WRAPPERS as MMDET_OPTIM_WRAPPERS
 from mmdet.registry import TASK_UTILS as MMDET_TASK_UTILS
 from mmengine.registry import Registry
 
@@ -22,4 +23,10 @@ TASK_UTILS = Registry(
 )
 HOOKS = Registry(
     'hook', parent=MMDET_HOOKS, scope=SCOPE, locations=['focal_retinanet.engine']
+)
+OPTIM_WRAPPERS = Registry(
+    'optim_wrapper',
+    parent=MMDET_OPTIM_WRAPPERS,
+    scope=SCOPE,
+    locations=['focal_retinanet.engine'],
 )

@@ -12,6 +12,7 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from focal_retinanet.benchmark.stock import stock_config
+from focal_retinanet.engine.acceleration import accelerate
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
 from focal_retinanet.engine.errors import UserError
 
@@ -54,6 +55,7 @@ def build_detectors(
             'our model and the stock one do not have the same weights; give what '
             f'changes the architecture as --shared-options ({error})'
         ) from error
+    accelerate(ours, cfg, logger='silent')
     device = torch.device(args.device)
     return ours.to(device), stock.to(device), cfg
 

@@ -9,7 +9,6 @@ _OWN_ARGUMENTS = {
     'AnchorGenerator': set(),
     'FocalLoss': set(),
     'MaxIoUAssigner': set(),
-    'RetinaNet': {'channels_last', 'fold_batch_norm', 'compile'},
 }
 _OURS = 'focal_retinanet.'
 

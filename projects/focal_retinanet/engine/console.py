@@ -26,7 +26,7 @@ def quiet_console(logger: logging.Logger) -> None:
     """Keep initialisation dumps and third-party warnings off the console.
 
     Both still go to the logger's file. Warnings that this package gives are
-    printed.
+    printed, and what it logs goes where mmengine's records go.
 
     Args:
         logger: mmengine's logger, with a console and perhaps a file handler.
@@ -34,6 +34,10 @@ def quiet_console(logger: logging.Logger) -> None:
     for handler in logger.handlers:
         if not isinstance(handler, FileHandler):
             handler.addFilter(_is_worth_reading)
+    package_logger = logging.getLogger('focal_retinanet')
+    package_logger.handlers = logger.handlers
+    package_logger.setLevel(logger.level)
+    package_logger.propagate = False
 
     # "creating index...": a dozen lines for the three files of a run.
     pycocotools.coco.print = lambda *args, **kwargs: None

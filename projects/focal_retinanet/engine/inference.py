@@ -12,6 +12,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from torch import nn
 
+from focal_retinanet.engine.acceleration import accelerate
 from focal_retinanet.engine.errors import UserError
 
 IMAGE_SUFFIXES = {'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'}
@@ -98,6 +99,7 @@ class Detector:
 
     def __init__(self, cfg: Config, checkpoint: str, device: str) -> None:
         self.model: nn.Module = init_detector(cfg, checkpoint, device=device)
+        accelerate(self.model, cfg, logger='silent')
 
     @property
     def classes(self) -> tuple[str, ...]:

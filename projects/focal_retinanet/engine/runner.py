@@ -7,6 +7,7 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
+from focal_retinanet.engine.acceleration import accelerate
 from focal_retinanet.engine.check_data import check_data
 from focal_retinanet.engine.console import quiet_console
 
@@ -17,6 +18,8 @@ class Runner(MMEngineRunner):
     - the console shows progress and results; environment, config and
       initialisation stay in the log file;
     - annotation files are checked before anything is built from them;
+    - ``channels_last``, ``fold_batch_norm`` and ``compile`` of the config make
+      the model faster, see :mod:`focal_retinanet.engine.acceleration`;
     - ``launcher='pytorch'`` works on a machine without CUDA, over gloo, where
       mmengine's own ``init_dist`` asks for a GPU.
     """
@@ -35,6 +38,15 @@ class Runner(MMEngineRunner):
         if logger.log_file is not None:
             logger.info(f'Environment, config and the whole log: {logger.log_file}')
         return logger
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """The model, made as fast as the config asks for."""
+        model = super().build_model(model)
+        accelerate(model, self.cfg, self.logger)
+        return model
+
+    def _maybe_compile(self, target: str) -> None:
+        """Not mmengine's: the whole step, of which the losses do not compile."""
 
     def train(self) -> nn.Module:
         """Check the data, then train."""
