@@ -35,6 +35,7 @@ setup(
     extras_require={
         'openmmlab': requirements('openmmlab'),
         'onedl': requirements('onedl'),
+        'fast': requirements('fast'),
         'tests': requirements('tests'),
     },
 )

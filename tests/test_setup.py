@@ -161,6 +161,7 @@ def test_interrupted_setup_goes_on(setup_env, tmp_path, steps_done, monkeypatch)
 @pytest.mark.parametrize(
     ('file', 'redone'),
     [
+        ('fast.txt', STEPS[3:]),
         ('tests.txt', STEPS[3:]),
         ('openmmlab.txt', STEPS[2:]),
         ('constraints.txt', STEPS[1:]),

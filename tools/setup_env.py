@@ -192,6 +192,7 @@ class Environment:
                 self._install_project,
                 [
                     REQUIREMENTS / 'runtime.txt',
+                    REQUIREMENTS / 'fast.txt',
                     REQUIREMENTS / 'tests.txt',
                     constraints,
                     ROOT / 'setup.py',
@@ -295,7 +296,7 @@ class Environment:
             )
 
     def _install_project(self) -> None:
-        files = [REQUIREMENTS / 'runtime.txt', REQUIREMENTS / 'tests.txt']
+        files = [REQUIREMENTS / f'{name}.txt' for name in ('runtime', 'fast', 'tests')]
         self._pip(*(word for file in files for word in ('-r', file)))
         self._pip('--no-deps', '--no-build-isolation', '-e', ROOT)
         self._run(self.python, '-c', 'import focal_retinanet.models')

@@ -5,6 +5,7 @@ config; mmdet's own components of the same name stay reachable and untouched.
 """
 
 from mmdet.registry import HOOKS as MMDET_HOOKS
+from mmdet.registry import METRICS as MMDET_METRICS
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.registry import OPTIM_WRAPPERS as MMDET_OPTIM_WRAPPERS
 from mmdet.registry import TASK_UTILS as MMDET_TASK_UTILS
@@ -29,4 +30,10 @@ OPTIM_WRAPPERS = Registry(
     parent=MMDET_OPTIM_WRAPPERS,
     scope=SCOPE,
     locations=['focal_retinanet.engine'],
+)
+METRICS = Registry(
+    'metric',
+    parent=MMDET_METRICS,
+    scope=SCOPE,
+    locations=['focal_retinanet.evaluation'],
 )

@@ -126,7 +126,6 @@ def test_infer(config, options, data):
 
 
 def test_eval(shapes_root, tmp_path):
-    pytest.importorskip('focal_retinanet.evaluation.coco_metric')
     file = shapes_root / 'annotations' / 'val.json'
     coco = json.loads(file.read_text())
     found = [

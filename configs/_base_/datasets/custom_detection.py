@@ -51,7 +51,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric',
+    type='focal_retinanet.CocoMetric',
     metric='bbox',
 )
 test_evaluator = val_evaluator
