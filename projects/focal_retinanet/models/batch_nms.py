@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from mmcv.ops import batched_nms
 from mmcv.ops import nms as mmcv_nms
+from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -16,7 +17,7 @@ _SPLIT_THR = 10000
 
 
 def batch_nms(
-    batch: Sequence[InstanceData], nms: dict, max_per_img: int, num_classes: int
+    batch: Sequence[InstanceData], nms: dict | None, max_per_img: int, num_classes: int
 ) -> list[InstanceData]:
     """The detections of B images that stay, best score first.
 
@@ -24,7 +25,7 @@ def batch_nms(
         batch: ``bboxes`` (n, 4) xyxy, ``scores`` (n,) and ``labels`` (n,) of
             each image; n may be 0.
         nms: ``test_cfg.nms``: type, ``iou_threshold``, ``class_agnostic``, and
-            what else mmcv's ``batched_nms`` takes.
+            what else mmcv's ``batched_nms`` takes; None for no suppression.
         max_per_img: most detections of an image.
         num_classes: K.
 
@@ -32,11 +33,10 @@ def batch_nms(
         For each image the same fields.
     """
     counts = [len(results) for results in batch]
-    bboxes = torch.cat([results.bboxes for results in batch])
     limit = max_per_img if max_per_img > 0 else sum(counts)
-    plain = set(nms) <= {'type', 'iou_threshold', 'class_agnostic', 'split_thr'}
-    if not plain or nms.get('type', 'nms') != 'nms':
+    if not _is_plain(nms):
         return [_one_image(results, nms, limit) for results in batch]
+    bboxes = torch.cat([get_box_tensor(results.bboxes) for results in batch])
     fits_at_once = len(bboxes) < nms.get('split_thr', _SPLIT_THR)
     is_native = nms_native.is_available(bboxes)
     if not is_native and not (bboxes.is_cuda and fits_at_once):
@@ -69,10 +69,17 @@ def batch_nms(
     ]
 
 
-def _one_image(results: InstanceData, nms: dict, limit: int) -> InstanceData:
+def _is_plain(nms: dict | None) -> bool:
+    """Whether the suppression is the usual one, by an IoU threshold alone."""
+    known = {'type', 'iou_threshold', 'class_agnostic', 'split_thr'}
+    return nms is not None and set(nms) <= known and nms.get('type', 'nms') == 'nms'
+
+
+def _one_image(results: InstanceData, nms: dict | None, limit: int) -> InstanceData:
     if not len(results):
         return results
-    detections, keep = batched_nms(results.bboxes, results.scores, results.labels, nms)
+    bboxes = get_box_tensor(results.bboxes)
+    detections, keep = batched_nms(bboxes, results.scores, results.labels, nms)
     results = results[keep]
     results.scores = detections[:, -1]  # soft NMS has changed them
     return results[:limit]

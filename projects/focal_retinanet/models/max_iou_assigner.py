@@ -151,17 +151,16 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
         """``excluded``, and the anchors that crowds cover, (B, N) bool."""
         if self.ignore_iof_thr <= 0 or not len(priors):
             return excluded
+        shape = (len(gt_bboxes), len(priors))
+        covered = torch.zeros(shape, dtype=torch.bool, device=priors.device)
         for b, ignore in enumerate(batch_gt_instances_ignore):
             # As mmdet: without objects, all is background.
             if ignore is None or not len(ignore.bboxes) or not len(gt_bboxes[b]):
                 continue
-            if excluded is None:
-                shape = (len(gt_bboxes), len(priors))
-                excluded = torch.zeros(shape, dtype=torch.bool, device=priors.device)
             regions = get_box_tensor(ignore.bboxes).to(priors)
             if self.ignore_wrt_candidates:  # share of the anchor
                 iof = self.iou_calculator(priors, regions, mode='iof').amax(dim=1)
             else:  # share of the region
                 iof = self.iou_calculator(regions, priors, mode='iof').amax(dim=0)
-            excluded[b] |= iof > self.ignore_iof_thr
-        return excluded
+            covered[b] = iof > self.ignore_iof_thr
+        return covered if excluded is None else covered | excluded

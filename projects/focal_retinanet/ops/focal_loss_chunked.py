@@ -37,6 +37,8 @@ def focal_loss_sum(
     total = torch.zeros((), dtype=torch.float64, device=levels[0].device)
     first_anchor = 0
     for index, logits in enumerate(levels):
+        if not logits.numel():
+            continue
         anchors = logits[0].numel() // terms.num_classes
         of_level = slice(first_anchor, first_anchor + anchors)
         first_anchor += anchors

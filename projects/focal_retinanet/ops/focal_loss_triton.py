@@ -258,15 +258,16 @@ def _launch(
         DIVISORS=tuple(math.gcd(cells, 16) for _, cells in sizes),
         enable_fp_fusion=True,
     )
-    if rows:
-        _rows_kernel[grid](NUM_CLASSES=num_classes, **tensors)
-    else:
-        _planes_kernel[grid](
-            anchors_per_cell=sizes[0][0],
-            num_classes=num_classes,
-            CLASSES=_CLASSES,
-            **tensors,
-        )
+    with torch.cuda.device_of(levels[0]):  # Triton launches on the current device
+        if rows:
+            _rows_kernel[grid](NUM_CLASSES=num_classes, **tensors)
+        else:
+            _planes_kernel[grid](
+                anchors_per_cell=sizes[0][0],
+                num_classes=num_classes,
+                CLASSES=_CLASSES,
+                **tensors,
+            )
     return sums
 
 

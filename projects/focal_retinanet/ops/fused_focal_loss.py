@@ -57,24 +57,23 @@ def sigmoid_focal_loss_sum(
         Scalar, fp32 (fp64 for fp64 logits). Differentiable once.
 
     Raises:
-        ValueError: shapes do not fit, or (on a CPU) an index is outside of
-            0..K.
+        ValueError: levels differ in more than their height and width, shapes or
+            devices do not fit, or (on a CPU) an index is outside of 0..K.
     """
     levels = [_dense(level) for level in levels]
     logits = levels[0]
-    anchors = [level[0].numel() // num_classes for level in levels]
-    if any(level.size(1) % num_classes for level in levels):
-        raise ValueError(
-            f'levels have {[level.size(1) for level in levels]} channels, which are '
-            f'not multiples of num_classes={num_classes}'
-        )
-    shape = (len(logits), sum(anchors))
+    _check_levels(levels, num_classes)
+    shape = (len(logits), sum(level[0].numel() // num_classes for level in levels))
     for name, tensor in (('targets', targets), ('weights', weights)):
-        if tensor is not None and tensor.shape != shape:
+        if tensor is None:
+            continue
+        if tensor.shape != shape or tensor.device != logits.device:
             raise ValueError(
-                f'{name} must have the shape {shape} of the anchors of all levels, '
-                f'got {tuple(tensor.shape)}'
+                f'{name} must have the shape {shape} of the anchors of all levels, on '
+                f'{logits.device}; got {tuple(tensor.shape)} on {tensor.device}'
             )
+    if targets.is_floating_point():
+        raise ValueError(f'targets must be integer class indices, got {targets.dtype}')
     check_indices(targets, num_classes, ignore_index)
 
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
@@ -125,7 +124,7 @@ class _OnePassFocalLoss(torch.autograd.Function):
     def backward(ctx, grad_output):
         grads = ctx.saved_tensors
         if grad_output != 1:  # free on a CPU, and rare: it costs a copy
-            grads = [grad * grad_output.to(grad.dtype) for grad in grads]
+            grads = [grad * grad_output for grad in grads]  # keeps its dtype
         return None, None, None, *(grad.to(ctx.dtype) for grad in grads)
 
 
@@ -148,6 +147,22 @@ def _backend(logits: Tensor) -> ModuleType:
 
 def _has_triton() -> bool:
     return importlib.util.find_spec('triton') is not None
+
+
+def _check_levels(levels: Sequence[Tensor], num_classes: int) -> None:
+    """All of one kind: the kernels believe what they are told of the first."""
+    first = levels[0]
+    kinds = {(x.size(0), x.size(1), x.dtype, x.device) for x in levels}
+    if len(kinds) > 1 or not first.is_floating_point():
+        raise ValueError(
+            'levels must be floating and agree in images, channels, dtype and device, '
+            f'got {[(tuple(x.shape), x.dtype, str(x.device)) for x in levels]}'
+        )
+    if first.size(1) % num_classes:
+        raise ValueError(
+            f'levels have {first.size(1)} channels, which is no multiple of '
+            f'num_classes={num_classes}'
+        )
 
 
 def _dense(level: Tensor) -> Tensor:

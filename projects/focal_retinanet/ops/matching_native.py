@@ -29,14 +29,25 @@ def match(
     gt_max_assign_all: bool,
     excluded: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`focal_retinanet.ops.matching.match_max_iou_batch`."""
+    """As :func:`focal_retinanet.ops.matching.match_max_iou_batch`.
+
+    Raises:
+        ValueError: boxes or ``excluded`` of a shape that the kernel would misread.
+    """
     batch, num_anchors = len(gt_bboxes), len(anchors)
+    for boxes in (anchors, *gt_bboxes):
+        if boxes.numel() and boxes.shape[1:] != (4,):
+            raise ValueError(f'boxes must be (N, 4) xyxy, got {tuple(boxes.shape)}')
+    if excluded is not None and excluded.shape != (batch, num_anchors):
+        raise ValueError(
+            f'excluded must be {(batch, num_anchors)}, got {tuple(excluded.shape)}'
+        )
     counts = torch.tensor([0, *map(len, gt_bboxes)])
     gt_start = counts.cumsum(0)
-    gts = torch.cat(list(gt_bboxes)).to(torch.float32).contiguous()
+    gts = torch.cat(list(gt_bboxes)).to(anchors).contiguous()
     anchors = anchors.contiguous()
     if excluded is not None:
-        excluded = excluded.contiguous()
+        excluded = excluded.to(anchors.device, torch.bool).contiguous()
     matched = torch.empty(batch, num_anchors, dtype=torch.int64)
     max_ious = torch.empty(batch, num_anchors)
     _kernel()(

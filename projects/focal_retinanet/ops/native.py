@@ -53,7 +53,7 @@ def load(name: str, *flags: str) -> ctypes.CDLL | None:
         return None
     try:
         return ctypes.CDLL(str(_compile(name, flags)))
-    except (CompilationError, OSError) as error:
+    except (CompilationError, OSError, RuntimeError) as error:  # no home: RuntimeError
         logger.warning(
             'No compiled %s kernel, plain PyTorch takes its place and is slower: %s',
             name,

@@ -56,7 +56,7 @@ inline float exp_of_nonpositive(float x) {
   poly = poly * r + 1.6666665459e-1f;
   poly = poly * r + 5.0000001201e-1f;
   poly = poly * r * r + r + 1.0f;
-  const int32_t exponent = (n + 127) << 23;
+  const uint32_t exponent = static_cast<uint32_t>(n + 127) << 23;
   float power;
   std::memcpy(&power, &exponent, sizeof power);
   return poly * power;
