@@ -74,6 +74,31 @@ def test_ignored_regions_equal_mmdet(ignore_wrt_candidates, num_gts, ignore_iof_
         compare(options, seed, num_gts, num_ignored=6)
 
 
+def test_batch_equals_its_images():
+    generator = torch.Generator().manual_seed(0)
+    priors = grid_boxes(generator, 400)
+    gt = [
+        InstanceData(bboxes=grid_boxes(generator, n), labels=torch.zeros(n).long())
+        for n in (7, 0, 12)
+    ]
+    crowds = [InstanceData(bboxes=grid_boxes(generator, 3)), None, None]
+    excluded = torch.rand(3, 400, generator=generator) < 0.2
+    before = excluded.clone()
+    assigner = MaxIoUAssigner(**PAPER, min_pos_iou=1e-6, ignore_iof_thr=0.5)
+    matched, ious = assigner.assign_batch(priors, gt, crowds, excluded)
+    assert torch.equal(excluded, before)  # the caller's
+
+    offset = 0
+    for b in range(3):
+        there = ~excluded[b]
+        alone = assigner.assign(InstanceData(priors=priors[there]), gt[b], crowds[b])
+        expected = alone.gt_inds + torch.where(alone.gt_inds > 0, offset, 0)
+        assert torch.equal(matched[b, there], expected)
+        assert torch.equal(ious[b, there], alone.max_overlaps)
+        assert (matched[b, excluded[b]] == -1).all()
+        offset += len(gt[b])
+
+
 def test_many_objects_on_the_cpu_as_mmdet():
     compare(dict(**PAPER, min_pos_iou=1e-6, gpu_assign_thr=10), seed=0, num_gts=30)
 

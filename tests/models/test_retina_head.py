@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 from mmdet.models.dense_heads import RetinaHead as MMDetRetinaHead
+from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
@@ -199,20 +200,110 @@ def test_batch_without_objects_trains():
     assert all(g is not None and torch.isfinite(g).all() for g in gradients.values())
 
 
+def maps(num_classes, batch_size=2, height=128, width=192):
+    """What a head gives: logits and deltas of each level.
+
+    The last bit of a sigmoid depends on where it is computed. So that no scores
+    change places for that, logits are well apart, or far below any threshold.
+    """
+    generator = torch.Generator().manual_seed(3)
+    cls_scores, bbox_preds = [], []
+    for level, stride in enumerate(STRIDES):
+        size = (-(-height // stride), -(-width // stride))
+        scores = torch.full((batch_size, 9 * num_classes, *size), -20.0)
+        for of_image in scores.view(batch_size, -1):
+            count = min(2000, len(of_image))
+            places = torch.randperm(len(of_image), generator=generator)[:count]
+            of_image[places] = torch.linspace(-5, 2, count) + 1e-3 * level
+        deltas = torch.randn(batch_size, 9 * 4, *size, generator=generator)
+        cls_scores.append(scores)
+        bbox_preds.append(deltas * 0.3)
+    return cls_scores, bbox_preds
+
+
+def assert_same_detections(ours, theirs, cls_scores, bbox_preds, **options):
+    """Of the same maps; gives the number of each image."""
+    options.setdefault('batch_img_metas', metas())
+    found = ours.predict_by_feat(cls_scores, bbox_preds, **options)
+    expected = theirs.predict_by_feat(cls_scores, bbox_preds, **options)
+    for x, y in zip(found, expected, strict=True):
+        assert torch.equal(x.labels, y.labels)
+        torch.testing.assert_close(x.scores, y.scores, rtol=1e-6, atol=0)
+        assert type(x.bboxes) is type(y.bboxes)
+        bboxes = get_box_tensor(x.bboxes), get_box_tensor(y.bboxes)
+        torch.testing.assert_close(*bboxes, rtol=1e-6, atol=1e-4)
+    return [len(x) for x in found]
+
+
 def test_detections_equal_mmdet():
     ours, theirs = two_heads()
-    img_metas = metas()
-    for rescale in (False, True):
-        a = ours.predict_by_feat(
-            *ours(features()), batch_img_metas=img_metas, rescale=rescale
+    counts = assert_same_detections(ours, theirs, *ours(features()))
+    assert counts == [100, 100]
+
+
+@pytest.mark.parametrize('num_classes', [1, 80, 1203])
+@pytest.mark.parametrize('with_nms', [True, False])
+@pytest.mark.parametrize('channels_last', [True, False])
+def test_detections_of_many_classes_equal_mmdet(num_classes, with_nms, channels_last):
+    ours, theirs = two_heads(num_classes=num_classes)
+    scores, deltas = maps(num_classes)
+    if channels_last:
+        scores, deltas = (
+            [m.to(memory_format=torch.channels_last) for m in levels]
+            for levels in (scores, deltas)
         )
-        b = theirs.predict_by_feat(
-            *theirs(features()), batch_img_metas=img_metas, rescale=rescale
-        )
-        for x, y in zip(a, b, strict=True):
-            assert len(x) == len(y) == 100
-            for key in ('bboxes', 'scores', 'labels'):
-                assert torch.equal(x[key], y[key])
+    counts = assert_same_detections(ours, theirs, scores, deltas, with_nms=with_nms)
+    assert min(counts) >= 100
+
+
+@pytest.mark.parametrize('with_nms', [True, False])
+@pytest.mark.parametrize(
+    ('test_cfg', 'least', 'most'),
+    [
+        (dict(score_thr=0.9999), 0, 0),  # empty results
+        (dict(score_thr=0.88), 1, 30),
+        (dict(nms_pre=100_000, max_per_img=100_000), 1000, 10_000),
+        (dict(nms_pre=5), 1, 25),
+        (dict(min_bbox_size=20), 100, 5000),
+        (dict(nms=dict(type='nms', iou_threshold=0.5, class_agnostic=True)), 100, 5000),
+        (dict(nms=dict(type='soft_nms', iou_threshold=0.5)), 100, 5000),
+        (dict(nms=None), 100, 5000),
+    ],
+    ids=str,
+)
+def test_detections_of_any_test_cfg_equal_mmdet(test_cfg, least, most, with_nms):
+    ours, theirs = two_heads(test_cfg=test_cfg)
+    counts = assert_same_detections(ours, theirs, *maps(5), with_nms=with_nms)
+    assert least <= min(counts) <= max(counts) <= most
+
+
+@pytest.mark.parametrize('with_nms', [True, False])
+def test_detections_in_images_of_different_size_equal_mmdet(with_nms):
+    ours, theirs = two_heads()
+    img_metas = metas((128, 192), (100, 90))
+    img_metas[0]['scale_factor'] = (2.0, 1.5)
+    img_metas[1]['scale_factor'] = (0.3, 0.7)
+    assert_same_detections(
+        ours,
+        theirs,
+        *maps(5),
+        batch_img_metas=img_metas,
+        rescale=True,
+        with_nms=with_nms,
+    )
+
+
+def test_detections_with_a_box_type_equal_mmdet():
+    ours, theirs = two_heads(bbox_coder=dict(use_box_type=True))
+    assert_same_detections(ours, theirs, *maps(5), rescale=True)
+
+
+def test_image_without_detections_beside_one_with():
+    ours, theirs = two_heads()
+    scores, deltas = maps(5)
+    for level in scores:
+        level[0] = -20
+    assert assert_same_detections(ours, theirs, scores, deltas) == [0, 100]
 
 
 @pytest.mark.parametrize('pi', [0.01, 0.1, 0.5])

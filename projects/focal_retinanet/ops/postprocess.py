@@ -62,7 +62,8 @@ def select_candidates(
     rows = maps[image, anchors % a, :, anchors // a]  # (B, n, K)
     top = rows.flatten(1).topk(min(limit, rows[0].numel()))
     anchors = anchors.gather(1, top.indices // num_classes)  # (B, k)
-    boxes = deltas.reshape(batch, a, -1, cells)[image, anchors % a, :, anchors // a]
+    deltas = deltas.reshape(batch, a, deltas.size(1) // a, cells)
+    boxes = deltas[image, anchors % a, :, anchors // a]
     return Candidates(
         logits=top.values.float(),
         labels=top.indices % num_classes,
