@@ -7,10 +7,7 @@ from focal_retinanet.benchmark.stock import stock_config
 
 def test_types_are_replaced_and_own_arguments_dropped():
     ours = ConfigDict(
-        type='focal_retinanet.RetinaNet',
-        channels_last=True,
-        fold_batch_norm=True,
-        compile=False,
+        type='mmdet.RetinaNet',
         backbone=dict(type='ResNet', depth=18),
         bbox_head=dict(
             type='focal_retinanet.RetinaHead',
