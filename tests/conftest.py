@@ -1,5 +1,6 @@
 """A tiny data set and a tiny detector, for tests that train one."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,10 @@ def as_in_a_fresh_process(monkeypatch):
     """Safe loading as the tools have it, no logger of an earlier test."""
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')  # restored afterwards
     enforce_safe_loading()
+    # A run takes the package's logger to itself.
+    logger = logging.getLogger('focal_retinanet')
+    for name in ('handlers', 'level', 'propagate'):
+        monkeypatch.setattr(logger, name, getattr(logger, name))
     yield
     MMLogger._instance_dict.clear()
 
