@@ -1,8 +1,18 @@
 """What a config names: thin classes that hold parameters and call ``ops``."""
 
 from focal_retinanet.models.anchor_generator import AnchorGenerator
-from focal_retinanet.models.losses import FocalLoss
+from focal_retinanet.models.dense_samplers import HardNegativeSampler, OHEMSampler
+from focal_retinanet.models.losses import FocalLoss, FocalLossStar, HingeLoss
 from focal_retinanet.models.max_iou_assigner import MaxIoUAssigner
 from focal_retinanet.models.retina_head import RetinaHead
 
-__all__ = ['AnchorGenerator', 'FocalLoss', 'MaxIoUAssigner', 'RetinaHead']
+__all__ = [
+    'AnchorGenerator',
+    'FocalLoss',
+    'FocalLossStar',
+    'HardNegativeSampler',
+    'HingeLoss',
+    'MaxIoUAssigner',
+    'OHEMSampler',
+    'RetinaHead',
+]

@@ -13,6 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from focal_retinanet.models.batch_nms import batch_nms
+from focal_retinanet.models.dense_samplers import DenseSampler
 from focal_retinanet.models.losses import FocalLoss
 from focal_retinanet.ops.matching import IGNORED
 from focal_retinanet.ops.postprocess import logit, select_candidates
@@ -32,6 +33,8 @@ class RetinaHead(MMDetRetinaHead):
       mmdet divides by the positives of this process alone, and counts 1 for
       each image without any.
     - ``pi`` is an argument, and works for the softmax form as well.
+    - ``train_cfg.sampler`` may be one that looks at the losses, see
+      :mod:`focal_retinanet.models.dense_samplers`.
 
     Args:
         num_classes: K, without background.
@@ -103,7 +106,7 @@ class RetinaHead(MMDetRetinaHead):
             ``loss_cls`` and ``loss_bbox``, each a list of one scalar (mmdet
             has one for each level; their sum is the same).
         """
-        if not isinstance(self.sampler, PseudoSampler):
+        if not isinstance(self.sampler, PseudoSampler | DenseSampler):
             # A sampled minibatch, which the paper argues against, is mmdet's.
             return super().loss_by_feat(
                 cls_scores,
@@ -121,7 +124,12 @@ class RetinaHead(MMDetRetinaHead):
             batch_gt_instances_ignore or [None] * len(batch_img_metas),
         )  # (B, N) each
         num_positives = self._sum_over_processes((matched > 0).sum())
-        loss_cls = self._loss_cls(cls_scores, labels, matched > 0, num_positives)
+        cls_avg_factor = num_positives
+        if isinstance(self.sampler, DenseSampler):
+            labels = self._sample(cls_scores, bbox_preds, anchors, labels)
+            if self.sampler.averages_over_samples:
+                cls_avg_factor = self._sum_over_processes((labels != IGNORED).sum())
+        loss_cls = self._loss_cls(cls_scores, labels, matched > 0, cls_avg_factor)
         gt_bboxes = torch.cat([get_box_tensor(gt.bboxes) for gt in batch_gt_instances])
         loss_bbox = self._loss_bbox(
             bbox_preds, anchors, matched, gt_bboxes, num_positives
@@ -237,15 +245,45 @@ class RetinaHead(MMDetRetinaHead):
             )
         return inside
 
+    @torch.no_grad()
+    def _sample(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        anchors: Tensor,
+        labels: Tensor,
+    ) -> Tensor:
+        """The labels (B, N), ignored where the sampler leaves the anchor out."""
+        logits = _flatten_levels(cls_scores, self.cls_out_channels)  # (B*N, K)
+        targets = torch.where(labels == IGNORED, self.num_classes, labels)
+        losses = self.loss_cls(logits, targets.flatten(), reduction_override='none')
+        losses = losses.reshape(*labels.shape, -1).sum(-1)  # (B, N)
+        bboxes = [None] * len(labels)
+        if self.sampler.needs_bboxes:
+            deltas = _flatten_levels(bbox_preds, self.bbox_coder.encode_size)
+            priors = anchors.repeat(len(labels), 1)
+            bboxes = get_box_tensor(self.bbox_coder.decode(priors, deltas.float()))
+            bboxes = bboxes.reshape(*labels.shape, 4)
+        sampled = [
+            self.sampler.sample_anchors(
+                losses[b],
+                (labels[b] >= 0) & (labels[b] < self.num_classes),
+                labels[b] == IGNORED,
+                bboxes[b],
+            )
+            for b in range(len(labels))
+        ]
+        return torch.where(torch.stack(sampled), labels, IGNORED)
+
     @staticmethod
-    def _sum_over_processes(num_positives: Tensor) -> Tensor:
-        """The loss's normaliser, a scalar tensor.
+    def _sum_over_processes(count: Tensor) -> Tensor:
+        """What a loss is divided by, a scalar tensor.
 
         DDP averages the gradients of W processes, so what each divides by is
         the sum over all of them, over W: together they then train as one
         process with the whole batch does.
         """
-        total = num_positives.to(torch.float32)
+        total = count.to(torch.float32)
         all_reduce(total)
         return total.clamp(min=1) / get_world_size()
 
@@ -254,13 +292,13 @@ class RetinaHead(MMDetRetinaHead):
         cls_scores: list[Tensor],
         labels: Tensor,
         positive: Tensor,
-        num_positives: Tensor,
+        avg_factor: Tensor,
     ) -> Tensor:
         pos_weight = self.train_cfg['pos_weight']
         if isinstance(self.loss_cls, FocalLoss) and self.loss_cls.can_sum_over_levels:
             weights = torch.where(positive, pos_weight, 1.0) if pos_weight > 0 else None
             return self.loss_cls.sum_over_levels(
-                cls_scores, labels, weights, num_positives, self.num_classes
+                cls_scores, labels, weights, avg_factor, self.num_classes
             )
         logits = _flatten_levels(cls_scores, self.cls_out_channels)  # (B*N, K)
         weights = (labels != IGNORED).to(torch.float32)  # (B, N)
@@ -270,7 +308,7 @@ class RetinaHead(MMDetRetinaHead):
         # knows, and no weight.
         targets = torch.where(labels == IGNORED, self.num_classes, labels)
         return self.loss_cls(
-            logits, targets.flatten(), weights.flatten(), avg_factor=num_positives
+            logits, targets.flatten(), weights.flatten(), avg_factor=avg_factor
         )
 
     def _loss_bbox(

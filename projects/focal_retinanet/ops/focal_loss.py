@@ -57,19 +57,7 @@ def sigmoid_focal_loss(
         ValueError: shapes do not fit, or (on a CPU, where looking is free) an
             index is outside of 0..K.
     """
-    x = _as_float(logits)
-    if targets.shape == logits.shape:
-        y = targets.to(x)
-        is_hard = False
-        ignored = None
-    else:
-        _check_shape(logits, targets)
-        check_indices(targets, x.size(1), ignore_index)
-        classes = torch.arange(x.size(1), device=x.device)
-        y = (targets[:, None] == classes).to(x)  # (N, K)
-        is_hard = True
-        ignored = (targets == ignore_index)[:, None]
-
+    x, y, ignored = binary_targets(logits, targets, ignore_index)
     if activated:
         log_p, log_not_p = _log(x), _log(1 - x)
     else:
@@ -77,7 +65,7 @@ def sigmoid_focal_loss(
 
     y_smooth = y * (1 - label_smoothing) + label_smoothing / 2
     cross_entropy = -(y_smooth * log_p + (1 - y_smooth) * log_not_p)
-    if is_hard:
+    if ignored is not None:  # y is 0 or 1
         log_one_minus_p_t = torch.where(y > 0, log_not_p, log_p)
     else:  # 1 - p_t = y (1 - p) + (1 - y) p
         log_one_minus_p_t = torch.logaddexp(y.log() + log_not_p, (1 - y).log() + log_p)
@@ -86,8 +74,7 @@ def sigmoid_focal_loss(
     if gamma != 0:
         loss = torch.exp(gamma * log_one_minus_p_t) * loss
     if alpha is not None:
-        a = alpha_tensor(alpha, x.size(1), x.dtype, x.device)
-        loss = (a * y + (1 - a) * (1 - y)) * loss
+        loss = alpha_t(alpha, y) * loss
     return loss if ignored is None else loss.masked_fill(ignored, 0)
 
 
@@ -162,6 +149,41 @@ def softmax_focal_loss(
         a = alpha_tensor(alpha, num_classes, x.dtype, x.device)
         loss = (a[index] if a.dim() else a) * loss
     return loss[:, 0].masked_fill(ignored, 0)
+
+
+def binary_targets(
+    logits: Tensor, targets: Tensor, ignore_index: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The logits x and the labels y of K binary classifiers.
+
+    Args:
+        logits: (N, K), any floating dtype.
+        targets: (N,) integer class indices, K for background; or (N, K)
+            one-hot or soft labels.
+        ignore_index: index of the rows that have no loss.
+
+    Returns:
+        x (N, K) fp32 (fp64 for fp64 input), y (N, K) of x's dtype, and which
+        rows are ignored, (N, 1) bool, None where the targets are no indices.
+
+    Raises:
+        ValueError: shapes do not fit, or (on a CPU) an index is outside of
+            0..K.
+    """
+    x = _as_float(logits)
+    if targets.shape == logits.shape:
+        return x, targets.to(x), None
+    _check_shape(logits, targets)
+    check_indices(targets, x.size(1), ignore_index)
+    classes = torch.arange(x.size(1), device=x.device)
+    y = (targets[:, None] == classes).to(x)  # (N, K)
+    return x, y, (targets == ignore_index)[:, None]
+
+
+def alpha_t(alpha: float | Sequence[float], y: Tensor) -> Tensor:
+    """alpha where y = 1, 1 - alpha where y = 0, for labels y (N, K)."""
+    a = alpha_tensor(alpha, y.size(1), y.dtype, y.device)
+    return a * y + (1 - a) * (1 - y)
 
 
 def _as_float(logits: Tensor) -> Tensor:

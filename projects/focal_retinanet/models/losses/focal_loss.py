@@ -2,9 +2,14 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
+from focal_retinanet.models.losses.reduction import (
+    EPS,
+    broadcast_weight,
+    check_reduction,
+    reduce_loss,
+)
 from focal_retinanet.ops.focal_loss import (
     Alpha,
     sigmoid_focal_loss,
@@ -12,10 +17,6 @@ from focal_retinanet.ops.focal_loss import (
 )
 from focal_retinanet.ops.fused_focal_loss import sigmoid_focal_loss_sum
 from focal_retinanet.registry import MODELS
-
-REDUCTIONS = ('none', 'mean', 'sum')
-# mmdet's guard, so that no positives at all do not divide by zero.
-_EPS = torch.finfo(torch.float32).eps
 
 
 @MODELS.register_module()
@@ -56,7 +57,7 @@ class FocalLoss(nn.Module):
             raise ValueError(
                 f'label_smoothing must be in [0, 1), got {label_smoothing}'
             )
-        _check_reduction(reduction)
+        check_reduction(reduction)
         self.use_sigmoid = use_sigmoid
         self.gamma = gamma
         self.alpha = alpha
@@ -96,14 +97,12 @@ class FocalLoss(nn.Module):
                 ``avg_factor`` together with 'sum'.
         """
         reduction = reduction_override or self.reduction
-        _check_reduction(reduction)
-        if reduction == 'sum' and avg_factor is not None:
-            raise ValueError('avg_factor can not be used with reduction="sum"')
+        check_reduction(reduction, avg_factor)
         if reduction != 'none' and self._is_fused(pred, target, weight):
             if reduction == 'sum':
                 divisor = 1.0
             elif avg_factor is not None:
-                divisor = avg_factor + _EPS
+                divisor = avg_factor + EPS
             else:
                 divisor = (target != self.ignore_index).sum().clamp(min=1)
                 divisor = divisor * pred.size(1)
@@ -129,8 +128,10 @@ class FocalLoss(nn.Module):
             activated=self.activated,
         )
         if weight is not None:
-            loss = loss * _broadcast_weight(weight, loss)
-        return self.loss_weight * self._reduce(loss, target, reduction, avg_factor)
+            loss = loss * broadcast_weight(weight, loss)
+        return self.loss_weight * reduce_loss(
+            loss, target, reduction, avg_factor, self.ignore_index
+        )
 
     def sum_over_levels(
         self,
@@ -160,7 +161,7 @@ class FocalLoss(nn.Module):
         if not self.can_sum_over_levels:
             raise ValueError(f'{self} takes no maps; it is a softmax, or activated')
         return self._fused(
-            cls_scores, target, weight, avg_factor + _EPS, num_classes, ignore_index=-1
+            cls_scores, target, weight, avg_factor + EPS, num_classes, ignore_index=-1
         )
 
     @property
@@ -203,25 +204,6 @@ class FocalLoss(nn.Module):
             ignore_index=ignore_index,
         )
 
-    def _reduce(
-        self,
-        loss: Tensor,
-        target: Tensor,
-        reduction: str,
-        avg_factor: float | Tensor | None,
-    ) -> Tensor:
-        if reduction == 'none':
-            return loss
-        if reduction == 'sum':
-            return loss.sum()
-        if avg_factor is not None:
-            return loss.sum() / (avg_factor + _EPS)
-        if target.dim() == 1:
-            rows = (target != self.ignore_index).sum()
-            elements_per_row = loss.size(1) if loss.dim() == 2 else 1
-            return loss.sum() / (rows * elements_per_row).clamp(min=1)
-        return loss.mean()
-
     def extra_repr(self) -> str:
         return (
             f'use_sigmoid={self.use_sigmoid}, gamma={self.gamma}, '
@@ -229,25 +211,6 @@ class FocalLoss(nn.Module):
         )
 
 
-def _check_reduction(reduction: str) -> None:
-    if reduction not in REDUCTIONS:
-        raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
-
-
 def _row(weight: Tensor | None) -> Tensor | None:
     """Weights (N,) or (N, 1) as those of one image, (1, N)."""
     return None if weight is None else weight.reshape(1, -1)
-
-
-def _broadcast_weight(weight: Tensor, loss: Tensor) -> Tensor:
-    """Weight of each anchor or element, in a shape that multiplies loss."""
-    if weight.shape == loss.shape:
-        return weight
-    if loss.dim() == 2 and weight.shape in (loss.shape[:1], (loss.size(0), 1)):
-        return weight.reshape(-1, 1)
-    if weight.numel() == loss.numel():
-        return weight.reshape(loss.shape)
-    raise ValueError(
-        f'weight of shape {tuple(weight.shape)} fits neither the anchors nor the '
-        f'elements of a loss of shape {tuple(loss.shape)}'
-    )

@@ -1,0 +1,93 @@
+"""FL* and the hinge loss against their formulas in float64."""
+
+import math
+
+import pytest
+import torch
+
+from focal_retinanet.models import FocalLossStar, HingeLoss
+from focal_retinanet.ops.focal_loss_star import focal_loss_star
+from focal_retinanet.ops.hinge_loss import hinge_loss
+from focal_retinanet.registry import MODELS
+
+LOSSES = [FocalLossStar, HingeLoss]
+X = [-120.0, -3.0, -0.2, 0.0, 0.7, 4.0, 120.0]
+
+
+def log_sigmoid(x):
+    return -math.log1p(math.exp(-x)) if x > 0 else x - math.log1p(math.exp(x))
+
+
+@pytest.mark.parametrize('y', [0, 1])
+@pytest.mark.parametrize('gamma, beta', [(2.0, 1.0), (4.0, 0.0)])
+def test_focal_loss_star_is_that_of_appendix_a(gamma, beta, y):
+    x = torch.tensor(X, requires_grad=True)
+    # Class 0 of one: index 0 is y = 1, index 1 the background.
+    loss = focal_loss_star(x[:, None], torch.full((len(X),), 1 - y), gamma, beta, 0.25)
+    loss.sum().backward()
+    a_t = 0.25 if y else 0.75
+    sign = 1 if y else -1
+    log_p_star = [log_sigmoid(gamma * sign * value + beta) for value in X]
+    expected = torch.tensor([-a_t * log_p / gamma for log_p in log_p_star])
+    torch.testing.assert_close(loss[:, 0], expected)
+    slope = torch.tensor(
+        [a_t * sign * (math.exp(log_p) - 1) for log_p in log_p_star]
+    )  # y (p*_t - 1)
+    torch.testing.assert_close(x.grad, slope)
+
+
+@pytest.mark.parametrize('y', [0, 1])
+def test_hinge_loss_is_zero_above_its_margin(y):
+    x = torch.tensor(X, requires_grad=True)
+    targets = torch.full((len(X),), 1 - y)
+    loss = hinge_loss(x[:, None], targets, margin=0.6, alpha=0.25)
+    loss.sum().backward()
+    a_t = 0.25 if y else 0.75
+    p_t = [math.exp(log_sigmoid(value if y else -value)) for value in X]
+    expected = torch.tensor([a_t * max(0, 0.6 - p) for p in p_t])
+    torch.testing.assert_close(loss[:, 0], expected)
+    sign = 1 if y else -1
+    slope = [-a_t * sign * p * (1 - p) * (p < 0.6) for p in p_t]
+    torch.testing.assert_close(x.grad, torch.tensor(slope))
+
+
+@pytest.mark.parametrize('loss', LOSSES)
+def test_weights_ignored_and_reductions_are_those_of_the_focal_loss(loss):
+    torch.manual_seed(0)
+    logits = torch.randn(6, 3)
+    targets = torch.tensor([0, 2, 3, -1, 1, 3])
+    weight = torch.rand(6)
+    module = MODELS.build(dict(type=loss.__name__, loss_weight=2.0))
+    elements = module(logits, targets, reduction_override='none')
+    assert elements.shape == (6, 3)
+    assert not elements[3].any()
+    one_hot = torch.nn.functional.one_hot(targets.clamp(min=0), 4)[:, :3]
+    kept = targets >= 0
+    soft = module(logits[kept], one_hot[kept].float(), reduction_override='none')
+    torch.testing.assert_close(soft, elements[kept])
+    weighted = (elements * weight[:, None]).sum()
+    torch.testing.assert_close(
+        module(logits, targets, weight, avg_factor=4.0), weighted / 4
+    )
+    torch.testing.assert_close(
+        module(logits, targets, reduction_override='sum'), elements.sum()
+    )
+    torch.testing.assert_close(module(logits, targets), elements.sum() / (5 * 3))
+    with pytest.raises(ValueError, match='avg_factor'):
+        module(logits, targets, avg_factor=1.0, reduction_override='sum')
+
+
+@pytest.mark.parametrize(
+    'loss, bad',
+    [
+        (FocalLossStar, dict(gamma=0)),
+        (FocalLossStar, dict(reduction='average')),
+        (FocalLossStar, dict(use_sigmoid=False)),
+        (HingeLoss, dict(margin=0)),
+        (HingeLoss, dict(margin=1.5)),
+        (HingeLoss, dict(use_sigmoid=False)),
+    ],
+)
+def test_bad_arguments_are_named(loss, bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        loss(**bad)
