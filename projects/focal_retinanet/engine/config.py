@@ -9,11 +9,14 @@ from mmengine.registry import RUNNERS
 
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
 from focal_retinanet.engine.runner import Runner
+from focal_retinanet.engine.table import load_config_or_row
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that training and testing share, named as mmdet's are."""
-    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        'config', help='config file, or TABLE.py:ROW for a row of configs/ablations'
+    )
     parser.add_argument(
         '--work-dir',
         help='folder of logs, checkpoints and results (default: '
@@ -50,17 +53,18 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: there is no such config.
+        UserError: there is no such row, or a table is named without one.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
-    cfg = Config.fromfile(args.config)
+    cfg = load_config_or_row(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+        cfg.work_dir = str(Path('work_dirs') / Path(cfg.filename).stem)
     return cfg
 
 

@@ -1,0 +1,270 @@
+"""Many training runs, one after another or side by side, each of them once."""
+
+import hashlib
+import json
+import math
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from focal_retinanet.engine.errors import UserError
+from focal_retinanet.engine.table import (
+    Table,
+    is_table,
+    load_config_or_row,
+    split_row,
+)
+
+#: Written into a run's folder when it has ended well.
+DONE = 'done.json'
+#: What the run printed.
+OUTPUT = 'output.txt'
+
+
+@dataclass(frozen=True)
+class Run:
+    """A config with a seed.
+
+    Attributes:
+        name: of the config, such as ``table1b_gamma-2.0``.
+        seed: ``randomness.seed``.
+        cfg: the whole config.
+        folder: its work directory.
+    """
+
+    name: str
+    seed: int
+    cfg: Config
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / f'{self.name}.py'
+
+    @property
+    def key(self) -> str:
+        """Hash of what is run, wherever its folder is."""
+        cfg = self.cfg.to_dict()
+        for name in ('work_dir', 'val_evaluator', 'test_evaluator'):
+            cfg.pop(name, None)
+        text = json.dumps(cfg, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def is_done(self) -> bool:
+        """Whether it has ended well before.
+
+        Raises:
+            UserError: a run of another config has ended in this folder.
+        """
+        mark = self.folder / DONE
+        if not mark.exists():
+            return False
+        if json.loads(mark.read_text())['key'] != self.key:
+            raise UserError(
+                f'{self.folder} holds a run of {self.name} with another config; '
+                'choose another --work-dir, or move that folder away'
+            )
+        return True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        run: the run.
+        seconds: that it took.
+        error: what went wrong, or None.
+        summary: its last results in a few words.
+    """
+
+    run: Run
+    seconds: float
+    error: str | None
+    summary: str
+
+
+def plan(
+    items: Sequence[str],
+    seeds: Sequence[int],
+    work_dir: str | Path,
+    base: str | None = None,
+    cfg_options: dict | None = None,
+) -> tuple[list[Run], dict[str, str]]:
+    """The runs of tables, rows and configs; all of the first seed come first.
+
+    Args:
+        items: files of tables or configs, or ``TABLE.py:ROW``.
+        seeds: for each of them.
+        work_dir: under which ``NAME/seed-N`` is each run's folder.
+        base: config that takes the place of the tables' own.
+        cfg_options: as ``--cfg-options``.
+
+    Returns:
+        The runs, and the rows that are the same as one before, each with that
+        one's name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: there is no such row, or two configs have one name.
+    """
+    runs: list[Run] = []
+    same: dict[str, str] = {}
+    configs = [pair for item in items for pair in _configs(item, base)]
+    names = [name for name, _ in configs]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f'{name} is asked for twice')
+    for seed in seeds:
+        known: dict[str, str] = {}
+        for name, config in configs:
+            cfg = config.copy()
+            if cfg_options:
+                cfg.merge_from_dict(cfg_options)
+            cfg.merge_from_dict({'randomness.seed': seed})
+            folder = Path(work_dir) / name / f'seed-{seed}'
+            cfg.work_dir = str(folder)
+            # Its last validation's detections, for tools/compare.py.
+            cfg.val_evaluator.outfile_prefix = str(folder / 'detections')
+            run = Run(name, seed, cfg, folder)
+            if run.key in known:
+                same[name] = known[run.key]
+                continue
+            known[run.key] = name
+            runs.append(run)
+    return runs, same
+
+
+def _configs(item: str, base: str | None) -> list[tuple[str, Config]]:
+    """Names and configs of a table's rows, of one row, or of a config file."""
+    file, row = split_row(item)
+    if row is None and not is_table(Config.fromfile(file)):
+        return [(Path(file).stem, load_config_or_row(file))]
+    table = Table(file, base)
+    configs = [table.load(row) for row in ([row] if row else table.rows)]
+    return [(Path(cfg.filename).stem, cfg) for cfg in configs]
+
+
+def execute(
+    runs: Sequence[Run],
+    train: Sequence[str],
+    jobs: int,
+    report: Callable[[str], None] = print,
+) -> list[Outcome]:
+    """Do the runs that are not done yet; one that fails does not stop the rest.
+
+    Args:
+        runs: in the order in which they start.
+        train: command that trains; the config and options are added to it.
+        jobs: runs at a time.
+        report: is given a line for each run that ends.
+
+    Returns:
+        The outcomes of those that were run.
+
+    Raises:
+        UserError: a folder holds a run of another config.
+    """
+    to_do = [run for run in runs if not run.is_done()]
+    if len(to_do) < len(runs):
+        report(f'{len(runs) - len(to_do)} of {len(runs)} runs were done before')
+    outcomes: list[Outcome] = []
+    start = time.monotonic()
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [
+            pool.submit(_execute_one, run, train, _environment(index % jobs, jobs))
+            for index, run in enumerate(to_do)
+        ]
+        try:
+            for future in as_completed(futures):
+                outcome = future.result()
+                outcomes.append(outcome)
+                elapsed = time.monotonic() - start
+                left = elapsed / len(outcomes) * (len(to_do) - len(outcomes))
+                report(
+                    f'[{len(outcomes)}/{len(to_do)}] {outcome.run.name} '
+                    f'seed {outcome.run.seed}: {outcome.error or outcome.summary}, '
+                    f'{_duration(outcome.seconds)}, eta {_duration(left)}'
+                )
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return outcomes
+
+
+def slurm_command(
+    partition: str, job_name: str, gpus: int, gpus_per_node: int, cpus_per_task: int
+) -> list[str]:
+    """The ``srun`` of mmdet's ``slurm_train.sh``; $SRUN_ARGS is added."""
+    return [
+        'srun',
+        *['-p', partition],
+        f'--job-name={job_name}',
+        f'--gres=gpu:{min(gpus, gpus_per_node)}',
+        f'--ntasks={gpus}',
+        f'--ntasks-per-node={min(gpus, gpus_per_node)}',
+        f'--cpus-per-task={cpus_per_task}',
+        '--kill-on-bad-exit=1',
+        *shlex.split(os.environ.get('SRUN_ARGS', '')),
+    ]
+
+
+def _execute_one(run: Run, train: Sequence[str], environment: dict) -> Outcome:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.cfg.dump(run.config_file)
+    command = [*train, str(run.config_file), '--work-dir', str(run.folder), '--resume']
+    start = time.monotonic()
+    with (run.folder / OUTPUT).open('a') as output:
+        code = subprocess.run(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment
+        ).returncode
+    seconds = time.monotonic() - start
+    if code:
+        lines = (run.folder / OUTPUT).read_text().split('\n')
+        last = next((line for line in reversed(lines) if line.strip()), '')
+        error = f'FAILED with exit code {code} ({last.strip()[:200]}; see '
+        return Outcome(run, seconds, f'{error}{run.folder / OUTPUT})', '')
+    mark = dict(key=run.key, name=run.name, seed=run.seed, seconds=seconds)
+    (run.folder / DONE).write_text(json.dumps(mark, indent=2) + '\n')
+    return Outcome(run, seconds, None, _summary(run.folder))
+
+
+def _summary(folder: Path) -> str:
+    """AP and last loss from mmengine's scalars."""
+    files = sorted(folder.glob('*/vis_data/scalars.json'))
+    lines = files[-1].read_text().splitlines() if files else []
+    # A loss that is not a number is written as NaN, which json takes.
+    scalars = [json.loads(line) for line in lines]
+    ap = [line['coco/bbox_mAP'] for line in scalars if 'coco/bbox_mAP' in line]
+    loss = [line['loss'] for line in scalars if 'loss' in line]
+    if loss and not math.isfinite(loss[-1]):
+        return f'diverged (loss {loss[-1]})'
+    return f'AP {ap[-1]:.3f}' if ap else 'no detections'
+
+
+def _environment(slot: int, jobs: int) -> dict[str, str]:
+    """Environment of the run in a slot: its share of cores, a GPU of its own."""
+    environment = dict(os.environ)
+    if jobs > 1:
+        cores = len(os.sched_getaffinity(0)) if sys.platform == 'linux' else 0
+        threads = max(1, (cores or os.cpu_count() or 1) // jobs)
+        environment.setdefault('OMP_NUM_THREADS', str(threads))
+        gpus = torch.cuda.device_count()
+        if gpus and 'CUDA_VISIBLE_DEVICES' not in environment:
+            environment['CUDA_VISIBLE_DEVICES'] = str(slot % gpus)
+    return environment
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02}:{seconds:02}'
