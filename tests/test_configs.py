@@ -14,7 +14,11 @@ from mmengine.structures import InstanceData
 from focal_retinanet.models import FocalLoss, RetinaHead
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if '_base_' not in str(p))
+CONFIGS = sorted(
+    p
+    for p in (ROOT / 'configs').glob('*/*.py')
+    if p.parent.name not in ('_base_', 'ablations', 'baselines')
+)
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 
 
