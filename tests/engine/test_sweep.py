@@ -1,0 +1,154 @@
+"""A sweep does each run once, whatever happens to it."""
+
+import json
+import sys
+
+import pytest
+
+from focal_retinanet.engine import sweep
+from focal_retinanet.engine.errors import UserError
+from focal_retinanet.engine.sweep import execute, plan, slurm_command
+
+# Stands in for tools/train.py: notes that it ran, fails where it is told to.
+TRAIN = """
+import json, pathlib, sys
+from mmengine.config import Config
+config, folder = sys.argv[1], pathlib.Path(sys.argv[3])
+assert sys.argv[2] == '--work-dir' and sys.argv[4] == '--resume'
+cfg = Config.fromfile(config)
+with open('ran.txt', 'a') as ran:
+    print(folder.parent.name, cfg.randomness.seed, file=ran)
+if cfg.gamma == 9 and not pathlib.Path('mended').exists():
+    sys.exit('error: gamma is 9')
+data = folder / '20260101_000000' / 'vis_data'
+data.mkdir(parents=True)
+loss = float('nan') if cfg.loss < 0 else cfg.loss
+lines = [dict(loss=loss)] + ([{'coco/bbox_mAP': 0.25}] if cfg.gamma else [])
+(data / 'scalars.json').write_text('\\n'.join(map(json.dumps, lines)))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'train.py').write_text(TRAIN)
+    (tmp_path / 'base.py').write_text(
+        'gamma = 2\nloss = 1.0\nrandomness = dict(seed=7)\nval_evaluator = dict()\n'
+    )
+    (tmp_path / 'table.py').write_text(
+        "base = 'base.py'\n"
+        "rows = {'a': dict(gamma=1), 'b': dict(gamma=9), 'c': dict(gamma=2)}\n"
+    )
+    return tmp_path
+
+
+def run(runs, jobs=1):
+    lines = []
+    outcomes = execute(runs, [sys.executable, 'train.py'], jobs, lines.append)
+    return outcomes, lines
+
+
+def ran(folder):
+    file = folder / 'ran.txt'
+    lines = file.read_text().splitlines() if file.exists() else []
+    file.unlink(missing_ok=True)
+    return lines
+
+
+@pytest.mark.parametrize('jobs', [1, 3])
+def test_seeds_come_one_after_the_other_and_failures_are_reported(folder, jobs):
+    runs, same = plan(['table.py'], [0, 1], 'out')
+    assert same == {}
+    outcomes, lines = run(runs, jobs)
+    expected = [f'table_{row} {seed}' for seed in (0, 1) for row in 'abc']
+    assert (ran(folder) if jobs == 1 else sorted(ran(folder))) == (
+        expected if jobs == 1 else sorted(expected)
+    )
+    failed = [line for line in lines if 'FAILED' in line]
+    assert len(outcomes) == 6
+    assert len(failed) == 2
+    assert 'error: gamma is 9' in failed[0]
+    assert 'out/table_b/seed-0/output.txt' in '\n'.join(failed)
+    assert sum('AP 0.250' in line for line in lines) == 4
+    assert lines[-1].startswith('[6/6]')
+    assert 'eta 0:00:00' in lines[-1]
+
+
+def test_the_same_command_repeats_only_what_has_not_ended(folder):
+    run(plan(['table.py'], [0], 'out')[0])
+    ran(folder)
+    (folder / 'mended').touch()
+    _, lines = run(plan(['table.py'], [0, 1], 'out')[0])
+    assert ran(folder) == ['table_b 0', 'table_a 1', 'table_b 1', 'table_c 1']
+    assert lines[0] == '2 of 6 runs were done before'
+
+
+def test_another_config_in_the_same_folder_is_refused(folder):
+    run(plan(['table.py:a'], [0], 'out')[0])
+    ran(folder)
+    changed, _ = plan(['table.py:a'], [0], 'out', cfg_options={'loss': 2.0})
+    with pytest.raises(UserError, match=r'out/table_a/seed-0.*--work-dir'):
+        run(changed)
+    assert ran(folder) == []
+    # Where the results go does not matter.
+    elsewhere, _ = plan(['table.py:a'], [0], folder / 'out')
+    assert elsewhere[0].is_done()
+
+
+def test_rows_that_are_the_same_are_run_once(folder):
+    runs, same = plan(['base.py', 'table.py'], [0, 1], 'out')
+    assert same == {'table_c': 'base'}
+    assert [(r.name, r.seed) for r in runs[:3]] == [
+        ('base', 0),
+        ('table_a', 0),
+        ('table_b', 0),
+    ]
+    with pytest.raises(UserError, match='table_a'):
+        plan(['table.py', 'table.py:a'], [0], 'out')
+
+
+def test_what_went_wrong_in_training_is_said(folder):
+    items = ['base.py']
+    _, lines = run(plan(items, [0], 'nan', cfg_options={'loss': -1.0})[0])
+    assert 'diverged (loss nan)' in lines[-1]
+    _, lines = run(plan(items, [0], 'empty', cfg_options={'gamma': 0})[0])
+    assert 'no detections' in lines[-1]
+
+
+def test_config_of_a_run_is_complete(folder):
+    (only,), _ = plan(
+        ['table.py:a'], [3], 'out', base='base.py', cfg_options={'new.key': 5}
+    )
+    run([only])
+    cfg = sweep.Config.fromfile(only.config_file)
+    assert (cfg.gamma, cfg.randomness.seed, cfg.new.key) == (1, 3, 5)
+    assert cfg.val_evaluator.outfile_prefix == 'out/table_a/seed-3/detections'
+    mark = json.loads((only.folder / sweep.DONE).read_text())
+    assert (mark['name'], mark['seed']) == ('table_a', 3)
+
+
+def test_jobs_share_cores_and_gpus(monkeypatch):
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    monkeypatch.setattr(sweep.torch.cuda, 'device_count', lambda: 2)
+    devices = [sweep._environment(s, 3)['CUDA_VISIBLE_DEVICES'] for s in range(3)]
+    assert devices == ['0', '1', '0']
+    assert int(sweep._environment(0, 1000)['OMP_NUM_THREADS']) == 1
+    assert 'CUDA_VISIBLE_DEVICES' not in sweep._environment(0, 1)
+
+
+def test_slurm_gets_the_arguments_of_mmdets_script(monkeypatch):
+    monkeypatch.setenv('SRUN_ARGS', '--time=1:00 --comment="two words"')
+    assert slurm_command('gpu', 'job', 16, 8, 5) == [
+        'srun',
+        '-p',
+        'gpu',
+        '--job-name=job',
+        '--gres=gpu:8',
+        '--ntasks=16',
+        '--ntasks-per-node=8',
+        '--cpus-per-task=5',
+        '--kill-on-bad-exit=1',
+        '--time=1:00',
+        '--comment=two words',
+    ]
