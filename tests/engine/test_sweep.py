@@ -116,8 +116,8 @@ def test_what_went_wrong_in_training_is_said(folder):
 
 
 def test_config_of_a_run_is_complete(folder):
-    (only,), _ = plan(
-        ['table.py:a'], [3], 'out', base='base.py', cfg_options={'new.key': 5}
+    (only, _), _ = plan(
+        ['table.py:a'], [3, 4], 'out', base='base.py', cfg_options={'new.key': 5}
     )
     run([only])
     cfg = sweep.Config.fromfile(only.config_file)

@@ -130,11 +130,15 @@ def plan(
             cfg = config.copy()
             if cfg_options:
                 cfg.merge_from_dict(cfg_options)
-            cfg.merge_from_dict({'randomness.seed': seed})
             folder = Path(work_dir) / name / f'seed-{seed}'
-            cfg.work_dir = str(folder)
-            # Its last validation's detections, for tools/compare.py.
-            cfg.val_evaluator.outfile_prefix = str(folder / 'detections')
+            cfg.merge_from_dict(
+                {
+                    'randomness.seed': seed,
+                    'work_dir': str(folder),
+                    # Its last validation's detections, for tools/compare.py.
+                    'val_evaluator.outfile_prefix': str(folder / 'detections'),
+                }
+            )
             run = Run(name, seed, cfg, folder)
             if run.key in known:
                 same[name] = known[run.key]
