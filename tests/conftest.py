@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
 
 from focal_retinanet.data.shapes import ShapesConfig, make_shapes
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
@@ -37,7 +38,7 @@ TINY = {
 
 @pytest.fixture(autouse=True)
 def as_in_a_fresh_process(monkeypatch):
-    """Safe loading as the tools have it, no logger of an earlier test."""
+    """Safe loading as the tools have it, no logger or scope of an earlier test."""
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')  # restored afterwards
     enforce_safe_loading()
     # A run takes the package's logger to itself.
@@ -45,7 +46,8 @@ def as_in_a_fresh_process(monkeypatch):
     for name in ('handlers', 'level', 'propagate'):
         monkeypatch.setattr(logger, name, getattr(logger, name))
     yield
-    MMLogger._instance_dict.clear()
+    for manager in (MMLogger, DefaultScope):
+        manager._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')
