@@ -122,7 +122,6 @@ def test_config_of_a_run_is_complete(folder):
     run([only])
     cfg = sweep.Config.fromfile(only.config_file)
     assert (cfg.gamma, cfg.randomness.seed, cfg.new.key) == (1, 3, 5)
-    assert cfg.val_evaluator.outfile_prefix == 'out/table_a/seed-3/detections'
     mark = json.loads((only.folder / sweep.DONE).read_text())
     assert (mark['name'], mark['seed']) == ('table_a', 3)
 

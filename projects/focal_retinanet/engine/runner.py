@@ -1,9 +1,13 @@
 """mmengine's Runner, with a readable console and distributed runs on CPUs."""
 
+import copy
+from pathlib import Path
+
 import torch
 from mmengine.dist import is_distributed
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
@@ -18,6 +22,8 @@ class Runner(MMEngineRunner):
     - the console shows progress and results; environment, config and
       initialisation stay in the log file;
     - annotation files are checked before anything is built from them;
+    - detections of the last validation and of a test are kept next to the log,
+      for ``tools/compare.py``;
     - ``channels_last``, ``fold_batch_norm`` and ``compile`` of the config make
       the model faster, see :mod:`focal_retinanet.engine.acceleration`;
     - ``launcher='pytorch'`` works on a machine without CUDA, over gloo, where
@@ -47,6 +53,31 @@ class Runner(MMEngineRunner):
 
     def _maybe_compile(self, target: str) -> None:
         """Not mmengine's: the whole step, of which the losses do not compile."""
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """The loop, whose detections are kept."""
+        self._val_evaluator = self._keep_detections(
+            self._val_evaluator, 'val_detections'
+        )
+        return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """The loop, whose detections are kept."""
+        self._test_evaluator = self._keep_detections(
+            self._test_evaluator, 'test_detections'
+        )
+        return super().build_test_loop(loop)
+
+    def _keep_detections(self, evaluator, name: str):
+        """A copy of an evaluator's config; COCO metrics write detections to NAME."""
+        if not isinstance(evaluator, dict | list):
+            return evaluator
+        evaluator = copy.deepcopy(evaluator)
+        for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+            is_coco = str(metric.get('type')).rpartition('.')[2] == 'CocoMetric'
+            if is_coco and metric.get('outfile_prefix') is None:
+                metric['outfile_prefix'] = str(Path(self._log_dir) / name)
+        return evaluator
 
     def train(self) -> nn.Module:
         """Check the data, then train."""

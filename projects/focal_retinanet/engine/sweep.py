@@ -54,8 +54,7 @@ class Run:
     def key(self) -> str:
         """Hash of what is run, wherever its folder is."""
         cfg = self.cfg.to_dict()
-        for name in ('work_dir', 'val_evaluator', 'test_evaluator'):
-            cfg.pop(name, None)
+        cfg.pop('work_dir', None)
         text = json.dumps(cfg, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -131,14 +130,7 @@ def plan(
             if cfg_options:
                 cfg.merge_from_dict(cfg_options)
             folder = Path(work_dir) / name / f'seed-{seed}'
-            cfg.merge_from_dict(
-                {
-                    'randomness.seed': seed,
-                    'work_dir': str(folder),
-                    # Its last validation's detections, for tools/compare.py.
-                    'val_evaluator.outfile_prefix': str(folder / 'detections'),
-                }
-            )
+            cfg.merge_from_dict({'randomness.seed': seed, 'work_dir': str(folder)})
             run = Run(name, seed, cfg, folder)
             if run.key in known:
                 same[name] = known[run.key]

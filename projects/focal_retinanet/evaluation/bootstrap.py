@@ -1,0 +1,90 @@
+"""Whether a difference in AP is more than chance: of the images, of the seeds."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from focal_retinanet.evaluation.average_precision import MatchedDetections
+
+#: Of the intervals.
+CONFIDENCE = 0.95
+
+
+def resample_images(num_images: int, num_resamples: int, seed: int) -> np.ndarray:
+    """Resamples of a data set, with replacement.
+
+    Returns:
+        int64 (num_resamples, num_images), how often each has each image.
+    """
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(
+        num_images, np.full(num_images, 1 / num_images), num_resamples
+    )
+
+
+def resampled_ap(
+    matches: MatchedDetections,
+    resamples: np.ndarray,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> np.ndarray:
+    """COCO's AP, exactly, on each resample; float64 (num_resamples,).
+
+    A resample in which no image has an object gives NaN.
+
+    Args:
+        matches: of one run.
+        resamples: of :func:`resample_images`; the same for all runs that are
+            compared, which is what pairs them.
+        progress: wraps the iteration.
+    """
+    aps = [matches.average_precision(weights=row) for row in progress(resamples)]
+    flat = np.stack(aps).reshape(len(aps), -1)
+    # Over the classes that have objects in the resample.
+    counts = (~np.isnan(flat)).sum(1)
+    return np.where(counts, np.nansum(flat, axis=1), np.nan) / np.maximum(counts, 1)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How one model's AP differs from another's.
+
+    Attributes:
+        ap: difference of their mean APs over seeds.
+        low, high: its 95 % interval by paired bootstrap over the images.
+        p_seeds: p-value of Welch's t-test over the seeds; None where one of the
+            two has a single seed.
+    """
+
+    ap: float
+    low: float
+    high: float
+    p_seeds: float | None
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether other images, or other seeds, might turn it around."""
+        by_seed = self.p_seeds is not None and not self.p_seeds < 1 - CONFIDENCE
+        return self.low <= 0 <= self.high or by_seed
+
+
+def difference(
+    aps: Sequence[float],
+    resampled: Sequence[np.ndarray],
+    other_aps: Sequence[float],
+    other_resampled: Sequence[np.ndarray],
+) -> Difference:
+    """Of a model to another, each with one AP and one row of resamples a seed."""
+    ap = float(np.mean(aps) - np.mean(other_aps))
+    spread = np.mean(resampled, axis=0) - np.mean(other_resampled, axis=0)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.nanquantile(spread, [tail, 1 - tail])
+    p_seeds = None
+    if len(aps) > 1 and len(other_aps) > 1:
+        if np.ptp(aps) == 0 and np.ptp(other_aps) == 0:
+            # The t-test divides by the spread: seeds that all agree settle it.
+            p_seeds = float(ap == 0)
+        else:
+            p_seeds = float(stats.ttest_ind(aps, other_aps, equal_var=False).pvalue)
+    return Difference(ap, float(low), float(high), p_seeds)

@@ -1,0 +1,68 @@
+"""Parameters and multiply-adds of a config's model."""
+
+import contextlib
+import logging
+from functools import partial
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.analysis import get_model_complexity_info
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+
+
+def complexity(cfg: Config) -> tuple[int, int, tuple[int, int]]:
+    """Of one image of the size that the test pipeline gives.
+
+    Returns:
+        Parameters; multiply-adds of the forward pass, which mmdet calls FLOPs;
+        the image's size (height, width).
+
+    Raises:
+        ValueError: the test pipeline does not say a size.
+    """
+    height, width = _test_size(cfg)
+    with _quiet(), DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        model = MODELS.build(cfg.model).eval()
+        meta = dict(
+            img_shape=(height, width),
+            ori_shape=(height, width),
+            pad_shape=(height, width),
+            batch_input_shape=(height, width),
+            scale_factor=(1.0, 1.0),
+        )
+        model.forward = partial(
+            model.forward, data_samples=[DetDataSample(metainfo=meta)]
+        )
+        with torch.no_grad():
+            info = get_model_complexity_info(
+                model, (3, height, width), show_table=False, show_arch=False
+            )
+    return info['params'], info['flops'], (height, width)
+
+
+def _test_size(cfg: Config) -> tuple[int, int]:
+    """(height, width) of the test pipeline's Resize."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    for step in dataset.pipeline:
+        scale = step.get('scale')
+        if step.type.endswith('Resize') and scale is not None:
+            width, height = (scale, scale) if isinstance(scale, int) else scale
+            return int(height), int(width)
+    raise ValueError('the test pipeline has no Resize with a scale')
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without mmengine's list of the operators that count for nothing."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

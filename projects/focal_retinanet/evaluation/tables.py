@@ -1,0 +1,113 @@
+"""A comparison as the tables of a model zoo."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+
+from terminaltables import AsciiTable, GithubFlavoredMarkdownTable
+
+NOT_MEASURED = 'not measured'
+
+#: Head of each column of the models' table, and its text.
+_COLUMNS: dict[str, Callable[[dict], str]] = {
+    'model': lambda row: row['name'],
+    'Lr schd': lambda row: row['schedule'] or '',
+    'params (M)': lambda row: _number(row['params'], 1e-6, '.2f'),
+    'FLOPs (G)': lambda row: _number(row['flops'], 1e-9, '.2f'),
+    'mem (GB)': lambda row: _number(row['memory_gb'], 1, '.1f'),
+    's/iter': lambda row: _number(row['seconds_per_iter'], 1, '.3f'),
+    'img/s': lambda row: _number(row['images_per_second'], 1, '.1f'),
+    'AP': lambda row: _ap(row, 'AP') + _deviation(row),
+    'AP50': lambda row: _ap(row, 'AP50'),
+    'AP75': lambda row: _ap(row, 'AP75'),
+    'APs': lambda row: _ap(row, 'APs'),
+    'APm': lambda row: _ap(row, 'APm'),
+    'APl': lambda row: _ap(row, 'APl'),
+    'seeds': lambda row: ' '.join(
+        str(one['seed']) for one in row['seeds'] if one['seed'] is not None
+    ),
+}
+
+
+def models_table(comparison: dict) -> list[list[str]]:
+    """Rows of text, the heads first; columns that nothing was measured for left out.
+
+    APs are in percent, with the standard deviation over seeds.
+    """
+    rows = [[text(row) for text in _COLUMNS.values()] for row in comparison['models']]
+    empty = {'', '-', NOT_MEASURED}
+    kept = [
+        i
+        for i, name in enumerate(_COLUMNS)
+        if name.startswith('AP') or any(row[i] not in empty for row in rows)
+    ]
+    return [[row[i] for i in kept] for row in [list(_COLUMNS), *rows]]
+
+
+def differences_table(comparison: dict) -> list[list[str]]:
+    """Rows of text, the heads first; in points of AP."""
+    percent = f'{100 * comparison["confidence"]:g} %'
+    rows = [['model', 'AP difference', f'{percent} interval', 'p over seeds', '']]
+    for gap in comparison['differences']:
+        p = gap['p_seeds']
+        rows.append(
+            [
+                gap['model'],
+                f'{100 * gap["AP"]:+.1f}',
+                f'{100 * gap["low"]:+.1f} to {100 * gap["high"]:+.1f}',
+                '-' if p is None else f'{p:.3f}',
+                verdict(gap),
+            ]
+        )
+    return rows
+
+
+def verdict(gap: dict) -> str:
+    """A difference in words."""
+    if gap['within_noise']:
+        return 'within noise'
+    return 'better' if gap['AP'] > 0 else 'worse'
+
+
+def as_text(rows: Sequence[Sequence[str]]) -> str:
+    """For a terminal."""
+    table = AsciiTable(rows)
+    table.outer_border = False
+    return table.table
+
+
+def as_markdown(rows: Sequence[Sequence[str]]) -> str:
+    """For a README."""
+    return GithubFlavoredMarkdownTable(rows).table
+
+
+def as_csv(comparison: dict) -> str:
+    """The models' numbers at full precision, with their differences."""
+    gaps = {gap['model']: gap for gap in comparison['differences']}
+    rows = []
+    for model in comparison['models']:
+        gap = gaps.get(model['name'], {})
+        row = {key: value for key, value in model.items() if key != 'seeds'}
+        row['flops_input'] = 'x'.join(map(str, model['flops_input'] or ()))
+        row['seeds'] = ' '.join(str(one['seed']) for one in model['seeds'])
+        for key in ('reference', 'AP', 'low', 'high', 'p_seeds', 'within_noise'):
+            row[f'difference_{key}'] = gap.get(key)
+        rows.append(row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _number(value: float | None, scale: float, form: str) -> str:
+    return NOT_MEASURED if value is None else format(value * scale, form)
+
+
+def _ap(row: dict, name: str) -> str:
+    """In percent; '-' where there is nothing of that size to find."""
+    return '-' if row[name] is None else f'{100 * row[name]:.1f}'
+
+
+def _deviation(row: dict) -> str:
+    return '' if row['AP_sd'] is None else f' ± {100 * row["AP_sd"]:.1f}'

@@ -1,0 +1,73 @@
+"""Intervals and verdicts: real differences are seen, noise is called noise."""
+
+import numpy as np
+import pytest
+
+from focal_retinanet.evaluation.average_precision import MatchedDetections
+from focal_retinanet.evaluation.bootstrap import (
+    difference,
+    resample_images,
+    resampled_ap,
+)
+
+
+@pytest.fixture
+def matches(random_data, to_coco):
+    dataset, detections = random_data()
+    return MatchedDetections(to_coco(dataset), detections)
+
+
+def test_resamples_have_as_many_images_and_repeat_by_seed():
+    resamples = resample_images(20, 50, seed=3)
+    assert resamples.shape == (50, 20)
+    assert (resamples.sum(1) == 20).all()
+    assert (resamples == resample_images(20, 50, seed=3)).all()
+    assert (resamples != resample_images(20, 50, seed=4)).any()
+
+
+def test_resampled_ap_is_that_of_each_resample(matches):
+    resamples = resample_images(12, 5, seed=0)
+    expected = [matches.summarize(weights)['AP'] for weights in resamples]
+    np.testing.assert_allclose(resampled_ap(matches, resamples), expected, atol=1e-12)
+
+
+def test_resample_without_objects_is_left_out(matches):
+    empty = np.zeros((1, 12), int)
+    assert np.isnan(resampled_ap(matches, empty)).all()
+
+
+def test_interval_is_that_of_the_paired_differences():
+    rng = np.random.default_rng(0)
+    images = rng.normal(0.4, 0.05, 1000)  # what both share cancels
+    gap = difference(
+        [0.42], [images + 0.02], [0.4], [images + rng.normal(0, 1e-3, 1000)]
+    )
+    assert gap.ap == pytest.approx(0.02)
+    assert 0.017 < gap.low < 0.019 < 0.021 < gap.high < 0.023
+    assert not gap.is_noise
+    assert gap.p_seeds is None
+
+
+@pytest.mark.parametrize(
+    'aps, others, is_noise',
+    [
+        ([0.40, 0.41, 0.42], [0.30, 0.31, 0.32], False),
+        ([0.40, 0.46, 0.52], [0.39, 0.45, 0.51], True),  # seeds differ by more
+        ([0.40, 0.40], [0.40, 0.40], True),
+        ([0.40, 0.40], [0.30, 0.30], False),
+        ([0.40, 0.40], [0.0, 0.0], False),
+    ],
+)
+def test_seeds_have_their_say(aps, others, is_noise):
+    certain = np.zeros(100)
+    gap = difference(
+        aps, [certain + ap for ap in aps], others, [certain + ap for ap in others]
+    )
+    assert gap.is_noise == is_noise
+
+
+def test_interval_with_zero_is_noise():
+    rng = np.random.default_rng(0)
+    gap = difference([0.4], [rng.normal(0.4, 0.1, 1000)], [0.39], [np.full(1000, 0.39)])
+    assert gap.low < 0 < gap.high
+    assert gap.is_noise

@@ -1,0 +1,173 @@
+"""From work directories and files of detections to a model zoo's tables."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from focal_retinanet.engine.errors import UserError
+from focal_retinanet.evaluation.average_precision import MatchedDetections
+from focal_retinanet.evaluation.comparison import compare
+from focal_retinanet.evaluation.runs import find_models
+from focal_retinanet.evaluation.tables import (
+    as_csv,
+    as_markdown,
+    differences_table,
+    models_table,
+)
+
+CONFIG = """
+randomness = dict(seed={seed})
+train_cfg = dict(max_epochs=24)
+val_dataloader = dict(batch_size=2, dataset=dict(metainfo=dict(classes={classes})))
+val_evaluator = dict(type='CocoMetric', ann_file={ann_file!r})
+"""
+SCALARS = [
+    {'loss': 2.0, 'time': 0.5, 'memory': 2048, 'step': 1},
+    {'loss': 1.0, 'time': 0.1, 'memory': 1024, 'step': 2},
+    {'loss': 1.0, 'time': 0.2, 'memory': 1024, 'step': 3},
+    {'coco/bbox_mAP': 0.5, 'time': 0.25, 'step': 1},
+]
+
+
+@pytest.fixture
+def data(random_data, tmp_path):
+    """A file of ground truth, and its detections, good and bad."""
+    dataset, good = random_data()
+    for image in dataset['images']:
+        image['file_name'] = f'{image["id"]}.jpg'
+    file = tmp_path / 'val.json'
+    file.write_text(json.dumps(dataset))
+    bad = [{**one, 'bbox': [v + 40 for v in one['bbox']]} for one in good]
+    return file, good, bad
+
+
+@pytest.fixture
+def make_run(data):
+    """Function that writes a work directory."""
+
+    def make(folder, detections, seed=0, classes=('0', '1', '2')):
+        log = folder / '20260101_000000'
+        (log / 'vis_data').mkdir(parents=True)
+        text = CONFIG.format(seed=seed, classes=classes, ann_file=str(data[0]))
+        (log / 'vis_data' / 'config.py').write_text(text)
+        lines = '\n'.join(json.dumps(line) for line in SCALARS)
+        (log / 'vis_data' / 'scalars.json').write_text(lines + '\n')
+        file = log / 'val_detections.bbox.json'
+        file.write_text(json.dumps(detections))
+        return folder
+
+    return make
+
+
+def compare_quietly(paths, *args, **kwargs):
+    return compare(find_models(paths)[0], *args, warn=lambda line: None, **kwargs)
+
+
+def test_numbers_of_work_directories_with_seeds(data, make_run, tmp_path, to_coco):
+    _, good, bad = data
+    for seed in range(3):
+        make_run(tmp_path / 'good' / f'seed-{seed}', good[seed:], seed)
+        make_run(tmp_path / 'bad' / f'seed-{seed}', bad[seed:], seed)
+    (tmp_path / 'bad' / 'seed-3').mkdir()
+    models, left_out = find_models([tmp_path / 'good', tmp_path / 'bad'])
+    assert len(left_out) == 1 and 'seed-3' in left_out[0]
+    said = []
+    result = compare(models, num_resamples=50, warn=said.append)
+    assert len(said) == 2 and 'FLOPs' in said[0]  # configs without a model
+    row = result['models'][0]
+    coco = to_coco(json.loads(data[0].read_text()))
+    aps = [MatchedDetections(coco, good[s:]).summarize()['AP'] for s in range(3)]
+    assert [one['AP'] for one in row['seeds']] == pytest.approx(aps, abs=1e-12)
+    assert row['AP'] == pytest.approx(sum(aps) / 3, abs=1e-12)
+    assert row['schedule'] == '24e'
+    assert row['memory_gb'] == 2
+    assert row['seconds_per_iter'] == 0.2
+    assert row['images_per_second'] == 8
+    [gap] = result['differences']
+    assert gap['model'] == 'bad' and gap['reference'] == 'good'
+    assert gap['AP'] == pytest.approx(result['models'][1]['AP'] - row['AP'])
+    assert gap['low'] <= gap['AP'] <= gap['high'] < 0
+    assert not gap['within_noise']
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_the_same_twice_is_within_noise(data, tmp_path):
+    file, good, _ = data
+    for name in 'ab':
+        (tmp_path / f'{name}.json').write_text(json.dumps(good))
+    result = compare_quietly([tmp_path / 'a.json', tmp_path / 'b.json'], file)
+    [gap] = result['differences']
+    assert gap['AP'] == gap['low'] == gap['high'] == 0
+    assert gap['within_noise']
+    assert result['models'][0]['params'] is None
+    assert differences_table(result)[1][-1] == 'within noise'
+
+
+def test_tables_say_what_was_not_measured(data, make_run, tmp_path):
+    file, good, bad = data
+    (tmp_path / 'theirs.json').write_text(json.dumps(bad))
+    make_run(tmp_path / 'ours', good)
+    paths = [tmp_path / 'ours', tmp_path / 'theirs.json']
+    result = compare_quietly(paths, file, reference='theirs', num_resamples=20)
+    head, ours, theirs = models_table(result)
+    assert 'params (M)' not in head  # of neither
+    assert ours[head.index('img/s')] == '8.0'
+    assert theirs[head.index('img/s')] == 'not measured'
+    ap = f'{100 * result["models"][0]["AP"]:.1f}'
+    assert f'| {ap}' in as_markdown(models_table(result))
+    rows = list(csv.DictReader(io.StringIO(as_csv(result))))
+    assert float(rows[0]['AP']) == result['models'][0]['AP']  # full precision
+    assert rows[0]['difference_reference'] == 'theirs'
+    assert rows[1]['difference_AP'] == ''
+    assert differences_table(result)[1][-1] == 'better'
+
+
+def test_folders_of_one_name_are_told_apart(data, make_run, tmp_path):
+    _, good, _ = data
+    paths = [make_run(tmp_path / name / 'run', good) for name in 'ab']
+    models, _ = find_models(paths)
+    assert [model.name for model in models] == [str(path) for path in paths]
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [('nonsense', 'not JSON'), ('{}', 'COCO format'), ('[{"image_id": 1}]', 'bbox')],
+)
+def test_files_that_are_no_detections_are_named(text, message, tmp_path):
+    file = tmp_path / 'results.json'
+    file.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        find_models([file])
+    assert str(file) in str(error.value)
+
+
+def test_what_can_not_be_compared_is_said(data, make_run, tmp_path):
+    file, good, _ = data
+    (tmp_path / 'a.json').write_text(json.dumps(good))
+    models, _ = find_models([tmp_path / 'a.json'])
+    with pytest.raises(UserError, match='--ann-file'):
+        compare(models)
+    with pytest.raises(UserError, match='no model is called x; there are a'):
+        compare(models, file, reference='x')
+    (tmp_path / 'other.json').write_text(json.dumps([{**good[0], 'image_id': 777}]))
+    with pytest.raises(UserError, match='image 777'):
+        compare_quietly([tmp_path / 'other.json'], file)
+    with pytest.raises(FileNotFoundError, match='absent'):
+        find_models([tmp_path / 'absent'])
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(UserError, match='nothing to compare'):
+        find_models([tmp_path / 'empty'])
+    runs = [
+        make_run(tmp_path / 'two', good, classes=('0', '1')),
+        make_run(tmp_path / 'three', good),
+    ]
+    with pytest.raises(UserError, match='other classes'):
+        compare_quietly(runs)
+    with pytest.raises(UserError, match="no category 'cat'"):
+        compare_quietly([make_run(tmp_path / 'cats', good, classes=('cat',))])
+    empty = tmp_path / 'nothing.json'
+    empty.write_text(json.dumps({**json.loads(file.read_text()), 'annotations': []}))
+    with pytest.raises(UserError, match='no box'):
+        compare_quietly([tmp_path / 'a.json'], empty)

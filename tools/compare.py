@@ -1,0 +1,136 @@
+"""Compare trained models: a model zoo's table, and which differences are real.
+
+A RUN is a work directory, a folder with seed-* in it (one model, several
+seeds; tools/sweep.py makes them), or a file of detections in COCO format by any
+detector. AP is pycocotools'. The interval of a difference is by paired
+bootstrap over the images; where both models have several seeds, Welch's t-test
+over the seeds has its say too.
+
+Examples:
+    python tools/compare.py work_dirs/A work_dirs/B
+    python tools/compare.py work_dirs/sweep/table1b_* --reference table1b_gamma-2.0
+    python tools/compare.py mine.bbox.json theirs.json --ann-file val.json
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from focal_retinanet.engine.errors import UserError, clear_errors
+from focal_retinanet.evaluation.comparison import compare
+from focal_retinanet.evaluation.runs import find_models
+from focal_retinanet.evaluation.tables import (
+    as_csv,
+    as_markdown,
+    as_text,
+    differences_table,
+    models_table,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('runs', nargs='+', metavar='RUN')
+    parser.add_argument(
+        '--ann-file',
+        help="ground truth, COCO JSON (default: that of the runs' configs)",
+    )
+    parser.add_argument(
+        '--reference',
+        metavar='NAME',
+        help='model that the others are compared to (default: the first)',
+    )
+    parser.add_argument(
+        '--resamples',
+        type=int,
+        default=1000,
+        help='of the images, for the intervals; 0 for none (default: 1000)',
+    )
+    parser.add_argument(
+        '--seed', type=int, default=0, help='of the resampling (default: 0)'
+    )
+    parser.add_argument('--json', metavar='OUT', help='all numbers, full precision')
+    parser.add_argument('--markdown', metavar='OUT', help='the tables')
+    parser.add_argument('--csv', metavar='OUT', help='one line a model')
+    args = parser.parse_args()
+    if args.resamples < 0:
+        parser.error(f'--resamples must be at least 0, got {args.resamples}')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    outputs = [Path(out) for out in (args.json, args.markdown, args.csv) if out]
+    for out in outputs:  # before the work, not after it
+        if not out.parent.is_dir():
+            raise UserError(f'there is no folder {out.parent} for {out}')
+    models, left_out = find_models(args.runs)
+    for line in left_out:
+        _warn(f'left out {line}')
+    comparison = compare(
+        models,
+        args.ann_file,
+        args.reference,
+        args.resamples,
+        args.seed,
+        progress=lambda rows, name: tqdm(rows, name, leave=False, disable=None),
+        warn=_warn,
+    )
+    tables = [models_table(comparison)]
+    if comparison['differences']:
+        tables.append(differences_table(comparison))
+    notes = _notes(comparison)
+    print(notes[0] + '\n')
+    print('\n\n'.join(as_text(table) for table in tables))
+    print('\n' + '\n'.join(notes[1:]))
+    if args.json:
+        Path(args.json).write_text(json.dumps(comparison, indent=2) + '\n')
+    if args.markdown:
+        parts = [notes[0], *map(as_markdown, tables), *notes[1:]]
+        Path(args.markdown).write_text('\n\n'.join(parts) + '\n')
+    if args.csv:
+        Path(args.csv).write_text(as_csv(comparison))
+
+
+def _notes(comparison: dict) -> list[str]:
+    """What the tables are of, and how their numbers were made."""
+    notes = [
+        f'{comparison["ann_file"]}: {comparison["images"]} images, '
+        f'{len(comparison["categories"])} classes. AP in percent'
+        + (
+            ', ± standard deviation over seeds.'
+            if any(row['AP_sd'] is not None for row in comparison['models'])
+            else '.'
+        )
+    ]
+    if comparison['differences']:
+        notes.append(
+            f'Differences are to {comparison["differences"][0]["reference"]}; intervals '
+            f'by paired bootstrap over the images ({comparison["resamples"]} resamples, '
+            f'seed {comparison["seed"]}).'
+        )
+        if any(gap['p_seeds'] is None for gap in comparison['differences']):
+            notes.append(
+                'Where a model has one seed, whether another seed turns the difference '
+                'around is not measured.'
+            )
+        if len(comparison['differences']) > 1:
+            notes.append(
+                f'Each is at {100 * comparison["confidence"]:g} % by itself: of many, '
+                'some will look real by chance.'
+            )
+    return notes
+
+
+def _warn(line: str) -> None:
+    print(f'warning: {line}', file=sys.stderr)
+
+
+if __name__ == '__main__':
+    with clear_errors():
+        main()
