@@ -115,6 +115,46 @@ def test_resume_and_scaled_learning_rate(trained, tmp_path):
     assert checkpoint.exists()
 
 
+def test_sweep_and_compare(config, tmp_path):
+    table = tmp_path / 'table.py'
+    table.write_text(
+        f'base = {config.name!r}\n'
+        "rows = {'a': {}, 'b': {'model.bbox_head.loss_cls.gamma': 0.0}, 'same': {},\n"
+        "        'fails': {'model.bbox_head.num_classes': 7}}\n"
+    )
+    out = tmp_path / 'sweep'
+    sweep = ('tools/sweep.py', table, '--work-dir', out, '--seeds', 0, 1)
+    output = run(*sweep, fails=True)
+    assert 'table_same is the same as table_a' in output
+    assert 'table_fails seed 0: FAILED' in output
+    assert 'built for 7 classes' in output
+    assert '[6/6]' in output and 'eta 0:00:00' in output
+    assert '2 of 6 runs failed' in output
+    output = run(*sweep, fails=True)
+    assert '4 of 6 runs were done before' in output and '[2/2]' in output
+
+    runs = sorted(out.glob('table_*'))
+    compare = ('tools/compare.py', *runs, '--resamples', 50)
+    json_file, markdown = tmp_path / 'out.json', tmp_path / 'out.md'
+    output = run(*compare, '--json', json_file, '--markdown', markdown)
+    assert 'left out' in output and 'table_fails' in output
+    comparison = json.loads(json_file.read_text())
+    rows = {row['name']: row for row in comparison['models']}
+    assert rows.keys() == {'table_a', 'table_b'}
+    assert rows['table_a']['params'] == rows['table_b']['params'] > 0
+    for row in rows.values():
+        assert row['flops'] > 0 and row['seconds_per_iter'] > 0
+        for seed in row['seeds']:
+            (log,) = Path(seed['path']).glob('*/vis_data/scalars.json')
+            scalars = [json.loads(line) for line in log.read_text().splitlines()]
+            ap = [line['coco/bbox_mAP'] for line in scalars if 'coco/bbox_mAP' in line]
+            assert seed['AP'] == pytest.approx(ap[-1], abs=1e-3)  # its three digits
+    assert '| table_b' in markdown.read_text()
+
+    output = run(*compare, '--csv', tmp_path / 'no' / 'out.csv', fails=True)
+    assert 'error: there is no folder' in output
+
+
 def test_two_processes_train_as_one_with_the_whole_batch(config, tmp_path):
     """With batch norm frozen and the same images in every batch."""
     options = [

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 from mmdet.registry import VISUALIZERS
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.visualization import Visualizer
 from tqdm import tqdm
 
@@ -28,13 +28,16 @@ from focal_retinanet.engine.inference import (
     is_video,
     read_frames,
 )
+from focal_retinanet.engine.table import load_config_or_row
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        'config', help='config file, or TABLE.py:ROW for a row of configs/ablations'
+    )
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
         'inputs', nargs='+', help='images, folders, globs in quotes, videos'
@@ -114,7 +117,7 @@ def main() -> None:
     out_dir = make_out_dir(args)
     quiet_warnings()
     enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
-    cfg = Config.fromfile(args.config)
+    cfg = load_config_or_row(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     # What is drawn is written here; the visualizer keeps no copy of its own.

@@ -10,6 +10,7 @@ Examples:
     python tools/sweep.py configs/ablations/table1[ab].py --seeds 0 1 2 \\
         --base configs/cherry/retinanet_mobilenetv2_fpn_4e_cherry-320px.py --jobs 2
     python tools/sweep.py configs/ablations/table1b.py:gamma-2.0 MINE.py
+    python tools/sweep.py MINE.py configs/baselines/*.py --base MINE.py
 """
 
 import argparse
@@ -30,7 +31,9 @@ def parse_args() -> argparse.Namespace:
         'configs', nargs='+', help='tables (all rows), TABLE.py:ROW, or configs'
     )
     parser.add_argument(
-        '--base', help="config of your own data that takes the place of the tables' own"
+        '--base',
+        help="config of your own data that takes the place of the tables' own, and "
+        'whose data configs with data_from take',
     )
     parser.add_argument(
         '--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2'

@@ -1,7 +1,7 @@
 """Train a detector.
 
 Examples:
-    python tools/train.py configs/demo/retinanet_r18_fpn_shapes.py
+    python tools/train.py configs/bccd/retinanet_r18_fpn_24e_bccd-320px.py
     python tools/train.py CONFIG --work-dir work_dirs/mine --resume
     python tools/train.py CONFIG --cfg-options randomness.seed=1
 """

@@ -81,6 +81,20 @@ def test_checkpoint_of_training_tests(tiny_config, tmp_path):
     assert_same_weights(weights(trained), weights(tester))
 
 
+def test_detections_are_kept_next_to_the_log(tiny_config, tmp_path):
+    tester = train(tiny_config)
+    assert tester.test()
+    for name in ('val', 'test'):
+        (file,) = (tmp_path / 'work').glob(f'*/{name}_detections.bbox.json')
+        assert json.loads(file.read_text())[0].keys() >= {'image_id', 'score', 'bbox'}
+    chosen = str(tmp_path / 'mine')
+    tester = train(
+        tiny_config, tmp_path / 'other', **{'val_evaluator.outfile_prefix': chosen}
+    )
+    assert Path(f'{chosen}.bbox.json').exists()
+    assert not list((tmp_path / 'other').glob('*/val_detections*'))
+
+
 def test_images_without_objects_train_and_test(tiny_config, shapes_root, tmp_path):
     for split in ('train', 'val'):
         coco = json.loads((shapes_root / f'annotations/{split}.json').read_text())

@@ -15,6 +15,7 @@ from focal_retinanet.benchmark.stock import stock_config
 from focal_retinanet.engine.acceleration import accelerate
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
 from focal_retinanet.engine.errors import UserError
+from focal_retinanet.engine.table import load_config_or_row
 
 
 def load_configs(args: argparse.Namespace) -> tuple[Config, Config]:
@@ -22,7 +23,7 @@ def load_configs(args: argparse.Namespace) -> tuple[Config, Config]:
 
     ``--shared-options`` are part of both, ``--cfg-options`` of the first alone.
     """
-    cfg = Config.fromfile(args.config)
+    cfg = load_config_or_row(args.config)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     cfg.merge_from_dict(args.shared_options or {})
     if args.random_weights:

@@ -57,10 +57,11 @@ def load_config(args: argparse.Namespace) -> Config:
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
-    cfg = load_config_or_row(args.config)
+    options = dict(args.cfg_options or {})
+    # Before the other options, which are on top of that data's.
+    cfg = load_config_or_row(args.config, options.pop('data_from', None))
     cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg.merge_from_dict(options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
+from focal_retinanet.engine.data_from import KEY as DATA_FROM
 from focal_retinanet.engine.errors import UserError
 from focal_retinanet.engine.table import (
     Table,
@@ -105,7 +106,8 @@ def plan(
         items: files of tables or configs, or ``TABLE.py:ROW``.
         seeds: for each of them.
         work_dir: under which ``NAME/seed-N`` is each run's folder.
-        base: config that takes the place of the tables' own.
+        base: config that takes the place of the tables' own, and of what a
+            config's ``data_from`` names.
         cfg_options: as ``--cfg-options``.
 
     Returns:
@@ -143,8 +145,9 @@ def plan(
 def _configs(item: str, base: str | None) -> list[tuple[str, Config]]:
     """Names and configs of a table's rows, of one row, or of a config file."""
     file, row = split_row(item)
-    if row is None and not is_table(Config.fromfile(file)):
-        return [(Path(file).stem, load_config_or_row(file))]
+    if row is None and not is_table(cfg := Config.fromfile(file)):
+        data_from = base if DATA_FROM in cfg else None
+        return [(Path(file).stem, load_config_or_row(file, data_from))]
     table = Table(file, base)
     configs = [table.load(row) for row in ([row] if row else table.rows)]
     return [(Path(cfg.filename).stem, cfg) for cfg in configs]

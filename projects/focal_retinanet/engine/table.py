@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from focal_retinanet.engine.data_from import resolve_data_from
 from focal_retinanet.engine.errors import UserError
 
 
@@ -87,8 +88,12 @@ def is_table(cfg: Config) -> bool:
     return 'rows' in cfg and 'base' in cfg
 
 
-def load_config_or_row(name: str) -> Config:
+def load_config_or_row(name: str, data_from: str | Path | None = None) -> Config:
     """The config of a file, or with ``TABLE.py:ROW`` that of a table's row.
+
+    Args:
+        name: of the file or the row.
+        data_from: config whose data it takes, in place of its own ``data_from``.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -96,14 +101,14 @@ def load_config_or_row(name: str) -> Config:
     """
     file, row = split_row(name)
     if row is not None:
-        return Table(file).load(row)
+        return resolve_data_from(Table(file).load(row), data_from)
     cfg = Config.fromfile(file)
     if is_table(cfg):
         raise UserError(
             f'{file} is a table; name one of its rows, such as '
             f'{file}:{next(iter(cfg.rows))}, or run all with tools/sweep.py'
         )
-    return cfg
+    return resolve_data_from(cfg, data_from)
 
 
 def split_row(name: str) -> tuple[str, str | None]:

@@ -1,0 +1,8 @@
+"""ATSS with ResNet-50-FPN: focal loss, anchors chosen by their statistics.
+
+On the data of COCO; data_from is the line to change.
+"""
+
+_base_ = 'mmdet::atss/atss_r50_fpn_1x_coco.py'
+
+data_from = '../_base_/datasets/coco_detection.py'

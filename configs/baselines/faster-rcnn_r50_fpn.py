@@ -1,0 +1,8 @@
+"""Faster R-CNN with ResNet-50-FPN: two stages (section 2).
+
+On the data of COCO; data_from is the line to change.
+"""
+
+_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+
+data_from = '../_base_/datasets/coco_detection.py'

@@ -1,0 +1,8 @@
+"""YOLOv3 with Darknet-53: one stage, no focal loss.
+
+On the data of COCO; data_from is the line to change.
+"""
+
+_base_ = 'mmdet::yolo/yolov3_d53_8xb8-ms-608-273e_coco.py'
+
+data_from = '../_base_/datasets/coco_detection.py'
