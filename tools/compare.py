@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from focal_retinanet.engine.console import quiet_mmengine
 from focal_retinanet.engine.errors import UserError, clear_errors
 from focal_retinanet.evaluation.comparison import compare
 from focal_retinanet.evaluation.runs import find_models
@@ -69,7 +70,8 @@ def main() -> None:
     for out in outputs:  # before the work, not after it
         if not out.parent.is_dir():
             raise UserError(f'there is no folder {out.parent} for {out}')
-    models, left_out = find_models(args.runs)
+    with quiet_mmengine():
+        models, left_out = find_models(args.runs)
     for line in left_out:
         _warn(f'left out {line}')
     comparison = compare(

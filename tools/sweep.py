@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
+from focal_retinanet.engine.console import quiet_mmengine
 from focal_retinanet.engine.errors import UserError, clear_errors
 from focal_retinanet.engine.sweep import execute, plan, slurm_command
 
@@ -72,9 +73,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    runs, same = plan(
-        args.configs, args.seeds, args.work_dir, args.base, args.cfg_options
-    )
+    with quiet_mmengine():
+        runs, same = plan(
+            args.configs, args.seeds, args.work_dir, args.base, args.cfg_options
+        )
     for name, other in same.items():
         print(f'{name} is the same as {other}, which is run')
     if args.dry_run:

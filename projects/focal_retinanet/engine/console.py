@@ -1,10 +1,13 @@
 """What a run prints: progress and results; everything else is in the log file."""
 
+import contextlib
 import logging
 import warnings
+from collections.abc import Iterator
 from logging import FileHandler, LogRecord
 
 import pycocotools.coco
+from mmengine.logging import MMLogger
 
 # Beginnings of mmengine's records that tell a user nothing while training.
 _FILE_ONLY = (
@@ -63,6 +66,18 @@ def quiet_warnings() -> None:
     """Print no warning that is not this package's; for tools without a log file."""
     warnings.filterwarnings('ignore')
     warnings.filterwarnings('default', module='focal_retinanet')
+
+
+@contextlib.contextmanager
+def quiet_mmengine() -> Iterator[None]:
+    """Without what mmengine tells of each config that is read or model that is built."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _is_worth_reading(record: LogRecord) -> bool:

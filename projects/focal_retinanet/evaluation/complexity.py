@@ -1,7 +1,5 @@
 """Parameters and multiply-adds of a config's model."""
 
-import contextlib
-import logging
 from functools import partial
 
 import torch
@@ -9,8 +7,9 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.analysis import get_model_complexity_info
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
+
+from focal_retinanet.engine.console import quiet_mmengine
 
 
 def complexity(cfg: Config) -> tuple[int, int, tuple[int, int]]:
@@ -24,7 +23,10 @@ def complexity(cfg: Config) -> tuple[int, int, tuple[int, int]]:
         ValueError: the test pipeline does not say a size.
     """
     height, width = _test_size(cfg)
-    with _quiet(), DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+    with (
+        quiet_mmengine(),
+        DefaultScope.overwrite_default_scope(cfg.get('default_scope')),
+    ):
         model = MODELS.build(cfg.model).eval()
         meta = dict(
             img_shape=(height, width),
@@ -54,15 +56,3 @@ def _test_size(cfg: Config) -> tuple[int, int]:
             width, height = (scale, scale) if isinstance(scale, int) else scale
             return int(height), int(width)
     raise ValueError('the test pipeline has no Resize with a scale')
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Without mmengine's list of the operators that count for nothing."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -5,6 +5,7 @@ from focal_retinanet.models.dense_samplers import HardNegativeSampler, OHEMSampl
 from focal_retinanet.models.losses import FocalLoss, FocalLossStar, HingeLoss
 from focal_retinanet.models.max_iou_assigner import MaxIoUAssigner
 from focal_retinanet.models.retina_head import RetinaHead
+from focal_retinanet.models.ssd_head import SSDHead
 
 __all__ = [
     'AnchorGenerator',
@@ -15,4 +16,5 @@ __all__ = [
     'MaxIoUAssigner',
     'OHEMSampler',
     'RetinaHead',
+    'SSDHead',
 ]
