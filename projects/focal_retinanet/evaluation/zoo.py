@@ -1,0 +1,183 @@
+"""The model zoo: metafiles as mim reads them, and the README's tables of them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from terminaltables import GithubFlavoredMarkdownTable
+
+from focal_retinanet.engine.errors import UserError
+from focal_retinanet.engine.table import Table
+from focal_retinanet.evaluation.tables import verdict
+
+INDEX = 'model-index.yml'
+COLLECTION = 'Focal RetinaNet'
+#: A table in the README: its start names the folders whose models it has.
+_BLOCK = re.compile(r'(<!-- zoo: ([\w -]+) -->\n).*?(<!-- zoo end -->)', re.DOTALL)
+
+
+def read_models(root: Path) -> dict[str, list[dict]]:
+    """Models of each metafile that the index names, by the folder's name.
+
+    Args:
+        root: of the project.
+    """
+    index = yaml.safe_load((root / INDEX).read_text())
+    return {
+        Path(file).parent.name: yaml.safe_load((root / file).read_text())['Models']
+        for file in index['Import']
+    }
+
+
+def fill_readme(text: str, models: Mapping[str, Sequence[dict]]) -> str:
+    """The README with its tables made anew from the metafiles.
+
+    Raises:
+        UserError: a table is of a folder without a metafile.
+    """
+
+    def table(match: re.Match) -> str:
+        start, folders, end = match.groups()
+        rows = []
+        for folder in folders.split():
+            if folder not in models:
+                raise UserError(f'README.md has a table of {folder}, {INDEX} has not')
+            rows += models[folder]
+        if any('AP difference' in _metrics(row) for row in rows):
+            lines = _differences_table(rows)
+        else:
+            lines = _models_table(rows)
+        return f'{start}\n{GithubFlavoredMarkdownTable(lines).table}\n\n{end}'
+
+    return _BLOCK.sub(table, text)
+
+
+def add_comparison(
+    metafile: Path, comparison: dict, dataset: str, metadata: Mapping[str, str]
+) -> list[str]:
+    """Write a comparison's models to a metafile; those of these names are replaced.
+
+    Args:
+        metafile: of a folder of configs, made where it is not there.
+        comparison: what ``tools/compare.py --json`` wrote.
+        dataset: its name.
+        metadata: such as the commit and the hardware, for all models.
+
+    Returns:
+        The names.
+
+    Raises:
+        UserError: no config of that folder is a model's.
+    """
+    content = yaml.safe_load(metafile.read_text()) if metafile.exists() else {}
+    models = {model['Name']: model for model in content.get('Models', [])}
+    gaps = {gap['model']: gap for gap in comparison['differences']}
+    for row in comparison['models']:
+        gap = gaps.get(row['name'])
+        models[row['name']] = {
+            'Name': row['name'],
+            'In Collection': COLLECTION,
+            'Config': _config_of(row['name'], metafile.parent),
+            'Metadata': {
+                'Parameters': row['params'],
+                'FLOPs': row['flops'],
+                'Schedule': row['schedule'],
+                'Seeds': [one['seed'] for one in row['seeds']],
+                **metadata,
+            },
+            'Results': [
+                {
+                    'Task': 'Object Detection',
+                    'Dataset': dataset,
+                    'Metrics': {
+                        **_percents(row),
+                        **({} if gap is None else _difference(gap)),
+                    },
+                }
+            ],
+        }
+    content['Models'] = list(models.values())
+    metafile.write_text(yaml.safe_dump(content, sort_keys=False, width=88))
+    return [row['name'] for row in comparison['models']]
+
+
+def _config_of(name: str, folder: Path) -> str:
+    """The file in a folder that is a config of this name, or has it as a row."""
+    for file in sorted(folder.glob('*.py')):
+        row = name.removeprefix(f'{file.stem}_')
+        if file.stem == name or (row != name and row in Table(file).rows):
+            return f'configs/{folder.resolve().name}/{file.name}'
+    raise UserError(f'{folder} has no config or row {name}')
+
+
+def _percents(row: dict) -> dict:
+    """APs as mmdet's metafiles have them, and how they differ over seeds."""
+    metrics = {'box AP': row['AP'], 'AP50': row['AP50'], 'AP75': row['AP75']}
+    metrics = {
+        name: None if value is None else round(100 * value, 2)
+        for name, value in metrics.items()
+    }
+    metrics['box AP of each seed'] = [
+        None if one['AP'] is None else round(100 * one['AP'], 2) for one in row['seeds']
+    ]
+    if row['AP_sd'] is not None:
+        metrics['box AP sd'] = round(100 * row['AP_sd'], 2)
+    return metrics
+
+
+def _difference(gap: dict) -> dict:
+    return {
+        'AP difference': {
+            'to': gap['reference'],
+            'points': round(100 * gap['AP'], 2),
+            'interval': [round(100 * gap['low'], 2), round(100 * gap['high'], 2)],
+            'verdict': verdict(gap),
+        }
+    }
+
+
+def _metrics(model: dict) -> dict:
+    return model['Results'][0]['Metrics']
+
+
+def _models_table(models: Sequence[dict]) -> list[list[str]]:
+    lines = [
+        ['config', 'data', 'AP', 'AP50', 'AP75', 'training time', 'seed', 'commit']
+    ]
+    for model in models:
+        metrics, metadata = _metrics(model), model['Metadata']
+        lines.append(
+            [
+                f'[`{model["Name"]}`]({model["Config"]})',
+                model['Results'][0]['Dataset'],
+                *(f'{metrics[name]:.1f}' for name in ('box AP', 'AP50', 'AP75')),
+                metadata['Training Time'],
+                ' '.join(map(str, metadata['Seeds'])),
+                metadata['Commit'],
+            ]
+        )
+    return lines
+
+
+def _differences_table(models: Sequence[dict]) -> list[list[str]]:
+    (reference,) = {
+        gap['to'] for model in models if (gap := _metrics(model).get('AP difference'))
+    }
+    lines = [['row', 'AP', 'AP50', f'AP - AP of `{reference}`', '95 % interval', '']]
+    for model in models:
+        metrics = _metrics(model)
+        deviation = f' ± {metrics["box AP sd"]:.1f}' if 'box AP sd' in metrics else ''
+        line = [
+            f'[`{model["Name"]}`]({model["Config"]})',
+            f'{metrics["box AP"]:.1f}{deviation}',
+            f'{metrics["AP50"]:.1f}',
+        ]
+        if gap := metrics.get('AP difference'):
+            low, high = gap['interval']
+            line += [f'{gap["points"]:+.1f}', f'{low:+.1f} to {high:+.1f}']
+            line += [gap['verdict']]
+        else:
+            line += ['', '', '']
+        lines.append(line)
+    return lines

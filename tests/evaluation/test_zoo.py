@@ -1,0 +1,107 @@
+"""The zoo's metafiles: what mim reads, and what the README shows."""
+
+import copy
+from pathlib import Path
+
+import modelindex
+import pytest
+import yaml
+
+from focal_retinanet.engine.errors import UserError
+from focal_retinanet.engine.table import Table
+from focal_retinanet.evaluation.zoo import add_comparison, fill_readme, read_models
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / 'README.md').read_text()
+
+
+@pytest.fixture
+def comparison():
+    """As tools/compare.py writes it, of two rows."""
+    numbers = dict(AP=0.12345, AP50=0.4, AP75=0.05, AP_sd=0.01)
+    row = dict(
+        name='table1b_gamma-2.0',
+        params=1000,
+        flops=2000,
+        schedule='4e',
+        seeds=[dict(seed=0, AP=0.12), dict(seed=1, AP=0.1269)],
+        **numbers,
+    )
+    other = {**row, 'name': 'rivals_ce', 'AP': 0.1}
+    gap = dict(
+        model='rivals_ce',
+        reference='table1b_gamma-2.0',
+        AP=-0.02345,
+        low=-0.03,
+        high=-0.01,
+        p_seeds=0.01,
+        within_noise=False,
+    )
+    return dict(models=[row, other], differences=[gap])
+
+
+def test_readme_shows_the_metafiles():
+    models = read_models(ROOT)
+    assert fill_readme(README, models) == README, 'python tools/zoo.py makes them anew'
+    shown = [name for name in models if f'configs/{name}/' in README.split('zoo: ')[1]]
+    assert shown
+    changed = copy.deepcopy(models)
+    changed['demo'][0]['Results'][0]['Metrics']['box AP'] = 99.9
+    assert '99.9' in fill_readme(README, changed)
+
+
+def test_mim_reads_the_zoo(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    index = modelindex.load('model-index.yml')
+    index.check(silent=True)
+    files = {
+        str(path.relative_to(ROOT)) for path in ROOT.glob('configs/*/metafile.yml')
+    }
+    assert set(yaml.safe_load(Path('model-index.yml').read_text())['Import']) == files
+    (collection,) = index.collections
+    for model in index.models:
+        assert model.in_collection == collection.name
+        config = Path(model.config)
+        if config.stem != model.name:
+            assert model.name.removeprefix(f'{config.stem}_') in Table(config).rows
+        metadata = model.metadata.data
+        for key in ('Seeds', 'Commit', 'Hardware', 'Command'):
+            assert metadata[key], (model.name, key)
+
+
+def test_comparison_becomes_a_table(comparison, tmp_path):
+    folder = tmp_path / 'configs' / 'ablations'
+    folder.mkdir(parents=True)
+    for name in ('table1b', 'rivals'):
+        (folder / f'{name}.py').write_text(
+            (ROOT / 'configs/ablations' / f'{name}.py').read_text()
+        )
+    metafile = folder / 'metafile.yml'
+    metadata = dict(Commit='1a2b3c4')
+    names = add_comparison(metafile, comparison, 'cherries, val', metadata)
+    assert names == ['table1b_gamma-2.0', 'rivals_ce']
+    comparison['models'][0]['AP'] = 0.13
+    add_comparison(metafile, comparison, 'cherries, val', metadata)  # replaces
+    index = tmp_path / 'model-index.yml'
+    index.write_text('Import: [configs/ablations/metafile.yml]\n')
+    models = read_models(tmp_path)
+    first, second = models['ablations']
+    assert first['Results'][0]['Metrics']['box AP'] == 13.0
+    assert first['Results'][0]['Metrics']['box AP of each seed'] == [12.0, 12.69]
+    assert second['Config'] == 'configs/ablations/rivals.py'
+    assert second['Metadata']['Commit'] == '1a2b3c4'
+
+    text = 'a\n<!-- zoo: ablations -->\nold\n<!-- zoo end -->\nb\n'
+    filled = fill_readme(text, models)
+    assert 'old' not in filled and filled.startswith('a\n') and filled.endswith('\nb\n')
+    assert '13.0 ± 1.0' in filled
+    assert '-2.3' in filled and '-3.0 to -1.0' in filled and 'worse' in filled
+    assert fill_readme(filled, models) == filled
+
+
+def test_mistakes_are_named(comparison, tmp_path):
+    with pytest.raises(UserError, match='table of nowhere'):
+        fill_readme('<!-- zoo: nowhere -->\n<!-- zoo end -->', {})
+    with pytest.raises(UserError, match='no config or row table1b_gamma'):
+        add_comparison(tmp_path / 'metafile.yml', comparison, 'mine', {})
+    assert not (tmp_path / 'metafile.yml').exists()
