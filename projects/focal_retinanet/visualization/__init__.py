@@ -1,0 +1,1 @@
+"""Pictures: of data, assignments, losses, detections and training."""

@@ -1,0 +1,71 @@
+"""How all pictures look: colours that colour-blind people tell apart, print quality."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+#: Okabe and Ito's palette, the order in which lines and classes take it.
+PALETTE = (
+    '#0072B2',  # blue
+    '#E69F00',  # orange
+    '#009E73',  # green
+    '#CC79A7',  # pink
+    '#D55E00',  # vermilion
+    '#56B4E9',  # sky blue
+    '#F0E442',  # yellow
+    '#000000',
+)
+#: What each kind of box is drawn in; the kinds differ in line style too.
+TRUE_POSITIVE = '#009E73'
+FALSE_POSITIVE = '#D55E00'
+MISSED = '#0072B2'
+IGNORED = '#999999'
+#: Of heat maps: perceptually uniform, readable in grey.
+COLORMAP = 'cividis'
+
+_RC = {
+    'font.family': 'sans-serif',
+    'font.size': 9,
+    'axes.titlesize': 9,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'grid.color': '#dddddd',
+    'grid.linewidth': 0.6,
+    'axes.axisbelow': True,
+    'axes.prop_cycle': mpl.cycler(color=PALETTE[:6]),
+    'legend.frameon': False,
+    'lines.linewidth': 1.6,
+    'figure.constrained_layout.use': True,
+    'savefig.dpi': 200,
+    'svg.fonttype': 'none',
+}
+
+
+@contextlib.contextmanager
+def new_figure(width: float = 6.4, height: float = 4.0) -> Iterator[Figure]:
+    """A figure in this project's style, in inches, for a machine without a screen.
+
+    ::
+
+        with new_figure() as figure:
+            axes = figure.subplots()
+            axes.plot(x, y)
+            save_figure(figure, 'curve.png')
+    """
+    with mpl.rc_context(_RC):
+        figure = Figure(figsize=(width, height))
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def save_figure(figure: Figure, file: str | Path) -> Path:
+    """Write a figure as PNG (200 dpi), SVG or PDF, by the file's ending."""
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file)
+    return file
