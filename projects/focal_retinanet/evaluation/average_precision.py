@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from pycocotools.cocoeval import COCOeval, Params
 
 AREAS = ('all', 'small', 'medium', 'large')
 #: Name of each number: COCO's IoU thresholds (all if None) and area range.
@@ -20,6 +20,8 @@ METRICS = {
     'APm': (None, 'medium'),
     'APl': (None, 'large'),
 }
+#: At which COCO reads the precision.
+RECALLS = Params(iouType='bbox').recThrs
 
 
 @dataclass(frozen=True)
@@ -116,15 +118,49 @@ class MatchedDetections:
         weight = weights[matches.image]
         counted = np.cumsum(weight * matches.counted, axis=1)
         for t, right in enumerate(matches.right):
-            # Precision is highest, and recall rises, at detections that are
-            # right: COCO's curve needs no others, nor each copy of an image.
-            true_positives = np.cumsum(weight[right])
-            precision = true_positives / (counted[t, right] + np.spacing(1))
-            envelope = np.maximum.accumulate(precision[::-1])[::-1]
-            recall = true_positives / objects
-            at = np.searchsorted(recall, self._recalls, side='left')
-            ap[t] = np.append(envelope, 0.0)[at].mean()
+            ap[t] = precision_at_recalls(
+                np.cumsum(weight[right]), counted[t, right], objects, self._recalls
+            ).mean()
         return ap
+
+
+def precision_at_recalls(
+    right: np.ndarray, counted: np.ndarray, objects: int, recalls: np.ndarray = RECALLS
+) -> np.ndarray:
+    """COCO's precision-recall curve, at given recalls.
+
+    Precision is highest, and recall rises, at detections that are right: the
+    curve needs no others.
+
+    Args:
+        right: (R,) of each detection that is right, by falling score: how many
+            are right up to it.
+        counted: (R,) how many there are up to it, right or wrong.
+        objects: that are to be found, at least 1.
+        recalls: (P,) rising.
+
+    Returns:
+        (P,) the best precision from each recall on, 0 where it is not reached.
+    """
+    precision = right / (counted + np.spacing(1))
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    at = np.searchsorted(right / objects, recalls, side='left')
+    return np.append(envelope, 0.0)[at]
+
+
+def average_precision(scores: np.ndarray, right: np.ndarray, objects: int) -> float:
+    """COCO's AP of one class at one IoU.
+
+    Args:
+        scores: (D,) of the detections that count.
+        right: (D,) bool, which of them have found an object.
+        objects: that are to be found, at least 1.
+    """
+    right = right[np.argsort(-scores, kind='stable')]
+    at = np.flatnonzero(right)
+    return float(
+        precision_at_recalls(np.arange(1, len(at) + 1), at + 1, objects).mean()
+    )
 
 
 def _mean(ap: np.ndarray) -> float:
