@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
@@ -38,7 +39,7 @@ TINY = {
 
 @pytest.fixture(autouse=True)
 def as_in_a_fresh_process(monkeypatch):
-    """Safe loading as the tools have it, no logger or scope of an earlier test."""
+    """Safe loading as the tools have it, nothing global of an earlier test."""
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')  # restored afterwards
     enforce_safe_loading()
     # A run takes the package's logger to itself.
@@ -46,7 +47,7 @@ def as_in_a_fresh_process(monkeypatch):
     for name in ('handlers', 'level', 'propagate'):
         monkeypatch.setattr(logger, name, getattr(logger, name))
     yield
-    for manager in (MMLogger, DefaultScope):
+    for manager in (MMLogger, DefaultScope, DetLocalVisualizer):
         manager._instance_dict.clear()
 
 

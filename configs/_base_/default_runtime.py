@@ -10,8 +10,12 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
 )
-# A resumed run gives what an uninterrupted one gives.
-custom_hooks = [dict(type='focal_retinanet.EpochSeedHook')]
+custom_hooks = [
+    # A resumed run gives what an uninterrupted one gives.
+    dict(type='focal_retinanet.EpochSeedHook'),
+    # pos_share, easy_neg_share, hard_neg_share of the classification loss.
+    dict(type='focal_retinanet.LossShareHook', interval=50),
+]
 
 env_cfg = dict(
     cudnn_benchmark=False,

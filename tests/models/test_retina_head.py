@@ -10,6 +10,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from focal_retinanet.models import RetinaHead
+from focal_retinanet.ops.focal_loss import sigmoid_focal_loss
 
 STRIDES = [8, 16, 32, 64, 128]
 
@@ -354,3 +355,17 @@ def test_no_anchor_inside_is_named():
     ours, _ = two_heads(train_cfg=dict(allowed_border=0))
     with pytest.raises(ValueError, match='allowed_border=-1'):
         ours.loss_by_feat(*ours(features()), objects(1, 1), metas((4, 4), (4, 4)))
+
+
+def test_shares_of_the_loss_by_hand():
+    head = RetinaHead(**config('focal_retinanet.', num_classes=1))
+    logits = torch.tensor([[0.5], [-3.0], [1.0], [2.0]])  # easy, hard, ignored
+    labels = torch.tensor([0, 1, 1, -1])
+    losses = sigmoid_focal_loss(logits, labels, gamma=0.0, alpha=None)[:, 0]
+    head.loss_cls.gamma, head.loss_cls.alpha = 0.0, None
+    torch.testing.assert_close(head.anchor_losses(logits, labels), losses)
+    shares = head._loss_shares(logits, labels)
+    total = losses.sum()
+    torch.testing.assert_close(shares['pos_share'], losses[0] / total)
+    torch.testing.assert_close(shares['easy_neg_share'], losses[1] / total)
+    torch.testing.assert_close(shares['hard_neg_share'], losses[2] / total)

@@ -6,6 +6,8 @@ import torch
 from mmdet.models.dense_heads import RetinaHead as MMDetRetinaHead
 from mmdet.models.task_modules import PseudoSampler
 from mmdet.models.task_modules.prior_generators import anchor_inside_flags
+from mmdet.models.utils import unpack_gt_instances
+from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import cat_boxes, get_box_tensor
 from mmengine.config import ConfigDict
 from mmengine.dist import all_reduce, get_world_size
@@ -62,6 +64,8 @@ class RetinaHead(MMDetRetinaHead):
         if not 0 < pi < 1:
             raise ValueError(f'pi is a probability between 0 and 1, got {pi}')
         self.pi = pi
+        #: Whether the losses come with their shares, see LossShareHook.
+        self.monitors_loss = False
         self._use_prior = init_cfg is None
         if init_cfg is None:
             init_cfg = dict(
@@ -104,7 +108,9 @@ class RetinaHead(MMDetRetinaHead):
 
         Returns:
             ``loss_cls`` and ``loss_bbox``, each a list of one scalar (mmdet
-            has one for each level; their sum is the same).
+            has one for each level; their sum is the same). Where
+            ``monitors_loss``, ``pos_share``, ``easy_neg_share`` and
+            ``hard_neg_share`` too, which are no losses.
         """
         if not isinstance(self.sampler, PseudoSampler | DenseSampler):
             # A sampled minibatch, which the paper argues against, is mmdet's.
@@ -134,7 +140,73 @@ class RetinaHead(MMDetRetinaHead):
         loss_bbox = self._loss_bbox(
             bbox_preds, anchors, matched, gt_bboxes, num_positives
         )
-        return dict(loss_cls=[loss_cls], loss_bbox=[loss_bbox])
+        losses = dict(loss_cls=[loss_cls], loss_bbox=[loss_bbox])
+        if self.monitors_loss:
+            with torch.no_grad():
+                logits = _flatten_levels(cls_scores, self.cls_out_channels)
+                losses |= self._loss_shares(logits, labels.flatten())
+        return losses
+
+    def assign(
+        self, cls_scores: list[Tensor], batch_data_samples: list[DetDataSample]
+    ) -> Tensor:
+        """The classes that training would teach the anchors of a batch.
+
+        Args:
+            cls_scores: logits of each level, (B, A*K, H, W).
+            batch_data_samples: with ``gt_instances``, as in training.
+
+        Returns:
+            (B, N) int64, for the anchors of all levels: class, K for background,
+            -1 for ignored.
+        """
+        gt, gt_ignore, metas = unpack_gt_instances(batch_data_samples)
+        labels, _ = self._assign_batch(
+            self._anchors(cls_scores),
+            [tuple(scores.shape[-2:]) for scores in cls_scores],
+            gt,
+            metas,
+            gt_ignore,
+        )
+        return labels
+
+    @torch.no_grad()
+    def anchor_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Classification loss of each anchor, over its classes, not averaged.
+
+        Args:
+            logits: (N, K).
+            labels: (N,) int64, as of :meth:`assign`.
+
+        Returns:
+            (N,), 0 for what is ignored.
+        """
+        # Any loss of mmdet's will do here, so the ignored have a label that it
+        # knows.
+        targets = torch.where(labels == IGNORED, self.num_classes, labels)
+        losses = self.loss_cls(logits, targets, reduction_override='none')
+        losses = losses.reshape(len(labels), -1).sum(1)
+        return losses.masked_fill(labels == IGNORED, 0)
+
+    def _loss_shares(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Parts of the classification loss, from 0 to 1, that sum to 1.
+
+        A negative is easy where it is well classified: p_t > 0.5 (section 3.2)
+        for all its classes.
+        """
+        losses = self.anchor_losses(logits, labels)
+        if self.use_sigmoid_cls:
+            is_easy = (logits < 0).all(dim=1)
+        else:
+            is_easy = logits.softmax(dim=1)[:, -1] > 0.5
+        positive = (labels >= 0) & (labels < self.num_classes)
+        parts = dict(
+            pos_share=losses[positive].sum(),
+            easy_neg_share=losses[~positive & is_easy].sum(),
+            hard_neg_share=losses[~positive & ~is_easy].sum(),
+        )
+        total = sum(parts.values()).clamp(min=torch.finfo(losses.dtype).tiny)
+        return {name: part / total for name, part in parts.items()}
 
     def _anchors(self, cls_scores: list[Tensor]) -> Tensor:
         """The anchors of all levels, (N, 4) xyxy."""
@@ -255,9 +327,7 @@ class RetinaHead(MMDetRetinaHead):
     ) -> Tensor:
         """The labels (B, N), ignored where the sampler leaves the anchor out."""
         logits = _flatten_levels(cls_scores, self.cls_out_channels)  # (B*N, K)
-        targets = torch.where(labels == IGNORED, self.num_classes, labels)
-        losses = self.loss_cls(logits, targets.flatten(), reduction_override='none')
-        losses = losses.reshape(*labels.shape, -1).sum(-1)  # (B, N)
+        losses = self.anchor_losses(logits, labels.flatten()).reshape(labels.shape)
         bboxes = [None] * len(labels)
         if self.sampler.needs_bboxes:
             deltas = _flatten_levels(bbox_preds, self.bbox_coder.encode_size)

@@ -1,0 +1,34 @@
+"""Which anchors the classification loss comes from, while training."""
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from focal_retinanet.models.retina_head import RetinaHead
+from focal_retinanet.registry import HOOKS
+
+
+@HOOKS.register_module()
+class LossShareHook(Hook):
+    """Log the shares of the loss: of positives, easy and hard negatives.
+
+    ``pos_share``, ``easy_neg_share`` and ``hard_neg_share`` are between 0 and 1,
+    sum to 1, and are of this process's batch. They show the imbalance that the
+    focal loss deals with (section 3). They cost one loss that is not fused, every
+    ``interval`` iterations; heads that are not ours are left alone.
+
+    Args:
+        interval: iterations from one to the next; that of the logger fits.
+    """
+
+    def __init__(self, interval: int = 50) -> None:
+        self.interval = interval
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None
+    ) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        head = getattr(model, 'bbox_head', None)
+        if isinstance(head, RetinaHead):
+            # As the logger counts: within the epoch.
+            head.monitors_loss = (batch_idx + 1) % self.interval == 0

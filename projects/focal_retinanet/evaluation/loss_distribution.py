@@ -1,0 +1,84 @@
+"""How the classification loss is spread over the anchors of a trained model."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from focal_retinanet.evaluation.anchor_logits import AnchorLogits
+from focal_retinanet.ops.focal_loss import Alpha, sigmoid_focal_loss
+from focal_retinanet.ops.matching import IGNORED
+
+
+@dataclass(frozen=True)
+class LossDistribution:
+    """Losses of the anchors of some images, from low to high.
+
+    Attributes:
+        gamma: focusing parameter.
+        positives, negatives: float64 (P,), (N,), each sorted, each summing to 1.
+    """
+
+    gamma: float
+    positives: np.ndarray
+    negatives: np.ndarray
+
+
+def loss_distributions(
+    images: Iterable[AnchorLogits],
+    gammas: Sequence[float] = (0.0, 0.5, 1.0, 2.0),
+    alpha: Alpha = 0.25,
+    max_negatives: int = 100_000,
+    seed: int = 0,
+) -> list[LossDistribution]:
+    """The loss of every anchor, over its classes, for each gamma (Fig. 4).
+
+    Args:
+        images: what a trained model says of them.
+        gammas: of the losses.
+        alpha: of the losses.
+        max_negatives: of one image, drawn at random; all positives count.
+        seed: of the drawing.
+
+    Raises:
+        ValueError: the images have no positive anchor.
+    """
+    rng = np.random.default_rng(seed)
+    positives, negatives = [[] for _ in gammas], [[] for _ in gammas]
+    for image in images:
+        logits, labels = image.flatten()
+        is_positive = (labels != IGNORED) & (labels < logits.size(1))
+        is_negative = torch.nonzero(labels == logits.size(1))[:, 0]
+        if len(is_negative) > max_negatives:
+            drawn = rng.choice(len(is_negative), max_negatives, replace=False)
+            is_negative = is_negative[torch.from_numpy(np.sort(drawn))]
+        for index, gamma in enumerate(gammas):
+            for kind, chosen in ((positives, is_positive), (negatives, is_negative)):
+                loss = sigmoid_focal_loss(
+                    logits[chosen], labels[chosen], gamma=gamma, alpha=alpha
+                )
+                kind[index].append(loss.sum(1).double().numpy())
+    if not positives[0] or not sum(map(len, positives[0])):
+        raise ValueError('the images have no anchor with an object')
+    return [
+        LossDistribution(gamma, _normalise(of_positives), _normalise(of_negatives))
+        for gamma, of_positives, of_negatives in zip(
+            gammas, positives, negatives, strict=True
+        )
+    ]
+
+
+def share_of_hardest(losses: np.ndarray, fraction: float) -> float:
+    """Share of the loss that a fraction of the anchors has, those with the most.
+
+    Args:
+        losses: sorted, summing to 1, as in :class:`LossDistribution`.
+        fraction: from 0 to 1.
+    """
+    return float(losses[len(losses) - round(fraction * len(losses)) :].sum())
+
+
+def _normalise(losses: list[np.ndarray]) -> np.ndarray:
+    joined = np.sort(np.concatenate(losses))
+    return joined / joined.sum()

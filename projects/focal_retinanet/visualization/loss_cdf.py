@@ -1,0 +1,47 @@
+"""Fig. 4 of the paper: where the loss of a trained model is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from focal_retinanet.evaluation.loss_distribution import LossDistribution
+from focal_retinanet.visualization.style import new_figure, save_figure
+
+# So many are drawn of a curve of millions.
+_POINTS = 1001
+
+
+def plot_loss_cdf(
+    distributions: Sequence[LossDistribution], file: str | Path, title: str = ''
+) -> Path:
+    """Cumulative normalised loss of positives and of negatives, from low to high.
+
+    Args:
+        distributions: one a gamma.
+        file: PNG, SVG or PDF.
+        title: of the whole.
+    """
+    with new_figure(7.2, 3.2) as figure:
+        left, right = figure.subplots(1, 2, sharey=True)
+        for distribution, style in zip(
+            distributions, ('-', '--', '-.', ':', '-', '--'), strict=False
+        ):
+            label = rf'$\gamma$ = {distribution.gamma:g}'
+            _plot(left, distribution.positives, style, label)
+            _plot(right, distribution.negatives, style, label)
+        count = distributions[0]
+        left.set(xlabel=f'fraction of positives ({len(count.positives):,})')
+        right.set(xlabel=f'fraction of negatives ({len(count.negatives):,})')
+        left.set(ylabel='cumulative normalised loss', xlim=(0, 1), ylim=(0, 1))
+        right.set(xlim=(0, 1))
+        left.legend(loc='upper left')
+        figure.suptitle(title)
+        return save_figure(figure, file)
+
+
+def _plot(axes: Axes, losses: np.ndarray, style: str, label: str) -> None:
+    cumulative = np.concatenate([[0], np.cumsum(losses)])
+    at = np.linspace(0, len(losses), _POINTS).round().astype(int)
+    axes.plot(at / len(losses), cumulative[at], style, label=label)
