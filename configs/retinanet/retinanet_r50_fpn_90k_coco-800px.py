@@ -7,5 +7,8 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=10000))
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=10000),
+    logger=dict(log_metric_by_epoch=False),
+)
 log_processor = dict(by_epoch=False)
