@@ -4,13 +4,13 @@ import logging
 from pathlib import Path
 
 import pytest
-from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 from focal_retinanet.data.shapes import ShapesConfig, make_shapes
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
+from focal_retinanet.visualization import DetVisualizer
 
 ROOT = Path(__file__).parent.parent
 DEMO = 'configs/demo/retinanet_r18-slim_fpn_8e_shapes.py'
@@ -47,7 +47,7 @@ def as_in_a_fresh_process(monkeypatch):
     for name in ('handlers', 'level', 'propagate'):
         monkeypatch.setattr(logger, name, getattr(logger, name))
     yield
-    for manager in (MMLogger, DefaultScope, DetLocalVisualizer):
+    for manager in (MMLogger, DefaultScope, DetVisualizer):
         manager._instance_dict.clear()
 
 

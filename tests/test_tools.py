@@ -99,6 +99,27 @@ def test_train_test_and_infer(trained, tmp_path, shapes_root):
     assert 'has files already' in again
 
 
+def test_pictures_of_a_trained_model(trained, tmp_path):
+    config, checkpoint, _ = trained
+    worst = tmp_path / 'worst'
+    analyze = ('tools/analyze_results.py', tmp_path / 'run', '--show-dir', worst)
+    output = run(*analyze, '--topk', 2, '--show-score-thr', 0.05)
+    assert 'localisation' in output and 'AP50 without it' in output
+    assert len(list((worst / 'most_missed').glob('*.png'))) == 2
+    assert (worst / 'most_missed.png').exists() and (worst / 'lowest_ap50.png').exists()
+    assert 'has files already' in run(*analyze, fails=True)
+
+    maps = ('tools/plot_loss.py', 'map', config, checkpoint, '--num', 1)
+    output = run(*maps, '--out-dir', tmp_path / 'maps')
+    (file,) = (tmp_path / 'maps').glob('*_loss.png')
+    assert output.splitlines()[-1] == str(file)
+    assert 'is there already' in run(*maps, '--out-dir', tmp_path / 'maps', fails=True)
+    out = tmp_path / 'run' / 'loss_cdf.svg'
+    output = run('tools/plot_loss.py', 'cdf', config, checkpoint, '--out', out)
+    assert 'gamma 2: the hardest 20 % of the positives have' in output
+    assert out.exists()
+
+
 def test_resume_and_scaled_learning_rate(trained, tmp_path):
     config, checkpoint, _ = trained
     output = run(

@@ -25,7 +25,7 @@ env_cfg = dict(
 
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(
-    type='DetLocalVisualizer', vis_backends=vis_backends, name='visualizer'
+    type='focal_retinanet.DetVisualizer', vis_backends=vis_backends, name='visualizer'
 )
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
 

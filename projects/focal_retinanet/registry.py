@@ -9,6 +9,7 @@ from mmdet.registry import METRICS as MMDET_METRICS
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.registry import OPTIM_WRAPPERS as MMDET_OPTIM_WRAPPERS
 from mmdet.registry import TASK_UTILS as MMDET_TASK_UTILS
+from mmdet.registry import VISUALIZERS as MMDET_VISUALIZERS
 from mmengine.registry import Registry
 
 SCOPE = 'focal_retinanet'
@@ -36,4 +37,10 @@ METRICS = Registry(
     parent=MMDET_METRICS,
     scope=SCOPE,
     locations=['focal_retinanet.evaluation'],
+)
+VISUALIZERS = Registry(
+    'visualizer',
+    parent=MMDET_VISUALIZERS,
+    scope=SCOPE,
+    locations=['focal_retinanet.visualization'],
 )

@@ -1,16 +1,10 @@
 """Models on one ground truth: a model zoo's numbers, and whether they differ."""
 
-import contextlib
-import io
 import math
-import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from pycocotools.coco import COCO
-
-from focal_retinanet.data.coco_check import check_coco
 from focal_retinanet.engine.errors import UserError
 from focal_retinanet.evaluation.average_precision import METRICS, MatchedDetections
 from focal_retinanet.evaluation.bootstrap import (
@@ -20,7 +14,8 @@ from focal_retinanet.evaluation.bootstrap import (
     resampled_ap,
 )
 from focal_retinanet.evaluation.complexity import complexity
-from focal_retinanet.evaluation.runs import Model, Run
+from focal_retinanet.evaluation.ground_truth import read_ground_truth
+from focal_retinanet.evaluation.runs import Model
 
 
 def compare(
@@ -53,11 +48,7 @@ def compare(
         UserError: the models have other ground truths or other classes, or
             detections are not of these images; or there is no such reference.
     """
-    ann_file = str(ann_file) if ann_file is not None else _common_ann_file(models)
-    coco = _read_ground_truth(ann_file)
-    cat_ids = _category_ids(models, coco, ann_file)
-    if not any(coco.loadAnns(coco.getAnnIds(catIds=cat_ids, iscrowd=False))):
-        raise UserError(f'{ann_file} has no object to find')
+    truth = read_ground_truth(models, ann_file)
     names = [model.name for model in models]
     reference = names[0] if reference is None else reference
     if reference not in names:
@@ -69,8 +60,7 @@ def compare(
     for model in models:
         seeds = []
         for run in model.runs:
-            _check_images(run, coco, ann_file)
-            matches = MatchedDetections(coco, run.detections, cat_ids)
+            matches = MatchedDetections(truth.coco, run.detections, list(truth.classes))
             seeds.append({'seed': run.seed, 'path': str(run.path), **_numbers(matches)})
             if has_intervals:
                 if resamples is None:
@@ -102,24 +92,15 @@ def compare(
                 )
             )
     return dict(
-        ann_file=ann_file,
-        images=len(coco.imgs),
-        categories=[coco.cats[cat_id]['name'] for cat_id in cat_ids],
+        ann_file=truth.ann_file,
+        images=len(truth.coco.imgs),
+        categories=list(truth.classes.values()),
         confidence=CONFIDENCE,
         resamples=num_resamples if has_intervals else 0,
         seed=seed,
         models=rows,
         differences=differences,
     )
-
-
-def _read_ground_truth(ann_file: str) -> COCO:
-    """Without what pycocotools prints."""
-    errors = check_coco(ann_file).errors
-    if errors:
-        raise UserError('\n'.join(errors))
-    with contextlib.redirect_stdout(io.StringIO()):
-        return COCO(ann_file)
 
 
 def _numbers(matches: MatchedDetections) -> dict[str, float | None]:
@@ -160,51 +141,3 @@ def _row(model: Model, seeds: list[dict], warn: Callable[[str], None]) -> dict:
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.mean(known) if known else None
-
-
-def _common_ann_file(models: Sequence[Model]) -> str:
-    """The one file that all configs name."""
-    files = {os.path.abspath(f) for f in _of_configs(models, 'ann_file') if f}
-    if not files:
-        raise UserError(
-            'files of detections do not say their ground truth: name it by '
-            '--ann-file, as there is no work directory among them'
-        )
-    if len(files) > 1:
-        raise UserError(
-            'the runs have other ground truths, name one by --ann-file:\n'
-            + '\n'.join(sorted(files))
-        )
-    return os.path.relpath(files.pop())
-
-
-def _category_ids(models: Sequence[Model], coco: COCO, ann_file: str) -> list[int]:
-    """Ids of the classes that the configs name; of all categories without."""
-    of_configs = {tuple(c) for c in _of_configs(models, 'classes') if c is not None}
-    if len(of_configs) > 1:
-        lists = '\n'.join(str(classes) for classes in sorted(of_configs))
-        raise UserError(f'the runs have other classes, and no common AP:\n{lists}')
-    if not of_configs:
-        return sorted(coco.cats)
-    classes = of_configs.pop()
-    ids = {category['name']: cat_id for cat_id, category in coco.cats.items()}
-    missing = [name for name in classes if name not in ids]
-    if missing:
-        raise UserError(
-            f'{ann_file} has no category {missing[0]!r}, which the runs know; it has '
-            f'{", ".join(ids)}'
-        )
-    return sorted(ids[name] for name in classes)
-
-
-def _of_configs(models: Sequence[Model], attribute: str) -> list:
-    return [getattr(r, attribute) for m in models for r in m.runs if r.cfg is not None]
-
-
-def _check_images(run: Run, coco: COCO, ann_file: str) -> None:
-    for detection in run.detections:
-        if detection['image_id'] not in coco.imgs:
-            raise UserError(
-                f'{run.path} has a detection in image {detection["image_id"]}, '
-                f'which {ann_file} has not: they are of other data'
-            )

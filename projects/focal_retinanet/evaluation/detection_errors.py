@@ -106,14 +106,18 @@ def classify_detections(
     for detection in detections:
         if detection['category_id'] in cat_ids:
             by_image[detection['image_id']].append(detection)
-    return [
-        _classify_image(
-            img_id,
-            sorted(found, key=lambda detection: -detection['score']),
-            coco.loadAnns(coco.getAnnIds(imgIds=img_id, catIds=cat_ids, iscrowd=None)),
+    images = []
+    for img_id, found in by_image.items():
+        objects = coco.loadAnns(coco.getAnnIds(imgIds=img_id, catIds=cat_ids))
+        images.append(
+            classify_image(
+                *_with_scores(found),
+                *_arrays(objects),
+                np.array([o.get('iscrowd', 0) for o in objects], bool),
+                img_id,
+            )
         )
-        for img_id, found in by_image.items()
-    ]
+    return images
 
 
 def cost_of_errors(images: Sequence[ImageDetections]) -> dict[str, float]:
@@ -227,33 +231,44 @@ def _mean_ap50(
     return float(np.mean(aps)) if aps else float('nan')
 
 
-def _classify_image(
-    image_id: int, detections: list[dict], objects: list[dict]
+def classify_image(
+    bboxes: np.ndarray,
+    scores: np.ndarray,
+    category_ids: np.ndarray,
+    gt_bboxes: np.ndarray,
+    gt_category_ids: np.ndarray,
+    gt_crowd: np.ndarray,
+    image_id: int = 0,
 ) -> ImageDetections:
-    detections = _best_of_each_class(detections)
-    bboxes = np.array([d['bbox'] for d in detections], float).reshape(-1, 4)
-    labels = np.array([d['category_id'] for d in detections], np.int64)
-    gt_bboxes = np.array([o['bbox'] for o in objects], float).reshape(-1, 4)
-    gt_labels = np.array([o['category_id'] for o in objects], np.int64)
-    crowd = np.array([o.get('iscrowd', 0) for o in objects], bool)
+    """What the detections and the objects of one image are.
 
-    kinds = np.full(len(detections), KINDS.index(BACKGROUND))
-    about = np.full(len(detections), -1)
-    found_by = np.full(len(objects), -1)
-    missed = ~crowd
-    if len(detections) and len(objects):
-        iou = np.asarray(mask.iou(bboxes, gt_bboxes, crowd.astype(np.uint8).tolist()))
-        same = labels[:, None] == gt_labels[None]
-        for index in range(len(detections)):
-            found = _match(np.where(same[index], iou[index], 0), crowd, found_by)
-            if found is not None and crowd[found]:
+    Args:
+        bboxes, scores, category_ids: (D, 4) xyxy in absolute pixels, (D,), (D,)
+            in any order; the best 100 of a class count.
+        gt_bboxes, gt_category_ids, gt_crowd: (G, 4), (G,), (G,) bool.
+        image_id: in the result.
+    """
+    kept = _best_of_each_class(scores, category_ids)
+    bboxes, scores, category_ids = bboxes[kept], scores[kept], category_ids[kept]
+    kinds = np.full(len(bboxes), KINDS.index(BACKGROUND))
+    about = np.full(len(bboxes), -1)
+    found_by = np.full(len(gt_bboxes), -1)
+    missed = ~gt_crowd
+    if len(bboxes) and len(gt_bboxes):
+        iou = np.asarray(
+            mask.iou(_to_xywh(bboxes), _to_xywh(gt_bboxes), gt_crowd.astype(np.uint8))
+        )
+        same = category_ids[:, None] == gt_category_ids[None]
+        for index in range(len(bboxes)):
+            found = _match(np.where(same[index], iou[index], 0), gt_crowd, found_by)
+            if found is not None and gt_crowd[found]:
                 kinds[index] = KINDS.index(IGNORED)
             elif found is not None:
                 kinds[index], about[index] = KINDS.index(CORRECT), found
                 found_by[found] = index
         for index in np.flatnonzero(kinds == KINDS.index(BACKGROUND)):
             kind, about[index] = _kind_of_error(
-                np.where(crowd, 0, iou[index]), same[index], found_by
+                np.where(gt_crowd, 0, iou[index]), same[index], found_by
             )
             kinds[index] = KINDS.index(kind)
         correctable = np.isin(
@@ -263,14 +278,14 @@ def _classify_image(
         missed[about[correctable]] = False
     return ImageDetections(
         image_id=image_id,
-        bboxes=_to_xyxy(bboxes),
-        scores=np.array([d['score'] for d in detections], float),
-        category_ids=labels,
+        bboxes=bboxes,
+        scores=scores,
+        category_ids=category_ids,
         kinds=kinds,
         objects=about,
-        gt_bboxes=_to_xyxy(gt_bboxes),
-        gt_category_ids=gt_labels,
-        gt_crowd=crowd,
+        gt_bboxes=gt_bboxes,
+        gt_category_ids=gt_category_ids,
+        gt_crowd=gt_crowd,
         found_by=found_by,
         missed=missed,
     )
@@ -313,17 +328,30 @@ def _kind_of_error(
     return BOTH, -1
 
 
-def _best_of_each_class(detections: list[dict], at_most: int = 100) -> list[dict]:
-    """COCO's limit; in the order of the scores."""
-    counts: dict[int, int] = {}
-    kept = []
-    for detection in detections:
-        label = detection['category_id']
-        counts[label] = counts.get(label, 0) + 1
-        if counts[label] <= at_most:
-            kept.append(detection)
-    return kept
+def _best_of_each_class(
+    scores: np.ndarray, category_ids: np.ndarray, at_most: int = 100
+) -> np.ndarray:
+    """Indices of what counts by COCO's limit, best scores first."""
+    order = np.argsort(-scores, kind='stable')
+    kept = np.zeros(len(scores), bool)
+    for category in np.unique(category_ids):
+        kept[order[category_ids[order] == category][:at_most]] = True
+    return order[kept[order]]
 
 
-def _to_xyxy(boxes: np.ndarray) -> np.ndarray:
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+def _arrays(annotations: Sequence[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (N, 4) xyxy and categories (N,) of COCO's dicts."""
+    boxes = np.array([a['bbox'] for a in annotations], float).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes, np.array([a['category_id'] for a in annotations], np.int64)
+
+
+def _with_scores(
+    detections: Sequence[dict],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    boxes, category_ids = _arrays(detections)
+    return boxes, np.array([d['score'] for d in detections], float), category_ids
+
+
+def _to_xywh(boxes: np.ndarray) -> np.ndarray:
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

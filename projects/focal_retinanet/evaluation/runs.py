@@ -56,11 +56,17 @@ class Run:
         """Names of the classes that the config gives; None for the data set's own."""
         if self.cfg is None:
             return None
-        dataset = self._dataloader.get('dataset', {})
-        while 'dataset' in dataset:
-            dataset = dataset['dataset']
-        names = dataset.get('metainfo', {}).get('classes')
+        names = self._dataset.get('metainfo', {}).get('classes')
         return None if names is None else tuple(names)
+
+    @property
+    def img_dir(self) -> Path | None:
+        """Folder of the images that the config names; None for a file of detections."""
+        if self.cfg is None:
+            return None
+        prefix = (self._dataset.get('data_prefix') or {}).get('img') or ''
+        # As mmengine joins them: an absolute prefix stands for itself.
+        return Path(self._dataset.get('data_root') or '') / prefix
 
     @property
     def ann_file(self) -> str | None:
@@ -86,6 +92,14 @@ class Run:
     @property
     def _dataloader(self) -> dict:
         return self.cfg.get(f'{self.split}_dataloader') or {}
+
+    @property
+    def _dataset(self) -> dict:
+        """The data set's own config, out of any wrappers."""
+        dataset = self._dataloader.get('dataset', {})
+        while 'dataset' in dataset:
+            dataset = dataset['dataset']
+        return dataset
 
     @property
     def memory_gb(self) -> float | None:

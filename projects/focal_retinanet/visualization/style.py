@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -69,3 +70,10 @@ def save_figure(figure: Figure, file: str | Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)
     return file
+
+
+def as_array(figure: Figure) -> np.ndarray:
+    """A figure as it would be saved, (H, W, 3) uint8 RGB."""
+    figure.set_dpi(mpl.rcParams['savefig.dpi'])
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
