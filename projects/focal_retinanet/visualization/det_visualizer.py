@@ -12,6 +12,9 @@ from focal_retinanet.evaluation.detection_errors import ImageDetections, classif
 from focal_retinanet.registry import VISUALIZERS
 from focal_retinanet.visualization.detections import draw_detections
 
+# For a screen: one for each image of a data set.
+_DPI = 120
+
 
 @VISUALIZERS.register_module()
 class DetVisualizer(DetLocalVisualizer):
@@ -49,6 +52,7 @@ class DetVisualizer(DetLocalVisualizer):
             classes,
             pred_score_thr,
             title=Path(data_sample.get('img_path', name)).name,
+            dpi=_DPI,
         )
         self.set_image(drawn)
         if show:

@@ -36,6 +36,7 @@ def draw_detections(
     classes: Mapping[int, str],
     score_thr: float = 0.3,
     title: str = '',
+    dpi: int = 200,
 ) -> np.ndarray:
     """Ground truth on the left, detections on the right.
 
@@ -48,9 +49,10 @@ def draw_detections(
         classes: names of the category ids.
         score_thr: lowest score that counts.
         title: of the picture.
+        dpi: dots per inch, of 10 inches.
 
     Returns:
-        (h, w, 3) uint8 RGB, about 2000 pixels wide.
+        (h, w, 3) uint8 RGB.
     """
     height, width = image.shape[:2]
     with style.new_figure(_WIDTH, _WIDTH / 2 * height / width + 0.8) as figure:
@@ -61,7 +63,7 @@ def draw_detections(
         _draw_found(right, detections, classes, score_thr)
         figure.suptitle(title)
         _add_legend(figure, ('correct', 'wrong', 'missed', 'ignored'))
-        return style.as_array(figure)
+        return style.as_array(figure, dpi)
 
 
 def draw_grid(

@@ -72,8 +72,8 @@ def save_figure(figure: Figure, file: str | Path) -> Path:
     return file
 
 
-def as_array(figure: Figure) -> np.ndarray:
-    """A figure as it would be saved, (H, W, 3) uint8 RGB."""
-    figure.set_dpi(mpl.rcParams['savefig.dpi'])
+def as_array(figure: Figure, dpi: int = 200) -> np.ndarray:
+    """A figure as a picture, (H, W, 3) uint8 RGB."""
+    figure.set_dpi(dpi)
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
