@@ -1,0 +1,100 @@
+"""Pictures of assignments: their colours stand where the boxes are."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.models.task_modules import AnchorGenerator
+from mmengine.structures import InstanceData
+
+from focal_retinanet.data.anchor_assignment import AnchorRule
+from focal_retinanet.data.anchor_coverage import Coverage
+from focal_retinanet.models import MaxIoUAssigner
+from focal_retinanet.visualization.assignment import (
+    save_assignment_picture,
+    save_coverage_figure,
+)
+from focal_retinanet.visualization.style import PALETTE, TRUE_POSITIVE
+
+IMAGE = np.full((128, 128, 3), 255, np.uint8)
+
+
+def has_color(file, color):
+    rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    picture = cv2.imread(str(file))[..., ::-1].astype(int)
+    return bool((abs(picture - rgb).max(axis=2) <= 8).any())
+
+
+@pytest.fixture
+def rule():
+    generator = AnchorGenerator(
+        strides=[8, 16, 32], ratios=[1.0], octave_base_scale=4, scales_per_octave=1
+    )
+    return AnchorRule(generator, MaxIoUAssigner(0.5, 0.4))
+
+
+@pytest.fixture
+def gts():
+    """One that an anchor of 32 pixels fits, and one that is too small."""
+    bboxes = torch.tensor([[16.0, 16, 48, 48], [90.0, 90, 98, 98]])
+    return InstanceData(bboxes=bboxes, labels=torch.tensor([0, 1]))
+
+
+def picture(file, rule, gts, **kwargs):
+    assignment = rule.assign(gts, (128, 128), (128, 128))
+    return save_assignment_picture(
+        file, IMAGE, assignment, gts.bboxes, ['cat', 'dog'], 'a', rule.strides, **kwargs
+    )
+
+
+def test_a_panel_for_each_level_in_use(tmp_path, rule, gts):
+    file = picture(tmp_path / 'a.png', rule, gts, crowds=torch.tensor([[0.0, 0, 9, 9]]))
+    assert has_color(file, TRUE_POSITIVE)
+    assert has_color(file, PALETTE[1])  # the low-quality match
+    svg = picture(tmp_path / 'a.svg', rule, gts).read_text()
+    assert '2 objects; number: best IoU' in svg
+    assert 'cat 1.00' in svg and 'dog 0.06' in svg  # 8^2 / 32^2
+    # Anchors lie at (32, 32) and beside it: IoU 24/40 four times. 94 is 2 from
+    # the cells around it, the small object lies in 32 x 32 anchors of 4 x 4 cells.
+    assert 'stride 8: 5 positive' in svg
+    assert 'low quality' in svg
+    assert 'stride 32:' not in svg
+
+
+def test_only_objects(tmp_path, gts):
+    file = tmp_path / 'a.svg'
+    save_assignment_picture(file, IMAGE, None, gts.bboxes, ['cat', 'dog'], 'a title')
+    svg = file.read_text()
+    assert 'a title' in svg and 'cat' in svg and '2 objects' in svg
+    assert 'anchors (' not in svg and 'anchor: positive' not in svg
+
+
+def test_image_without_objects(tmp_path, rule):
+    nothing = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
+    assignment = rule.assign(nothing, (128, 128), (128, 128))
+    file = tmp_path / 'a.svg'
+    save_assignment_picture(
+        file, IMAGE, assignment, nothing.bboxes, [], '', [8, 16, 32]
+    )
+    svg = file.read_text()
+    assert '0 objects' in svg and 'stride' not in svg
+
+
+def test_coverage_figure(tmp_path, rule, gts):
+    coverage = Coverage(3)
+    assignment = rule.assign(gts, (128, 128), (128, 128))
+    shape = (128, 128)
+    coverage.add('a', gts.bboxes, gts.labels, shape, shape, assignment)
+    file = save_coverage_figure(tmp_path / 'a.png', coverage, rule)
+    assert has_color(file, TRUE_POSITIVE) and has_color(file, PALETTE[1])
+    svg = save_coverage_figure(tmp_path / 'a.svg', coverage, rule).read_text()
+    assert 'low-quality matches only' in svg
+    assert 'anchors (number: stride)' in svg
+
+
+def test_coverage_figure_without_anchors(tmp_path, gts):
+    coverage = Coverage(0)
+    coverage.add('a', gts.bboxes, gts.labels, (128, 128), (128, 128))
+    svg = save_coverage_figure(tmp_path / 'a.svg', coverage, None).read_text()
+    assert 'ratio' in svg
+    assert 'anchors (' not in svg and 'anchor: positive' not in svg

@@ -1,0 +1,131 @@
+"""tools/browse_dataset.py from outside, as a user runs it."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from focal_retinanet.engine.training_images import build_dataset
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def browse(*arguments, fails=False):
+    """Run the tool with this interpreter, without a display; both its streams."""
+    words = [sys.executable, 'tools/browse_dataset.py', *map(str, arguments)]
+    environment = {k: v for k, v in os.environ.items() if 'DISPLAY' not in k}
+    done = subprocess.run(
+        words,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert (done.returncode != 0) == fails, done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def config(tiny_config, tmp_path):
+    """The tiny config as a file, its data set twice over."""
+    dataset = tiny_config.train_dataloader.dataset
+    tiny_config.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=dataset
+    )
+    tiny_config.pop('work_dir')
+    file = tmp_path / 'tiny.py'
+    tiny_config.dump(file)
+    return file
+
+
+def test_train_split(config, tmp_path, shapes_root):
+    out = tmp_path / 'out'
+    command = (config, '--output-dir', out, '--num', 3)
+    output = browse(*command)
+    assert 'Warning' not in output and 'loading annotations' not in output
+    assert output.splitlines()[-1].startswith(('Advice: ', 'images'))
+    assert len(list((out / 'images').glob('*.png'))) == 3
+    assert (out / 'coverage.png').exists()
+
+    annotations = json.loads((shapes_root / 'annotations' / 'train.json').read_text())
+    count = 2 * len(annotations['annotations'])
+    numbers = json.loads((out / 'summary.json').read_text())
+    assert numbers['num_images'] == 32 and numbers['num_objects'] == count
+    assert sum(numbers['objects'].values()) == count
+    assert 0 < numbers['objects']['covered'] <= count
+    with (out / 'not_covered.csv').open() as file:
+        assert len(list(csv.DictReader(file))) == count - numbers['objects']['covered']
+
+    assert 'has files already' in browse(*command, fails=True)
+    again = browse(*command, '--overwrite', '--not-show')
+    assert again.splitlines()[-1] == output.splitlines()[-1]  # the same seed
+
+
+def test_anchors_that_are_too_large(config, tmp_path):
+    """Low-quality matches off: objects are left without anchor, and named."""
+    out = tmp_path / 'out'
+    output = browse(
+        *(config, '--output-dir', out, '--num', 2, '--split', 'val', '--cfg-options'),
+        'model.bbox_head.anchor_generator.octave_base_scale=8',
+        'model.train_cfg.assigner.match_low_quality=False',
+    )
+    numbers = json.loads((out / 'summary.json').read_text())
+    assert numbers['objects']['no_anchor'] > 0
+    assert f'Objects that get no anchor: {numbers["objects"]["no_anchor"]}.' in output
+    assert 'val/000000.png: ' in output or 'val/000001.png: ' in output
+    assert 'smaller than the smallest anchor (64 pixels)' in output
+    assert 'octave_base_scale=' in output.splitlines()[-1]
+
+
+def test_boxes_of_val_are_in_pixels_of_the_input(tiny_config, shapes_root):
+    """Its pipeline loads them after the resizing, as of the original image."""
+    dataloader = tiny_config.val_dataloader
+    for step in dataloader.dataset.pipeline:
+        if step.type == 'Resize':
+            step.scale = (128, 128)  # of images of 64 x 64
+    init_default_scope('mmdet')
+    dataset = build_dataset(dataloader, nn.Module())
+    item = dataset[0]
+    annotations = json.loads((shapes_root / 'annotations' / 'val.json').read_text())
+    image_id = item['data_samples'].img_id
+    x, y, w, h = next(
+        a['bbox'] for a in annotations['annotations'] if a['image_id'] == image_id
+    )
+    got = item['data_samples'].gt_instances.bboxes[0]
+    got = getattr(got, 'tensor', got).flatten().tolist()
+    assert got == pytest.approx([2 * x, 2 * y, 2 * (x + w), 2 * (y + h)], abs=1e-3)
+
+
+def test_head_without_anchors(config, tmp_path):
+    out = tmp_path / 'out'
+    output = browse(
+        *('configs/baselines/fcos_r50_fpn.py', '--output-dir', out, '--num', 1),
+        *('--cfg-options', f'data_from={config}', 'train_dataloader.num_workers=0'),
+        'model.backbone.init_cfg=None',
+    )
+    assert 'no anchors to compare with the objects: FCOSHead has no anchors' in output
+    assert len(list((out / 'images').iterdir())) == 1
+    assert not (out / 'not_covered.csv').exists()
+
+
+def test_mistakes_are_one_clear_line(config, tmp_path):
+    output = browse('nowhere.py', fails=True)
+    assert 'nowhere.py' in output and 'Traceback' not in output
+    data_only = 'configs/_base_/datasets/shapes_detection.py'
+    assert f'{data_only} has no model' in browse(data_only, fails=True)
+    out = tmp_path / 'out'
+    output = browse(
+        *(config, '--output-dir', out, '--cfg-options'),
+        'train_dataloader.dataset.dataset.ann_file=gone.json',
+        fails=True,
+    )
+    assert 'gone.json: no such annotation file' in output
+    assert not out.exists()
+    assert '--num is a number of images' in browse(config, '--num', -1, fails=True)
