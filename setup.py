@@ -29,7 +29,13 @@ setup(
     license='Apache-2.0',
     package_dir={'': 'projects'},
     packages=find_packages('projects'),
-    package_data={'focal_retinanet': ['ops/csrc/*.cpp']},
+    package_data={
+        'focal_retinanet': [
+            'ops/csrc/*.cpp',
+            'visualization/report/templates/*',
+            'visualization/report/static/*',
+        ]
+    },
     python_requires='>=3.10,<3.13',
     install_requires=requirements('runtime'),
     extras_require={

@@ -1,0 +1,341 @@
+// Sorting of tables, the choice of a class, and the gallery. No library, no network.
+'use strict';
+
+// ---- tables ------------------------------------------------------------------
+
+function cellValue(row, column) {
+  const text = row.cells[column].textContent.trim();
+  if (['', '-', 'not measured'].includes(text)) return null;
+  return /^[+-]?\d+(\.\d+)?(\s|$)/.test(text) ? parseFloat(text) : text;
+}
+
+function compareValues(a, b, sign) {
+  if (a === null || b === null) return (a === null) - (b === null); // unknown: last
+  if (typeof a === 'number' && typeof b === 'number') return sign * (a - b);
+  return sign * String(a).localeCompare(String(b), undefined, { numeric: true });
+}
+
+function sortBy(table, column) {
+  const heads = [...table.tHead.rows[0].cells];
+  const rows = [...table.tBodies[0].rows];
+  const numbers = rows.some((row) => typeof cellValue(row, column) === 'number');
+  // Of numbers the highest first, of names the first one.
+  const first = numbers ? 'descending' : 'ascending';
+  const other = numbers ? 'ascending' : 'descending';
+  const order = heads[column].getAttribute('aria-sort') === first ? other : first;
+  heads.forEach((head, i) => head.setAttribute('aria-sort', i === column ? order : 'none'));
+  const sign = order === 'ascending' ? 1 : -1;
+  rows.sort((a, b) => compareValues(cellValue(a, column), cellValue(b, column), sign));
+  table.tBodies[0].append(...rows);
+}
+
+for (const table of document.querySelectorAll('table.sortable')) {
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
+    head.firstElementChild.addEventListener('click', () => sortBy(table, column));
+  });
+}
+
+// ---- one chart of many -------------------------------------------------------
+
+for (const chooser of document.querySelectorAll('.chooser')) {
+  const select = chooser.querySelector('select');
+  select.addEventListener('change', () => {
+    const chosen = select.selectedOptions[0];
+    const image = chooser.querySelector('img');
+    image.src = chosen.value;
+    image.alt = chosen.dataset.alt;
+    chooser.querySelector('figcaption').textContent = chosen.textContent;
+  });
+}
+
+// ---- gallery: data -----------------------------------------------------------
+
+const loading = {};
+
+// A page from disk may not fetch files, but may load scripts.
+function load(name) {
+  loading[name] ??= new Promise((resolve, reject) => {
+    const script = document.createElement('script');
+    script.src = `data/${name}.js`;
+    script.onload = () => resolve(window.reportData[name]);
+    script.onerror = () => reject(new Error(`data/${name}.js is missing`));
+    document.head.append(script);
+  });
+  return loading[name];
+}
+
+// ---- gallery: what is shown --------------------------------------------------
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+function svg(tag, attributes) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+}
+
+class Gallery {
+  constructor(root) {
+    this.root = root;
+    this.form = root.querySelector('form');
+    this.kinds = JSON.parse(root.dataset.kinds); // [name, group] by number
+    this.classes = JSON.parse(root.dataset.classes);
+    this.page = 0;
+    this.pictures = new Map(); // by model and place, drawn anew when boxes change
+    this.order = [];
+    this.form.addEventListener('submit', (event) => event.preventDefault());
+    this.form.addEventListener('input', (event) => {
+      // Another score leaves the reader on the page; another choice is a new list.
+      if (event.target.name !== 'score') this.page = 0;
+      this.show();
+    });
+    root.querySelector('[name=previous]').addEventListener('click', () => this.turn(-1));
+    root.querySelector('[name=next]').addEventListener('click', () => this.turn(1));
+    root.querySelector('.grid').addEventListener('keydown', (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      const pictures = [...root.querySelectorAll('.picture')];
+      pictures[pictures.indexOf(event.target) + step]?.focus();
+    });
+  }
+
+  get choice() {
+    const { model, score, order, kind } = this.form.elements;
+    return {
+      model: model.value,
+      score: Number(score.value),
+      label: Number(this.form.elements.class.value),
+      kind: kind.value,
+      order: order.value,
+    };
+  }
+
+  isWanted(choice, label, kind) {
+    if (choice.label >= 0 && choice.label !== label) return false;
+    if (choice.kind === 'all') return true;
+    const group = this.kinds[kind][1];
+    if (choice.kind === 'wrong') return group === 'wrong' || group === 'missed';
+    return Number(choice.kind) === kind;
+  }
+
+  missedOf(choice, image) {
+    return image.objects.filter(([label, score]) =>
+      score < choice.score && (choice.label < 0 || choice.label === label)).length;
+  }
+
+  // Places of the images that have a box to draw, in the order of the choice.
+  select(choice, index) {
+    const missedKind = this.kinds.length - 1;
+    const isShown = (image) =>
+      (choice.kind === 'all' && choice.label < 0) ||
+      image.best.some(([label, kind, score]) =>
+        score >= choice.score && this.isWanted(choice, label, kind)) ||
+      image.objects.some(([label, score]) =>
+        score < choice.score && this.isWanted(choice, label, missedKind));
+    const places = index.map((_, place) => place).filter((place) => isShown(index[place]));
+    const by = {
+      ap50: (a, b) => (index[a].ap50 ?? 2) - (index[b].ap50 ?? 2),
+      missed: (a, b) => this.missedOf(choice, index[b]) - this.missedOf(choice, index[a]),
+      file: (a, b) => index[a].file.localeCompare(index[b].file, undefined, { numeric: true }),
+    };
+    return places.sort((a, b) => by[choice.order](a, b) || a - b);
+  }
+
+  // Every box that the choice leaves of an image, right ones first, missed last.
+  boxesOf(choice, image) {
+    const found = new Set();
+    const boxes = [];
+    const missedKind = this.kinds.length - 1;
+    const ignoredKind = this.kinds.findIndex(([name]) => name === 'ignored');
+    for (const [x1, y1, x2, y2, score, label, kind, object] of image.detections) {
+      if (score < choice.score) continue;
+      if (this.kinds[kind][0] === 'correct') found.add(object);
+      boxes.push({ box: [x1, y1, x2, y2], score, label, kind });
+    }
+    image.objects.forEach(([x1, y1, x2, y2, label, crowd], number) => {
+      if (crowd) boxes.push({ box: [x1, y1, x2, y2], label, kind: ignoredKind });
+      else if (!found.has(number)) boxes.push({ box: [x1, y1, x2, y2], label, kind: missedKind });
+    });
+    return boxes.filter((one) => this.isWanted(choice, one.label, one.kind));
+  }
+
+  async show() {
+    const choice = this.choice;
+    const turn = (this.latest = Symbol('a later choice takes over while files load'));
+    const status = this.root.querySelector('.status');
+    this.form.elements.shown.value = choice.score.toFixed(2);
+    try {
+      const index = await load(choice.model);
+      const size = Number(this.root.dataset.page);
+      const order = this.select(choice, index);
+      const pages = Math.max(1, Math.ceil(order.length / size));
+      const page = Math.min(this.page, pages - 1);
+      const places = order.slice(page * size, (page + 1) * size);
+      const parts = [...new Set(places.map((place) => Math.floor(place / size)))];
+      await Promise.all(parts.map((part) => load(`${choice.model}-${part}`)));
+      if (turn !== this.latest) return;
+      Object.assign(this, { page, pages, order });
+      this.root.querySelector('.grid').replaceChildren(
+        ...places.map((place) => this.picture(choice, place)));
+      const missed = order.reduce((sum, place) => sum + this.missedOf(choice, index[place]), 0);
+      const boxes = choice.label < 0 && choice.kind === 'all' ? '' : ' with such boxes';
+      status.textContent =
+        `${order.length} of ${index.length} images${boxes}; in them ${missed} missed objects`;
+    } catch (error) {
+      status.textContent = `Not shown: ${error.message}`;
+      return;
+    }
+    this.root.querySelector('.place').textContent = `page ${this.page + 1} of ${this.pages}`;
+    this.root.querySelector('[name=previous]').disabled = this.page === 0;
+    this.root.querySelector('[name=next]').disabled = this.page === this.pages - 1;
+  }
+
+  turn(step) {
+    this.page += step;
+    return this.show();
+  }
+
+  record(model, place) {
+    const size = Number(this.root.dataset.page);
+    return window.reportData[`${model}-${Math.floor(place / size)}`][place % size];
+  }
+
+  picture(choice, place) {
+    const key = `${choice.model} ${place}`;
+    let button = this.pictures.get(key);
+    if (!button) {
+      const image = this.record(choice.model, place);
+      button = document.createElement('button');
+      button.type = 'button';
+      button.className = 'picture';
+      button.append(drawing(image), document.createElement('span'));
+      button.addEventListener('click', () => large.open(this, button.dataset.place));
+      this.pictures.set(key, button);
+    }
+    button.dataset.place = place;
+    this.fill(choice, place, button.firstElementChild, button.lastElementChild);
+    return button;
+  }
+
+  // Draw the boxes into a picture, and say under it what they are.
+  fill(choice, place, picture, caption) {
+    const image = this.record(choice.model, place);
+    const boxes = this.boxesOf(choice, image);
+    picture.querySelector('g').replaceChildren(...boxes.flatMap((one) => this.draw(one)));
+    const counts = {};
+    for (const { kind } of boxes) {
+      const group = this.kinds[kind][1];
+      counts[group] = (counts[group] ?? 0) + 1;
+    }
+    const { ap50 } = window.reportData[choice.model][place];
+    const parts = [
+      ap50 === null ? 'no object' : `AP50 ${(100 * ap50).toFixed(1)}`,
+      ...Object.entries(counts).map(([group, count]) => `${count} ${group}`),
+    ];
+    if (picture.dataset.absent) parts.push('image file not found');
+    caption.textContent = `${image.file}: ${parts.join(', ')}`;
+    return boxes;
+  }
+
+  name({ score, label, kind }) {
+    const [name] = this.kinds[kind];
+    return `${this.classes[label]}${score === undefined ? '' : ` ${score.toFixed(2)}`}: ${name}`;
+  }
+
+  draw(one) {
+    const [x1, y1, x2, y2] = one.box;
+    const place = {
+      x: x1, y: y1, width: Math.max(x2 - x1, 0), height: Math.max(y2 - y1, 0),
+    };
+    const rect = svg('rect', { class: `box ${this.kinds[one.kind][1]}`, ...place });
+    const title = svg('title', {});
+    title.textContent = this.name(one);
+    rect.append(title);
+    return [svg('rect', { class: 'halo', ...place }), rect];
+  }
+}
+
+// An image with a place for its boxes; a grey ground where there is no image.
+function drawing(image) {
+  const { width, height } = image;
+  const picture = svg('svg', { viewBox: `0 0 ${width} ${height}`, 'aria-hidden': 'true' });
+  const absent = () => {
+    picture.dataset.absent = 'true';
+    return svg('rect', { class: 'absent', width, height });
+  };
+  if (image.image === null) {
+    picture.append(absent());
+  } else {
+    const photo = svg('image', { href: `images/${image.image}`, width, height, preserveAspectRatio: 'none' });
+    photo.addEventListener('error', () => {
+      photo.replaceWith(absent());
+      const caption = picture.nextElementSibling;
+      if (caption) caption.textContent += ', image file not found';
+    });
+    picture.append(photo);
+  }
+  picture.append(svg('g', {}));
+  return picture;
+}
+
+// ---- one image, large --------------------------------------------------------
+
+const large = {
+  dialog: document.getElementById('large'),
+
+  open(gallery, place) {
+    Object.assign(this, { gallery, place: Number(place) });
+    this.draw();
+    this.dialog.showModal();
+  },
+
+  draw() {
+    const choice = this.gallery.choice;
+    const picture = drawing(this.gallery.record(choice.model, this.place));
+    const caption = document.createElement('p');
+    const view = this.dialog.querySelector('.view');
+    view.replaceChildren(picture, caption);
+    const boxes = this.gallery.fill(choice, this.place, picture, caption);
+    const list = document.createElement('ul');
+    list.className = 'list';
+    list.tabIndex = 0;
+    for (const one of boxes) {
+      const item = document.createElement('li');
+      item.textContent = this.gallery.name(one);
+      list.append(item);
+    }
+    view.append(list);
+    const at = this.gallery.order.indexOf(this.place);
+    this.dialog.querySelector('[name=previous]').disabled = at <= 0;
+    this.dialog.querySelector('[name=next]').disabled = at >= this.gallery.order.length - 1;
+  },
+
+  async move(step) {
+    const { gallery } = this;
+    const place = gallery.order[gallery.order.indexOf(this.place) + step];
+    if (place === undefined) return;
+    const size = Number(gallery.root.dataset.page);
+    await load(`${gallery.choice.model}-${Math.floor(place / size)}`);
+    this.place = place;
+    this.draw();
+  },
+};
+
+large.dialog.querySelector('[name=previous]').addEventListener('click', () => large.move(-1));
+large.dialog.querySelector('[name=next]').addEventListener('click', () => large.move(1));
+large.dialog.querySelector('[name=close]').addEventListener('click', () => large.dialog.close());
+large.dialog.addEventListener('keydown', (event) => {
+  if (event.key === 'ArrowLeft') large.move(-1);
+  if (event.key === 'ArrowRight') large.move(1);
+});
+
+// ---- start -------------------------------------------------------------------
+
+// Not before a reader comes near: the rest of the page does not wait for it.
+const watch = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    watch.unobserve(target);
+    new Gallery(target).show();
+  }
+}, { rootMargin: '600px' });
+for (const root of document.querySelectorAll('.gallery')) watch.observe(root);

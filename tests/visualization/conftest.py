@@ -1,0 +1,111 @@
+"""Three small images, and runs on them whose every box is known."""
+
+import json
+
+import pytest
+from PIL import Image
+
+CONFIG = """
+default_scope = 'mmdet'
+randomness = dict(seed={seed})
+train_cfg = dict(max_epochs=1)
+model = dict(gamma={gamma}, layers=[dict(width=8), dict(width={width})])
+val_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        data_root={root!r},
+        data_prefix=dict(img='images/'),
+        metainfo=dict(classes={classes})))
+val_evaluator = dict(type='CocoMetric', ann_file={ann_file!r})
+work_dir = {folder!r}
+"""
+SCALARS = [
+    {'loss': 2.0, 'lr': 0.1, 'time': 0.5, 'step': 1},
+    {'loss': 1.0, 'lr': 0.1, 'time': 0.1, 'step': 2},
+    {'coco/bbox_mAP': 0.5, 'time': 0.25, 'step': 1},
+]
+CAT, DOG = 1, 2
+
+
+@pytest.fixture
+def ground_truth(tmp_path):
+    """File of a cat and a dog in a.jpg, a cat in b.jpg, nothing in c.jpg."""
+    root = tmp_path / 'data'
+    (root / 'images').mkdir(parents=True)
+    images = [
+        dict(id=number, file_name=f'{name}.jpg', width=100, height=80)
+        for number, name in enumerate('abc')
+    ]
+    for image in images:
+        Image.new('RGB', (100, 80), (90, 120, 90)).save(
+            root / 'images' / image['file_name']
+        )
+    places = [(0, CAT, [10, 10]), (0, DOG, [50, 10]), (1, CAT, [10, 10])]
+    annotations = [
+        dict(
+            id=number,
+            image_id=image,
+            category_id=category,
+            bbox=[*corner, 20, 20],
+            area=400,
+            iscrowd=0,
+        )
+        for number, (image, category, corner) in enumerate(places, 1)
+    ]
+    file = root / 'val.json'
+    categories = [dict(id=CAT, name='cat'), dict(id=DOG, name='dog')]
+    file.write_text(
+        json.dumps(dict(images=images, annotations=annotations, categories=categories))
+    )
+    return file
+
+
+@pytest.fixture
+def detections():
+    """All objects found, the cat of b.jpg at 0.2; two at nothing, at 0.5 and 0.6."""
+    return [
+        detection(0, CAT, [10, 10], 0.9),
+        detection(0, DOG, [50, 10], 0.4),
+        detection(1, CAT, [10, 10], 0.2),
+        detection(1, CAT, [60, 50], 0.5),
+        detection(2, CAT, [0, 0], 0.6),
+    ]
+
+
+@pytest.fixture
+def worse_detections():
+    """The cat of a.jpg taken for a dog; nothing else."""
+    return [detection(0, DOG, [10, 10], 0.8)]
+
+
+@pytest.fixture
+def make_run(ground_truth, tmp_path):
+    """Function that writes a work directory."""
+
+    def make(name, found, classes=('cat', 'dog'), gamma=2.0, has_log=True, seed=0):
+        folder = tmp_path / name
+        log = folder / '20260101_000000'
+        (log / 'vis_data').mkdir(parents=True)
+        text = CONFIG.format(
+            seed=seed,
+            gamma=gamma,
+            width=16,
+            root=str(ground_truth.parent),
+            classes=classes,
+            ann_file=str(ground_truth),
+            folder=str(folder),
+        )
+        (log / 'vis_data' / 'config.py').write_text(text)
+        if has_log:
+            lines = '\n'.join(json.dumps(line) for line in SCALARS)
+            (log / 'vis_data' / 'scalars.json').write_text(lines + '\n')
+        (log / 'val_detections.bbox.json').write_text(json.dumps(found))
+        return folder
+
+    return make
+
+
+def detection(image, category, corner, score):
+    return dict(
+        image_id=image, category_id=category, bbox=[*corner, 20, 20], score=score
+    )

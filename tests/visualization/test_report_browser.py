@@ -1,0 +1,256 @@
+"""The report in a real browser, opened from disk: what a reader can do with it."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from focal_retinanet.visualization.report import write_report
+
+sync_api = pytest.importorskip(
+    'playwright.sync_api', reason='pip install playwright drives the browser'
+)
+
+FLAGS = (
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--no-first-run',
+)
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """Debian's Chromium, without a window."""
+    path = os.environ.get('CHROMIUM') or shutil.which('chromium')
+    if path is None:
+        pytest.skip('no Chromium: apt-get install chromium, or name one by $CHROMIUM')
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def report(make_run, detections, worse_detections, tmp_path):
+    """Folder of a report of two models, and of b.jpg the image is not there."""
+    paths = [make_run('good', detections), make_run('bad', worse_detections)]
+    (tmp_path / 'data' / 'images' / 'b.jpg').unlink()
+    out = tmp_path / 'report'
+    write_report(paths, out, num_resamples=20, warn=lambda line: None)
+    return out
+
+
+@pytest.fixture
+def open_page(browser):
+    """Function that opens a report's page; what the console says fails the test."""
+    pages, said = [], []
+
+    def open_page(folder, width=1280, **kwargs):
+        page = browser.new_page(viewport=dict(width=width, height=800), **kwargs)
+        page.on('console', lambda message: said.append(message.text))
+        page.on('pageerror', lambda error: said.append(str(error)))
+        page.on('request', lambda r: r.url.startswith('file:') or said.append(r.url))
+        page.goto(f'file://{folder}/index.html')
+        page.locator('#gallery').scroll_into_view_if_needed()
+        page.locator('.picture').first.wait_for()
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    # The page's own icon is an empty data: address.
+    assert [line for line in said if not line.startswith('data:')] == []
+
+
+def boxes(page):
+    """How many boxes of each group each image shows, in the order of the page."""
+    return {
+        picture.locator('span').inner_text().partition(':')[0]: {
+            group: count
+            for group in ('right', 'wrong', 'missed', 'ignored')
+            if (count := picture.locator(f'.box.{group}').count())
+        }
+        for picture in page.locator('.picture').all()
+    }
+
+
+def set_score(page, score):
+    page.locator('input[name=score]').fill(str(score))
+
+
+def test_the_slider_changes_what_is_drawn(report, open_page):
+    page = open_page(report)
+    at_30 = {
+        'b.jpg': {'wrong': 1, 'missed': 1},
+        'a.jpg': {'right': 2},
+        'c.jpg': {'wrong': 1},
+    }
+    assert boxes(page) == at_30
+    assert list(boxes(page)) == list(at_30)  # the worst first
+    set_score(page, 0.2)  # just the score of the cat in b.jpg
+    assert boxes(page)['b.jpg'] == {'wrong': 1, 'right': 1}
+    set_score(page, 0.55)
+    assert boxes(page) == {
+        'b.jpg': {'missed': 1},
+        'a.jpg': {'right': 1, 'missed': 1},
+        'c.jpg': {'wrong': 1},
+    }
+    assert '2 missed objects' in page.locator('.status').inner_text()
+    slider = page.locator('input[name=score]')
+    slider.focus()
+    page.keyboard.press('ArrowLeft')
+    assert slider.input_value() == '0.54'
+    assert page.locator('output').inner_text() == '0.54'
+
+
+def test_filters_orders_and_models(report, open_page):
+    page = open_page(report)
+    page.locator('[name=kind]').select_option('background')
+    assert boxes(page) == {'b.jpg': {'wrong': 1}, 'c.jpg': {'wrong': 1}}
+    page.locator('[name=kind]').select_option('missed')
+    assert boxes(page) == {'b.jpg': {'missed': 1}}
+    page.locator('[name=kind]').select_option('all')
+    page.locator('.gallery [name=class]').select_option('dog')
+    assert boxes(page) == {'a.jpg': {'right': 1}}
+    page.locator('.gallery [name=class]').select_option('all')
+    page.locator('[name=order]').select_option('file')
+    assert list(boxes(page)) == ['a.jpg', 'b.jpg', 'c.jpg']
+    page.locator('[name=model]').select_option('bad')
+    page.locator('[name=order]').select_option('missed')
+    page.get_by_text('in them 3 missed').wait_for()
+    assert boxes(page) == {
+        'a.jpg': {'wrong': 1, 'missed': 2},
+        'b.jpg': {'missed': 1},
+        'c.jpg': {},
+    }
+
+
+def test_a_missing_image_leaves_its_boxes(report, open_page):
+    page = open_page(report)
+    moved = page.locator('.picture', has_text='b.jpg')
+    assert 'image file not found' in moved.inner_text()
+    assert moved.locator('.absent').count() == 1
+    assert moved.locator('.box').count() == 2
+    assert page.locator('.picture', has_text='a.jpg').locator('image').count() == 1
+    assert '1 of these have no image file' in page.locator('#gallery').inner_text()
+
+
+def test_an_image_that_the_report_lost_leaves_its_boxes(report, browser):
+    shutil.rmtree(report / 'images')
+    page = browser.new_page()
+    page.goto(f'file://{report}/index.html')
+    page.locator('#gallery').scroll_into_view_if_needed()
+    lost = page.locator('.picture', has_text='a.jpg')
+    lost.get_by_text('image file not found').wait_for()
+    assert lost.locator('.absent').count() == 1 and lost.locator('.box').count() == 2
+    set_score(page, 0.5)  # and stays said
+    assert 'image file not found' in lost.inner_text()
+    page.close()
+
+
+def test_tables_sort_by_mouse_and_by_keyboard(report, open_page):
+    page = open_page(report)
+    table = page.locator('#errors table')
+    names = table.locator('tbody th')
+    head = table.locator('thead th').nth(1)  # AP50
+    assert names.all_inner_texts() == ['good', 'bad']
+    assert head.get_attribute('aria-sort') == 'none'
+    head.get_by_role('button').click()
+    assert head.get_attribute('aria-sort') == 'descending'
+    assert names.all_inner_texts() == ['good', 'bad']
+    page.keyboard.press('Enter')
+    assert head.get_attribute('aria-sort') == 'ascending'
+    assert names.all_inner_texts() == ['bad', 'good']
+    page.keyboard.press('Shift+Tab')
+    page.keyboard.press('Enter')
+    assert head.get_attribute('aria-sort') == 'none'
+    assert table.locator('thead th').first.get_attribute('aria-sort') == 'ascending'
+    assert names.all_inner_texts() == ['bad', 'good']
+    # The focus is seen.
+    outline = (
+        table.locator('thead th')
+        .first.get_by_role('button')
+        .evaluate('button => getComputedStyle(button).outlineStyle')
+    )
+    assert outline == 'solid'
+
+
+def test_images_by_keyboard(report, open_page):
+    page = open_page(report)
+    pictures = page.locator('.picture')
+    pictures.first.focus()
+    page.keyboard.press('ArrowRight')
+    assert pictures.nth(1).evaluate('one => one === document.activeElement')
+    page.keyboard.press('Enter')
+    dialog = page.locator('dialog')
+    assert 'a.jpg' in dialog.inner_text()
+    assert dialog.locator('.list li').all_inner_texts() == [
+        'cat 0.90: correct',
+        'dog 0.40: correct',
+    ]
+    page.keyboard.press('ArrowLeft')
+    dialog.get_by_text('b.jpg').wait_for()
+    assert 'image file not found' in dialog.inner_text()
+    page.keyboard.press('Escape')
+    assert not dialog.is_visible()
+    assert pictures.nth(1).evaluate('one => one === document.activeElement')
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_a_phone_needs_no_sideways_scrolling(report, open_page, scheme):
+    page = open_page(report, width=360, color_scheme=scheme)
+    assert page.evaluate('document.documentElement.scrollWidth') == 360
+    back = page.evaluate('getComputedStyle(document.body).backgroundColor')
+    chart = page.locator('.chart').first.evaluate(
+        'chart => getComputedStyle(chart).backgroundColor'
+    )
+    assert (back == 'rgb(255, 255, 255)') == (scheme == 'light')
+    assert chart == 'rgb(255, 255, 255)'  # its lines and letters are dark
+
+
+def test_pages_of_many_images(make_run, ground_truth, detections, open_page, tmp_path):
+    data = json.loads(ground_truth.read_text())
+    data['images'] += [
+        dict(id=n, file_name=f'{n}.jpg', width=100, height=80) for n in range(3, 60)
+    ]
+    ground_truth.write_text(json.dumps(data))
+    out = tmp_path / 'report'
+    write_report([make_run('run', detections)], out, warn=lambda line: None)
+    page = open_page(out)
+    assert page.locator('.picture').count() == 24
+    assert page.get_by_role('button', name='previous').first.is_disabled()
+    # Only what is shown is loaded.
+    loaded = 'Object.keys(reportData).join()'
+    assert page.evaluate(loaded) == 'gallery-0-0,gallery-0-0-0'
+    for _ in range(2):
+        page.locator('.pages [name=next]').click()
+    page.get_by_text('page 3 of 3').wait_for()
+    assert page.locator('.picture').count() == 12
+    assert page.locator('.pages [name=next]').is_disabled()
+    page.locator('[name=order]').select_option('file')
+    page.get_by_text('page 1 of 3').wait_for()
+    assert page.locator('.picture').first.inner_text().startswith('3.jpg')
+
+
+def test_a_chart_a_class(make_run, ground_truth, detections, open_page, tmp_path):
+    data = json.loads(ground_truth.read_text())
+    names = [f'class {n}' for n in range(3, 9)]
+    for number, name in enumerate(names, 3):
+        data['categories'].append(dict(id=number, name=name))
+        data['annotations'].append(
+            {**data['annotations'][0], 'id': number + 9, 'category_id': number}
+        )
+    ground_truth.write_text(json.dumps(data))
+    run = make_run('run', detections, classes=('cat', 'dog', *names))
+    out = tmp_path / 'report'
+    write_report([run], out, warn=lambda line: None)
+    page = open_page(out)
+    chooser = page.locator('.chooser')
+    assert chooser.locator('img').count() == 1
+    chooser.locator('select').select_option('class 5')
+    assert chooser.locator('img').get_attribute('src').endswith('_5.svg')
+    assert chooser.locator('figcaption').inner_text() == 'class 5'
