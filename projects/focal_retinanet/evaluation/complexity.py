@@ -1,5 +1,6 @@
 """Parameters and multiply-adds of a config's model."""
 
+import copy
 from functools import partial
 
 import torch
@@ -27,7 +28,8 @@ def complexity(cfg: Config) -> tuple[int, int, tuple[int, int]]:
         quiet_mmengine(),
         DefaultScope.overwrite_default_scope(cfg.get('default_scope')),
     ):
-        model = MODELS.build(cfg.model).eval()
+        # Detectors write into the config that they are given.
+        model = MODELS.build(copy.deepcopy(cfg.model)).eval()
         meta = dict(
             img_shape=(height, width),
             ori_shape=(height, width),
