@@ -95,6 +95,12 @@ def test_detections_are_kept_next_to_the_log(tiny_config, tmp_path):
     assert not list((tmp_path / 'other').glob('*/val_detections*'))
 
 
+def test_validation_draws_where_it_is_asked_to(tiny_config, tmp_path):
+    train(tiny_config, **{'default_hooks.visualization': dict(draw=True, interval=1)})
+    (picture,) = (tmp_path / 'work').glob('*/vis_data/vis_image/val_img_*.png')
+    assert picture.stat().st_size > 10_000
+
+
 def test_images_without_objects_train_and_test(tiny_config, shapes_root, tmp_path):
     for split in ('train', 'val'):
         coco = json.loads((shapes_root / f'annotations/{split}.json').read_text())

@@ -172,11 +172,11 @@ def _draw_box(axes: Axes, box: np.ndarray, look: str, text: str = '') -> None:
             *(x1, y1),
             text,
             color=colour,
-            fontsize=6,
+            fontsize=7,
             va='bottom',
             clip_on=True,
             linespacing=0.9,
-            path_effects=[withStroke(linewidth=1.6, foreground='white')],
+            path_effects=[withStroke(linewidth=1.5, foreground='white')],
         )
 
 
