@@ -23,6 +23,7 @@ from tqdm import tqdm
 from focal_retinanet.engine.console import quiet_mmengine
 from focal_retinanet.engine.errors import UserError, clear_errors
 from focal_retinanet.engine.inference import read_frames
+from focal_retinanet.engine.output_dir import make_output_dir
 from focal_retinanet.evaluation.detection_errors import (
     ERRORS,
     KINDS,
@@ -74,11 +75,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if args.show_dir.exists() and any(args.show_dir.iterdir()) and not args.overwrite:
-        raise UserError(
-            f'{args.show_dir} has files already: name another --show-dir, or add '
-            '--overwrite'
-        )
+    make_output_dir(args.show_dir, '--show-dir', args.overwrite)
     with quiet_mmengine():
         models, left_out = find_models([args.run])
         truth = read_ground_truth(models, args.ann_file)

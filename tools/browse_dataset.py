@@ -44,6 +44,7 @@ from focal_retinanet.data.coverage_report import (
 )
 from focal_retinanet.engine.console import quiet_mmengine, quiet_warnings
 from focal_retinanet.engine.errors import UserError, clear_errors
+from focal_retinanet.engine.output_dir import make_output_dir
 from focal_retinanet.engine.table import load_config_or_row
 from focal_retinanet.engine.training_images import (
     Example,
@@ -113,19 +114,6 @@ def parse_args() -> argparse.Namespace:
     if args.show_interval < 0:
         parser.error(f'--show-interval is in seconds, got {args.show_interval}')
     return args
-
-
-def make_output_dir(args: argparse.Namespace) -> Path:
-    output_dir = Path(args.output_dir)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise UserError(f'--output-dir {output_dir} is a file; name a folder')
-    if output_dir.exists() and any(output_dir.iterdir()) and not args.overwrite:
-        raise UserError(
-            f'{output_dir} has files already: name another --output-dir, or add '
-            '--overwrite'
-        )
-    output_dir.mkdir(parents=True, exist_ok=True)
-    return output_dir
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -262,7 +250,7 @@ def main() -> None:
         model = MODELS.build(cfg.model)
     dataloader = cfg[f'{args.split}_dataloader']
     dataset = build_dataset(dataloader, model)
-    output_dir = make_output_dir(args)
+    output_dir = make_output_dir(args.output_dir, '--output-dir', args.overwrite)
     classes = list(dataset.metainfo['classes'])
     try:
         rule, no_anchors = AnchorRule.of_detector(model), ''

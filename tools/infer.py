@@ -28,6 +28,7 @@ from focal_retinanet.engine.inference import (
     is_video,
     read_frames,
 )
+from focal_retinanet.engine.output_dir import make_output_dir
 from focal_retinanet.engine.table import load_config_or_row
 
 
@@ -88,16 +89,6 @@ def draw(
     return visualizer.get_image()[..., ::-1]
 
 
-def make_out_dir(args: argparse.Namespace) -> Path:
-    out_dir = Path(args.out_dir)
-    if out_dir.exists() and any(out_dir.iterdir()) and not args.overwrite:
-        raise UserError(
-            f'{out_dir} has files already: name another --out-dir, or add --overwrite'
-        )
-    (out_dir / 'vis').mkdir(parents=True, exist_ok=True)
-    return out_dir
-
-
 def picture_names(files: list[Path]) -> list[str]:
     """A file name for each picture; equal names from several folders get numbers."""
     names: list[str] = []
@@ -114,7 +105,8 @@ def picture_names(files: list[Path]) -> list[str]:
 def main() -> None:
     args = parse_args()
     files = find_inputs(args.inputs)
-    out_dir = make_out_dir(args)
+    out_dir = make_output_dir(args.out_dir, '--out-dir', args.overwrite)
+    (out_dir / 'vis').mkdir(exist_ok=True)
     quiet_warnings()
     enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
     cfg = load_config_or_row(args.config)

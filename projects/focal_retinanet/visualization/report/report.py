@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pycocotools.coco import COCO
 
 from focal_retinanet.engine.console import quiet_mmengine
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.engine.output_dir import check_output_dir
 from focal_retinanet.evaluation.detection_errors import (
     ImageDetections,
     classify_detections,
@@ -116,7 +116,7 @@ def write_report(
         warnings.append(line)
         warn(line)
 
-    _check_folder(out, overwrite)
+    check_output_dir(out, '--out', overwrite)
     with quiet_mmengine():
         models, left_out = read_models(paths)
     for line in left_out:
@@ -170,15 +170,6 @@ def write_report(
             'folder by --img-dir'
         )
     return _render(out, context)
-
-
-def _check_folder(out: Path, overwrite: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f'{out} is a file: name a folder by --out')
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise UserError(
-            f'{out} has files already: name another --out, or add --overwrite'
-        )
 
 
 def _clear_folder(out: Path) -> None:
