@@ -164,12 +164,15 @@ def _differences_table(models: Sequence[dict]) -> list[list[str]]:
     (reference,) = {
         gap['to'] for model in models if (gap := _metrics(model).get('AP difference'))
     }
-    lines = [['row', 'AP', 'AP50', f'AP - AP of `{reference}`', '95 % interval', '']]
+    lines = [
+        ['row', 'seeds', 'AP', 'AP50', f'AP - AP of `{reference}`', '95 % interval', '']
+    ]
     for model in models:
         metrics = _metrics(model)
         deviation = f' ± {metrics["box AP sd"]:.1f}' if 'box AP sd' in metrics else ''
         line = [
             f'[`{model["Name"]}`]({model["Config"]})',
+            str(len(metrics['box AP of each seed'])),
             f'{metrics["box AP"]:.1f}{deviation}',
             f'{metrics["AP50"]:.1f}',
         ]
