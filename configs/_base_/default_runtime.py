@@ -14,7 +14,7 @@ custom_hooks = [
     # A resumed run gives what an uninterrupted one gives.
     dict(type='focal_retinanet.EpochSeedHook'),
     # pos_share, easy_neg_share, hard_neg_share of the classification loss.
-    dict(type='focal_retinanet.LossShareHook', interval=50),
+    dict(type='focal_retinanet.LossShareHook'),
 ]
 
 env_cfg = dict(

@@ -1,6 +1,6 @@
 """Which anchors the classification loss comes from, while training."""
 
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
@@ -18,11 +18,16 @@ class LossShareHook(Hook):
     ``interval`` iterations; heads that are not ours are left alone.
 
     Args:
-        interval: iterations from one to the next; that of the logger fits.
+        interval: iterations from one to the next; the logger's by default.
     """
 
-    def __init__(self, interval: int = 50) -> None:
+    def __init__(self, interval: int | None = None) -> None:
         self.interval = interval
+
+    def before_train(self, runner: Runner) -> None:
+        if self.interval is None:
+            logs = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+            self.interval = logs[0].interval if logs else 50
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch=None

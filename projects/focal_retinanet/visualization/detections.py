@@ -173,7 +173,8 @@ def _draw_box(axes: Axes, box: np.ndarray, look: str, text: str = '') -> None:
             text,
             color=colour,
             fontsize=7,
-            va='bottom',
+            # Above the box, unless the image ends there.
+            va='bottom' if y1 > 0.05 * axes.get_ylim()[0] else 'top',
             clip_on=True,
             linespacing=0.9,
             path_effects=[withStroke(linewidth=1.5, foreground='white')],
