@@ -103,7 +103,8 @@ def _notes(comparison: dict) -> list[str]:
     """What the tables are of, and how their numbers were made."""
     notes = [
         f'{comparison["ann_file"]}: {comparison["images"]} images, '
-        f'{len(comparison["categories"])} classes. AP in percent'
+        f'{len(comparison["categories"])} class'
+        f'{"" if len(comparison["categories"]) == 1 else "es"}. AP in percent'
         + (
             ', ± standard deviation over seeds.'
             if any(row['AP_sd'] is not None for row in comparison['models'])
