@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from focal_retinanet.engine.console import quiet_mmengine
 from focal_retinanet.engine.errors import UserError, clear_errors
+from focal_retinanet.evaluation.arguments import add_comparison_arguments
 from focal_retinanet.evaluation.comparison import compare
 from focal_retinanet.evaluation.runs import find_models
 from focal_retinanet.evaluation.tables import (
@@ -36,32 +37,11 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('runs', nargs='+', metavar='RUN')
-    parser.add_argument(
-        '--ann-file',
-        help="ground truth, COCO JSON (default: that of the runs' configs)",
-    )
-    parser.add_argument(
-        '--reference',
-        metavar='NAME',
-        help='model that the others are compared to (default: the first)',
-    )
-    parser.add_argument(
-        '--resamples',
-        type=int,
-        default=1000,
-        help='of the images, for the intervals; 0 for none (default: 1000)',
-    )
-    parser.add_argument(
-        '--seed', type=int, default=0, help='of the resampling (default: 0)'
-    )
+    add_comparison_arguments(parser)
     parser.add_argument('--json', metavar='OUT', help='all numbers, full precision')
     parser.add_argument('--markdown', metavar='OUT', help='the tables')
     parser.add_argument('--csv', metavar='OUT', help='one line a model')
-    args = parser.parse_args()
-    if args.resamples < 0:
-        parser.error(f'--resamples must be at least 0, got {args.resamples}')
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from focal_retinanet.engine.console import quiet_warnings
 from focal_retinanet.engine.errors import UserError, clear_errors
+from focal_retinanet.evaluation.arguments import add_comparison_arguments
 from focal_retinanet.visualization.report import write_report
 
 
@@ -27,28 +28,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('runs', nargs='+', metavar='RUN')
+    add_comparison_arguments(parser)
     parser.add_argument('--out', default='report', help='folder (default: report)')
     parser.add_argument(
-        '--ann-file',
-        help="ground truth, COCO JSON (default: that of the runs' configs)",
-    )
-    parser.add_argument(
         '--img-dir', help="folder of its images (default: that of the runs' configs)"
-    )
-    parser.add_argument(
-        '--reference',
-        metavar='NAME',
-        help='model that the others are compared to (default: the first)',
-    )
-    parser.add_argument(
-        '--resamples',
-        type=int,
-        default=1000,
-        help='of the images, for the intervals; 0 for none (default: 1000)',
-    )
-    parser.add_argument(
-        '--seed', type=int, default=0, help='of the resampling (default: 0)'
     )
     parser.add_argument(
         '--max-images',
@@ -62,8 +45,6 @@ def parse_args() -> argparse.Namespace:
         '--overwrite', action='store_true', help='write into a folder that has files'
     )
     args = parser.parse_args()
-    if args.resamples < 0:
-        parser.error(f'--resamples must be at least 0, got {args.resamples}')
     if args.max_images < 0:
         parser.error(f'--max-images must be at least 0, got {args.max_images}')
     return args

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from focal_retinanet.models.batch_nms import batch_nms
 from focal_retinanet.models.dense_samplers import DenseSampler
+from focal_retinanet.models.level_maps import flatten_levels, gather_positives
 from focal_retinanet.models.losses import FocalLoss
+from focal_retinanet.ops.loss_shares import loss_shares
 from focal_retinanet.ops.matching import IGNORED
 from focal_retinanet.ops.postprocess import logit, select_candidates
 from focal_retinanet.registry import MODELS
@@ -143,8 +145,13 @@ class RetinaHead(MMDetRetinaHead):
         losses = dict(loss_cls=[loss_cls], loss_bbox=[loss_bbox])
         if self.monitors_loss:
             with torch.no_grad():
-                logits = _flatten_levels(cls_scores, self.cls_out_channels)
-                losses |= self._loss_shares(logits, labels.flatten())
+                logits = flatten_levels(cls_scores, self.cls_out_channels)
+                losses |= loss_shares(
+                    self.anchor_losses(logits, labels.flatten()),
+                    logits,
+                    labels.flatten(),
+                    self.num_classes,
+                )
         return losses
 
     def assign(
@@ -187,26 +194,6 @@ class RetinaHead(MMDetRetinaHead):
         losses = self.loss_cls(logits, targets, reduction_override='none')
         losses = losses.reshape(len(labels), -1).sum(1)
         return losses.masked_fill(labels == IGNORED, 0)
-
-    def _loss_shares(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Parts of the classification loss, from 0 to 1, that sum to 1.
-
-        A negative is easy where it is well classified: p_t > 0.5 (section 3.2)
-        for all its classes.
-        """
-        losses = self.anchor_losses(logits, labels)
-        if self.use_sigmoid_cls:
-            is_easy = (logits < 0).all(dim=1)
-        else:
-            is_easy = logits.softmax(dim=1)[:, -1] > 0.5
-        positive = (labels >= 0) & (labels < self.num_classes)
-        parts = dict(
-            pos_share=losses[positive].sum(),
-            easy_neg_share=losses[~positive & is_easy].sum(),
-            hard_neg_share=losses[~positive & ~is_easy].sum(),
-        )
-        total = sum(parts.values()).clamp(min=torch.finfo(losses.dtype).tiny)
-        return {name: part / total for name, part in parts.items()}
 
     def _anchors(self, cls_scores: list[Tensor]) -> Tensor:
         """The anchors of all levels, (N, 4) xyxy."""
@@ -326,11 +313,11 @@ class RetinaHead(MMDetRetinaHead):
         labels: Tensor,
     ) -> Tensor:
         """The labels (B, N), ignored where the sampler leaves the anchor out."""
-        logits = _flatten_levels(cls_scores, self.cls_out_channels)  # (B*N, K)
+        logits = flatten_levels(cls_scores, self.cls_out_channels)  # (B*N, K)
         losses = self.anchor_losses(logits, labels.flatten()).reshape(labels.shape)
         bboxes = [None] * len(labels)
         if self.sampler.needs_bboxes:
-            deltas = _flatten_levels(bbox_preds, self.bbox_coder.encode_size)
+            deltas = flatten_levels(bbox_preds, self.bbox_coder.encode_size)
             priors = anchors.repeat(len(labels), 1)
             bboxes = get_box_tensor(self.bbox_coder.decode(priors, deltas.float()))
             bboxes = bboxes.reshape(*labels.shape, 4)
@@ -370,7 +357,7 @@ class RetinaHead(MMDetRetinaHead):
             return self.loss_cls.sum_over_levels(
                 cls_scores, labels, weights, avg_factor, self.num_classes
             )
-        logits = _flatten_levels(cls_scores, self.cls_out_channels)  # (B*N, K)
+        logits = flatten_levels(cls_scores, self.cls_out_channels)  # (B*N, K)
         weights = (labels != IGNORED).to(torch.float32)  # (B, N)
         if pos_weight > 0:
             weights.masked_fill_(positive, pos_weight)
@@ -395,14 +382,14 @@ class RetinaHead(MMDetRetinaHead):
         if matched.is_cuda:
             # To pick the positives the host would have to wait for their
             # number, so all anchors go in, most of them without weight.
-            deltas = _flatten_levels(bbox_preds, self.bbox_coder.encode_size)
+            deltas = flatten_levels(bbox_preds, self.bbox_coder.encode_size)
             is_positive = matched.flatten() > 0
             target = gt_bboxes[(matched.flatten() - 1).clamp(min=0)]
             anchors = anchors.repeat(len(matched), 1)
             target = torch.where(is_positive[:, None], target, anchors)
             weight = is_positive[:, None].float().expand(-1, deltas.size(1))
         else:
-            deltas, anchors, of_positive = _gather_positives(
+            deltas, anchors, of_positive = gather_positives(
                 bbox_preds, anchors, matched, self.bbox_coder.encode_size
             )
             target, weight = gt_bboxes[of_positive], None
@@ -513,40 +500,9 @@ def _with_use_sigmoid(loss_cls: dict) -> dict:
     return loss_cls if use_sigmoid is None else {**loss_cls, 'use_sigmoid': use_sigmoid}
 
 
-def _flatten_levels(maps: list[Tensor], channels: int) -> Tensor:
-    """(B, A*channels, H, W) of each level to (B*N, channels), as anchors are."""
-    return torch.cat(
-        [m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps], dim=1
-    ).flatten(0, 1)
-
-
 def _stack_excluded(inside: list[Tensor | None], anchors: Tensor) -> Tensor | None:
     """Anchors that each image may not use, (B, N) bool; None if it may use all."""
     if all(of_image is None for of_image in inside):
         return None
     everything = torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
     return ~torch.stack([everything if flags is None else flags for flags in inside])
-
-
-def _gather_positives(
-    bbox_preds: list[Tensor], anchors: Tensor, matched: Tensor, channels: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What the box loss needs of the P positives, level by level.
-
-    Returns:
-        Their deltas (P, channels), anchors (P, 4), and objects (P,) int64.
-    """
-    deltas, positive_anchors, objects = [], [], []
-    first_anchor = 0
-    for maps in bbox_preds:
-        batch, height, width = len(maps), *maps.shape[-2:]
-        maps = maps.reshape(batch, -1, channels, height * width)
-        stop = first_anchor + maps.size(1) * maps.size(3)
-        of_level = matched[:, first_anchor:stop]
-        image, anchor = (of_level > 0).nonzero(as_tuple=True)
-        cell, a = anchor // maps.size(1), anchor % maps.size(1)
-        deltas.append(maps[image, a, :, cell])
-        positive_anchors.append(anchors[first_anchor + anchor])
-        objects.append(of_level[image, anchor] - 1)
-        first_anchor = stop
-    return torch.cat(deltas), torch.cat(positive_anchors), torch.cat(objects)
