@@ -3,8 +3,9 @@
 Examples:
     python tools/zoo.py            # make the README's tables anew
     python tools/zoo.py --check    # fail where they differ
-    python tools/zoo.py --add compared.json --metafile configs/ablations/metafile.yml \\
-        --dataset 'my data, val' --metadata Commit=1a2b3c4 'Hardware=one RTX 4090'
+    python tools/zoo.py --add compared.json \\
+        --metafile configs/ablations/metafile-mine.yml --dataset 'my data, val' \\
+        --metadata Commit=1a2b3c4 'Hardware=one RTX 4090'
 """
 
 import argparse

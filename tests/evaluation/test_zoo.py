@@ -43,8 +43,12 @@ def comparison():
 def test_readme_shows_the_metafiles():
     models = read_models(ROOT)
     assert fill_readme(README, models) == README, 'python tools/zoo.py makes them anew'
-    shown = [name for name in models if f'configs/{name}/' in README.split('zoo: ')[1]]
-    assert shown
+    shown = {
+        name
+        for start in README.split('<!-- zoo: ')[1:]
+        for name in start.split(' -->')[0].split()
+    }
+    assert shown == models.keys()
     changed = copy.deepcopy(models)
     changed['demo'][0]['Results'][0]['Metrics']['box AP'] = 99.9
     assert '99.9' in fill_readme(README, changed)
@@ -55,7 +59,7 @@ def test_mim_reads_the_zoo(monkeypatch):
     index = modelindex.load('model-index.yml')
     index.check(silent=True)
     files = {
-        str(path.relative_to(ROOT)) for path in ROOT.glob('configs/*/metafile.yml')
+        str(path.relative_to(ROOT)) for path in ROOT.glob('configs/*/metafile*.yml')
     }
     assert set(yaml.safe_load(Path('model-index.yml').read_text())['Import']) == files
     (collection,) = index.collections
@@ -63,7 +67,9 @@ def test_mim_reads_the_zoo(monkeypatch):
         assert model.in_collection == collection.name
         config = Path(model.config)
         if config.stem != model.name:
-            assert model.name.removeprefix(f'{config.stem}_') in Table(config).rows
+            row, _, data = model.name.removeprefix(f'{config.stem}_').rpartition('_')
+            assert row in Table(config).rows
+            assert f'configs/{data}/' in model.metadata.data['Base']
         metadata = model.metadata.data
         for key in ('Seeds', 'Commit', 'Hardware', 'Command'):
             assert metadata[key], (model.name, key)
@@ -76,25 +82,25 @@ def test_comparison_becomes_a_table(comparison, tmp_path):
         (folder / f'{name}.py').write_text(
             (ROOT / 'configs/ablations' / f'{name}.py').read_text()
         )
-    metafile = folder / 'metafile.yml'
+    metafile = folder / 'metafile-cherry.yml'
     metadata = dict(Commit='1a2b3c4')
     names = add_comparison(metafile, comparison, 'cherries, val', metadata)
-    assert names == ['table1b_gamma-2.0', 'rivals_ce']
+    assert names == ['table1b_gamma-2.0_cherry', 'rivals_ce_cherry']
     comparison['models'][0]['AP'] = 0.13
     add_comparison(metafile, comparison, 'cherries, val', metadata)  # replaces
     index = tmp_path / 'model-index.yml'
-    index.write_text('Import: [configs/ablations/metafile.yml]\n')
+    index.write_text('Import: [configs/ablations/metafile-cherry.yml]\n')
     models = read_models(tmp_path)
-    first, second = models['ablations']
+    first, second = models['ablations-cherry']
     assert first['Results'][0]['Metrics']['box AP'] == 13.0
     assert first['Results'][0]['Metrics']['box AP of each seed'] == [12.0, 12.69]
     assert second['Config'] == 'configs/ablations/rivals.py'
     assert second['Metadata']['Commit'] == '1a2b3c4'
 
-    text = 'a\n<!-- zoo: ablations -->\nold\n<!-- zoo end -->\nb\n'
+    text = 'a\n<!-- zoo: ablations-cherry -->\nold\n<!-- zoo end -->\nb\n'
     filled = fill_readme(text, models)
     assert 'old' not in filled and filled.startswith('a\n') and filled.endswith('\nb\n')
-    assert '13.0 ± 1.0' in filled
+    assert '13.0 ± 1.0' in filled and 'AP of `table1b_gamma-2.0_cherry`' in filled
     assert '-2.3' in filled and '-3.0 to -1.0' in filled and 'worse' in filled
     assert fill_readme(filled, models) == filled
 

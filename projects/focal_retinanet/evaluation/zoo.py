@@ -13,19 +13,25 @@ from focal_retinanet.evaluation.tables import verdict
 
 INDEX = 'model-index.yml'
 COLLECTION = 'Focal RetinaNet'
-#: A table in the README: its start names the folders whose models it has.
+#: A table in the README: its start names the metafiles, see `read_models`.
 _BLOCK = re.compile(r'(<!-- zoo: ([\w -]+) -->\n).*?(<!-- zoo end -->)', re.DOTALL)
 
 
 def read_models(root: Path) -> dict[str, list[dict]]:
-    """Models of each metafile that the index names, by the folder's name.
+    """Models of each metafile that the index names.
 
     Args:
         root: of the project.
+
+    Returns:
+        Those of ``configs/cherry/metafile.yml`` as 'cherry', and those of
+        ``configs/ablations/metafile-cherry.yml`` as 'ablations-cherry'.
     """
     index = yaml.safe_load((root / INDEX).read_text())
     return {
-        Path(file).parent.name: yaml.safe_load((root / file).read_text())['Models']
+        Path(file).parent.name + _suffix(Path(file)): yaml.safe_load(
+            (root / file).read_text()
+        )['Models']
         for file in index['Import']
     }
 
@@ -34,16 +40,16 @@ def fill_readme(text: str, models: Mapping[str, Sequence[dict]]) -> str:
     """The README with its tables made anew from the metafiles.
 
     Raises:
-        UserError: a table is of a folder without a metafile.
+        UserError: a table is of a metafile that the index has not.
     """
 
     def table(match: re.Match) -> str:
-        start, folders, end = match.groups()
+        start, metafiles, end = match.groups()
         rows = []
-        for folder in folders.split():
-            if folder not in models:
-                raise UserError(f'README.md has a table of {folder}, {INDEX} has not')
-            rows += models[folder]
+        for metafile in metafiles.split():
+            if metafile not in models:
+                raise UserError(f'README.md has a table of {metafile}, {INDEX} has not')
+            rows += models[metafile]
         if any('AP difference' in _metrics(row) for row in rows):
             lines = _differences_table(rows)
         else:
@@ -59,7 +65,9 @@ def add_comparison(
     """Write a comparison's models to a metafile; those of these names are replaced.
 
     Args:
-        metafile: of a folder of configs, made where it is not there.
+        metafile: of a folder of configs, made where it is not there;
+            ``metafile-DATA.yml`` has rows trained on that data, and their names
+            end in it.
         comparison: what ``tools/compare.py --json`` wrote.
         dataset: its name.
         metadata: such as the commit and the hardware, for all models.
@@ -73,10 +81,12 @@ def add_comparison(
     content = yaml.safe_load(metafile.read_text()) if metafile.exists() else {}
     models = {model['Name']: model for model in content.get('Models', [])}
     gaps = {gap['model']: gap for gap in comparison['differences']}
-    for row in comparison['models']:
+    suffix = _suffix(metafile).replace('-', '_')
+    names = [row['name'] + suffix for row in comparison['models']]
+    for name, row in zip(names, comparison['models'], strict=True):
         gap = gaps.get(row['name'])
-        models[row['name']] = {
-            'Name': row['name'],
+        models[name] = {
+            'Name': name,
             'In Collection': COLLECTION,
             'Config': _config_of(row['name'], metafile.parent),
             'Metadata': {
@@ -92,14 +102,19 @@ def add_comparison(
                     'Dataset': dataset,
                     'Metrics': {
                         **_percents(row),
-                        **({} if gap is None else _difference(gap)),
+                        **({} if gap is None else _difference(gap, suffix)),
                     },
                 }
             ],
         }
     content['Models'] = list(models.values())
     metafile.write_text(yaml.safe_dump(content, sort_keys=False, width=88))
-    return [row['name'] for row in comparison['models']]
+    return names
+
+
+def _suffix(metafile: Path) -> str:
+    """'-DATA' of ``metafile-DATA.yml``; '' of ``metafile.yml``."""
+    return metafile.stem.removeprefix('metafile')
 
 
 def _config_of(name: str, folder: Path) -> str:
@@ -126,10 +141,10 @@ def _percents(row: dict) -> dict:
     return metrics
 
 
-def _difference(gap: dict) -> dict:
+def _difference(gap: dict, suffix: str) -> dict:
     return {
         'AP difference': {
-            'to': gap['reference'],
+            'to': gap['reference'] + suffix,
             'points': round(100 * gap['AP'], 2),
             'interval': [round(100 * gap['low'], 2), round(100 * gap['high'], 2)],
             'verdict': verdict(gap),
