@@ -1,6 +1,7 @@
 """The zoo's metafiles: what mim reads, and what the README shows."""
 
 import copy
+import shutil
 from pathlib import Path
 
 import modelindex
@@ -75,13 +76,17 @@ def test_mim_reads_the_zoo(monkeypatch):
             assert metadata[key], (model.name, key)
 
 
-def test_comparison_becomes_a_table(comparison, tmp_path):
+@pytest.fixture
+def folder(tmp_path):
+    """configs/ablations of a project."""
     folder = tmp_path / 'configs' / 'ablations'
     folder.mkdir(parents=True)
     for name in ('table1b', 'rivals'):
-        (folder / f'{name}.py').write_text(
-            (ROOT / 'configs/ablations' / f'{name}.py').read_text()
-        )
+        shutil.copy(ROOT / 'configs/ablations' / f'{name}.py', folder)
+    return folder
+
+
+def test_comparison_becomes_a_table(comparison, folder, tmp_path):
     metafile = folder / 'metafile-cherry.yml'
     metadata = dict(Commit='1a2b3c4')
     names = add_comparison(metafile, comparison, 'cherries, val', metadata)
@@ -100,9 +105,33 @@ def test_comparison_becomes_a_table(comparison, tmp_path):
     text = 'a\n<!-- zoo: ablations-cherry -->\nold\n<!-- zoo end -->\nb\n'
     filled = fill_readme(text, models)
     assert 'old' not in filled and filled.startswith('a\n') and filled.endswith('\nb\n')
-    assert '13.0 ± 1.0' in filled and 'AP of `table1b_gamma-2.0_cherry`' in filled
-    assert '-2.3' in filled and '-3.0 to -1.0' in filled and 'worse' in filled
+    assert '13.0 ± 1.0' in filled and 'AP of `table1b_gamma-2.0`' in filled
+    assert '-2.3 (-3.0 to -1.0), worse' in filled
     assert fill_readme(filled, models) == filled
+
+
+def test_data_sets_stand_side_by_side(comparison, folder, tmp_path):
+    add_comparison(folder / 'metafile-cherry.yml', comparison, 'cherries, val', {})
+    comparison['models'][1]['name'] = 'rivals_hinge'  # another row of the same file
+    comparison['differences'][0]['model'] = 'rivals_hinge'
+    add_comparison(folder / 'metafile-mine.yml', comparison, 'mine', {})
+    index = tmp_path / 'model-index.yml'
+    metafiles = [
+        f'configs/ablations/metafile-{name}.yml' for name in ('cherry', 'mine')
+    ]
+    index.write_text(yaml.safe_dump(dict(Import=metafiles)))
+    text = '<!-- zoo: ablations-cherry ablations-mine -->\n<!-- zoo end -->'
+    lines = fill_readme(text, read_models(tmp_path)).split('\n')
+    table = [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines[2:-2]]
+    assert table[0][1::3] == ['cherries, val: AP', 'mine: AP']
+    reference = ['12.3 ± 1.0', '2', '']
+    other = ['10.0 ± 1.0', '2', '-2.3 (-3.0 to -1.0), worse']
+    nothing = ['', '', '']
+    assert [line[1:] for line in table[2:]] == [
+        reference + reference,
+        other + nothing,
+        nothing + other,
+    ]
 
 
 def test_mistakes_are_named(comparison, tmp_path):

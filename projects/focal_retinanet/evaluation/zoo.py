@@ -45,13 +45,14 @@ def fill_readme(text: str, models: Mapping[str, Sequence[dict]]) -> str:
 
     def table(match: re.Match) -> str:
         start, metafiles, end = match.groups()
-        rows = []
+        shown = {}
         for metafile in metafiles.split():
             if metafile not in models:
                 raise UserError(f'README.md has a table of {metafile}, {INDEX} has not')
-            rows += models[metafile]
+            shown[metafile] = models[metafile]
+        rows = [model for of_metafile in shown.values() for model in of_metafile]
         if any('AP difference' in _metrics(row) for row in rows):
-            lines = _differences_table(rows)
+            lines = _differences_table(shown)
         else:
             lines = _models_table(rows)
         return f'{start}\n{GithubFlavoredMarkdownTable(lines).table}\n\n{end}'
@@ -175,27 +176,35 @@ def _models_table(models: Sequence[dict]) -> list[list[str]]:
     return lines
 
 
-def _differences_table(models: Sequence[dict]) -> list[list[str]]:
-    (reference,) = {
-        gap['to'] for model in models if (gap := _metrics(model).get('AP difference'))
-    }
-    lines = [
-        ['row', 'seeds', 'AP', 'AP50', f'AP - AP of `{reference}`', '95 % interval', '']
-    ]
-    for model in models:
-        metrics = _metrics(model)
-        deviation = f' ± {metrics["box AP sd"]:.1f}' if 'box AP sd' in metrics else ''
-        line = [
-            f'[`{model["Name"]}`]({model["Config"]})',
-            str(len(metrics['box AP of each seed'])),
-            f'{metrics["box AP"]:.1f}{deviation}',
-            f'{metrics["AP50"]:.1f}',
-        ]
-        if gap := metrics.get('AP difference'):
-            low, high = gap['interval']
-            line += [f'{gap["points"]:+.1f}', f'{low:+.1f} to {high:+.1f}']
-            line += [gap['verdict']]
-        else:
-            line += ['', '', '']
+def _differences_table(metafiles: Mapping[str, Sequence[dict]]) -> list[list[str]]:
+    """A line a row of the paper's tables, side by side what each data set says."""
+    header, columns, configs = ['row'], [], {}
+    for metafile, models in metafiles.items():
+        suffix = '_' + metafile.partition('-')[2]
+        column = {model['Name'].removesuffix(suffix): model for model in models}
+        configs |= {name: model['Config'] for name, model in column.items()}
+        gaps = [_metrics(model).get('AP difference') for model in models]
+        (reference,) = {gap['to'].removesuffix(suffix) for gap in gaps if gap}
+        (dataset,) = {model['Results'][0]['Dataset'] for model in models}
+        header += [f'{dataset}: AP', 'seeds', f'AP - AP of `{reference}`']
+        columns.append(column)
+    lines = [header]
+    for name, config in configs.items():
+        line = [f'[`{name}`]({config})']
+        for column in columns:
+            line += _difference_cells(column[name]) if name in column else ['', '', '']
         lines.append(line)
     return lines
+
+
+def _difference_cells(model: dict) -> list[str]:
+    metrics = _metrics(model)
+    deviation = f' ± {metrics["box AP sd"]:.1f}' if 'box AP sd' in metrics else ''
+    cells = [
+        f'{metrics["box AP"]:.1f}{deviation}',
+        str(len(metrics['box AP of each seed'])),
+    ]
+    if gap := metrics.get('AP difference'):
+        low, high = gap['interval']
+        gap = f'{gap["points"]:+.1f} ({low:+.1f} to {high:+.1f}), {gap["verdict"]}'
+    return [*cells, gap or '']
