@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmcv.ops import nms
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from focal_retinanet.models import RetinaHead
+from focal_retinanet.models.dense_samplers import OHEMSampler
 from focal_retinanet.registry import TASK_UTILS
 
 MODEL = 'configs/_base_/models/retinanet_r50_fpn.py'
@@ -70,6 +72,18 @@ def test_ohem_is_the_mean_over_the_minibatches(ratio):
     torch.testing.assert_close(loss, total / count)
     loss.backward()
     assert head.retina_cls.weight.grad.any()
+
+
+@pytest.mark.parametrize('threshold', [0.5, 0.7])
+def test_ohem_suppresses_as_mmcv(threshold):
+    torch.manual_seed(0)
+    losses, none = torch.rand(2000), torch.zeros(2000, dtype=torch.bool)
+    corner = torch.rand(2000, 2) * 60
+    bboxes = torch.cat([corner, corner + 5 + torch.rand(2000, 2) * 35], dim=1)
+    kept = OHEMSampler(32, threshold).sample_anchors(losses, none, none, bboxes)
+    survivors = nms(bboxes, losses, threshold)[1]
+    assert len(survivors) > 32
+    assert set(kept.nonzero()[:, 0].tolist()) == set(survivors[:32].tolist())
 
 
 def test_hard_negatives_are_divided_by_the_positives():

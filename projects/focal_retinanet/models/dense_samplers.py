@@ -7,9 +7,11 @@ so that the rows of a comparison differ in the classification alone.
 
 from abc import ABC, abstractmethod
 
+import torch
 from mmcv.ops import nms
 from torch import Tensor
 
+from focal_retinanet.ops import nms_native
 from focal_retinanet.ops.sampling import hard_negatives, hardest_after_nms
 from focal_retinanet.registry import TASK_UTILS
 
@@ -93,9 +95,17 @@ class OHEMSampler(DenseSampler):
             is_positive,
             is_ignored,
             self.num,
-            lambda boxes, scores: nms(boxes, scores, self.nms_iou_thr)[1],
+            self._nms,
             self.neg_pos_ratio,
         )
+
+    def _nms(self, bboxes: Tensor, scores: Tensor) -> Tensor:
+        if nms_native.is_available(bboxes):
+            of_one_group = torch.zeros(len(bboxes), dtype=torch.int64)
+            return nms_native.grouped_nms(
+                bboxes, scores, of_one_group, self.nms_iou_thr, limit=len(bboxes)
+            )
+        return nms(bboxes, scores, self.nms_iou_thr)[1]
 
 
 @TASK_UTILS.register_module()
