@@ -227,3 +227,21 @@ def test_table_2_jitters_and_trains_longer(row, backbone):
     jitter = cfg.train_dataloader.dataset.pipeline[2]
     assert [min(scale) for scale in jitter.scales] == list(range(640, 801, 32))
     assert type(build(cfg).backbone).__name__ == backbone
+
+
+def test_small_models_differ_in_their_data_alone():
+    """What the README compares side by side."""
+    bccd = Config.fromfile(
+        ROOT / 'configs/bccd/retinanet_mobilenetv2_fpn_8e_bccd-320px.py'
+    )
+    cherry = Config.fromfile(
+        ROOT / 'configs/cherry/retinanet_mobilenetv2_fpn_4e_cherry-320px.py'
+    )
+    cherry.model.bbox_head.num_classes = 3
+    assert bccd.model == cherry.model
+    assert bccd.optim_wrapper == cherry.optim_wrapper
+    assert bccd.param_scheduler[0] == cherry.param_scheduler[0]
+    for cfg in (bccd, cherry):  # the same step at three quarters
+        (milestone,) = cfg.param_scheduler[1].milestones
+        assert milestone / cfg.train_cfg.max_epochs == 0.75
+        assert cfg.train_dataloader.batch_size == 8

@@ -86,6 +86,11 @@ def folder(tmp_path):
     return folder
 
 
+def write_index(root, *names):
+    files = [f'configs/ablations/metafile-{name}.yml' for name in names]
+    (root / 'model-index.yml').write_text(yaml.safe_dump(dict(Import=files)))
+
+
 def test_comparison_becomes_a_table(comparison, folder, tmp_path):
     metafile = folder / 'metafile-cherry.yml'
     metadata = dict(Commit='1a2b3c4')
@@ -93,8 +98,7 @@ def test_comparison_becomes_a_table(comparison, folder, tmp_path):
     assert names == ['table1b_gamma-2.0_cherry', 'rivals_ce_cherry']
     comparison['models'][0]['AP'] = 0.13
     add_comparison(metafile, comparison, 'cherries, val', metadata)  # replaces
-    index = tmp_path / 'model-index.yml'
-    index.write_text('Import: [configs/ablations/metafile-cherry.yml]\n')
+    write_index(tmp_path, 'cherry')
     models = read_models(tmp_path)
     first, second = models['ablations-cherry']
     assert first['Results'][0]['Metrics']['box AP'] == 13.0
@@ -115,11 +119,7 @@ def test_data_sets_stand_side_by_side(comparison, folder, tmp_path):
     comparison['models'][1]['name'] = 'rivals_hinge'  # another row of the same file
     comparison['differences'][0]['model'] = 'rivals_hinge'
     add_comparison(folder / 'metafile-mine.yml', comparison, 'mine', {})
-    index = tmp_path / 'model-index.yml'
-    metafiles = [
-        f'configs/ablations/metafile-{name}.yml' for name in ('cherry', 'mine')
-    ]
-    index.write_text(yaml.safe_dump(dict(Import=metafiles)))
+    write_index(tmp_path, 'cherry', 'mine')
     text = '<!-- zoo: ablations-cherry ablations-mine -->\n<!-- zoo end -->'
     lines = fill_readme(text, read_models(tmp_path)).split('\n')
     table = [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines[2:-2]]
@@ -132,6 +132,22 @@ def test_data_sets_stand_side_by_side(comparison, folder, tmp_path):
         other + nothing,
         nothing + other,
     ]
+
+
+def test_a_column_has_at_most_one_reference(comparison, folder, tmp_path):
+    add_comparison(folder / 'metafile-cherry.yml', comparison, 'cherries, val', {})
+    alone = dict(models=comparison['models'][:1], differences=[])
+    add_comparison(folder / 'metafile-mine.yml', alone, 'mine', {})
+    write_index(tmp_path, 'cherry', 'mine')
+    models = read_models(tmp_path)
+    text = '<!-- zoo: ablations-cherry ablations-mine -->\n<!-- zoo end -->'
+    assert 'mine: AP' in fill_readme(text, models)
+    other = copy.deepcopy(models['ablations-cherry'][1])
+    other['Name'] = 'rivals_hinge_cherry'
+    other['Results'][0]['Metrics']['AP difference']['to'] = 'rivals_ce_cherry'
+    models['ablations-cherry'].append(other)
+    with pytest.raises(UserError, match='ablations-cherry has rivals_ce, table1b'):
+        fill_readme(text, models)
 
 
 def test_mistakes_are_named(comparison, tmp_path):

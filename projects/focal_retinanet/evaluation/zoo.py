@@ -40,7 +40,8 @@ def fill_readme(text: str, models: Mapping[str, Sequence[dict]]) -> str:
     """The README with its tables made anew from the metafiles.
 
     Raises:
-        UserError: a table is of a metafile that the index has not.
+        UserError: a table is of a metafile that the index has not, or differences
+            in a metafile are to several models.
     """
 
     def table(match: re.Match) -> str:
@@ -184,9 +185,16 @@ def _differences_table(metafiles: Mapping[str, Sequence[dict]]) -> list[list[str
         column = {model['Name'].removesuffix(suffix): model for model in models}
         configs |= {name: model['Config'] for name, model in column.items()}
         gaps = [_metrics(model).get('AP difference') for model in models]
-        (reference,) = {gap['to'].removesuffix(suffix) for gap in gaps if gap}
-        (dataset,) = {model['Results'][0]['Dataset'] for model in models}
-        header += [f'{dataset}: AP', 'seeds', f'AP - AP of `{reference}`']
+        references = {gap['to'].removesuffix(suffix) for gap in gaps if gap}
+        datasets = {model['Results'][0]['Dataset'] for model in models}
+        for what in (references, datasets):
+            if len(what) > 1:
+                raise UserError(
+                    f'a column of README.md is of one data set and one reference; '
+                    f'{metafile} has {", ".join(sorted(what))}'
+                )
+        header += [f'{datasets.pop()}: AP', 'seeds']
+        header += [f'AP - AP of `{references.pop()}`' if references else '']
         columns.append(column)
     lines = [header]
     for name, config in configs.items():
