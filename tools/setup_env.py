@@ -253,6 +253,7 @@ class Environment:
             'MAX_JOBS': str(os.cpu_count() or 1),
             # Else torch's build asks for c++ by name, which need not be there.
             'CXX': find_compiler() or 'c++',
+            'CFLAGS': self._fast_build_flags(),
         }
         if self.has_gpu:
             self._check_nvcc()
@@ -270,6 +271,38 @@ class Environment:
                 environment=environment,
             )
             self._run(self.python, '-c', 'import mmcv.ops')
+
+    def _fast_build_flags(self) -> str:
+        """Compiler flags that build mmcv in a fraction of the time.
+
+        Each of its 77 files spends some 10 s on torch's headers. GCC reads them
+        precompiled, and where a flag of the build differs from those given here,
+        it reads them as text: slower, never wrong.
+        """
+        flags = [*os.environ.get('CFLAGS', '').split(), '-g0', '-O2', '-DNDEBUG']
+        flags += ['-fwrapv', '-fPIC']
+        compiler = find_compiler().split()
+        version = [*compiler, '--version']
+        said = subprocess.run(version, capture_output=True, text=True).stdout
+        if 'Free Software Foundation' not in said:  # clang refuses what differs
+            return ' '.join(flags)
+        header = self.stamps.absolute() / 'torch.hpp'
+        header.write_text('#include <torch/types.h>\n')
+        includes = subprocess.check_output(
+            [
+                *(self.python, '-W', 'ignore', '-c'),
+                'import sysconfig\n'
+                'from torch.utils.cpp_extension import include_paths\n'
+                'print(*include_paths(), sysconfig.get_path("include"), sep="\\n")',
+            ],
+            text=True,
+        )
+        self._run(
+            *(*compiler, *flags, '-std=c++17', '-x', 'c++-header', header),
+            *(word for path in includes.splitlines() for word in ('-isystem', path)),
+            *('-o', f'{header}.gch'),
+        )
+        return ' '.join([*flags, '-include', str(header)])
 
     def _mmcv_works(self) -> bool:
         check = 'import mmcv.ops as ops'
