@@ -7,7 +7,7 @@ slow, so the maps are tiny.
 import pytest
 import torch
 
-from focal_retinanet.ops import fused_focal_loss
+from focal_retinanet.ops import focal_loss_backends
 from focal_retinanet.ops.fused_focal_loss import sigmoid_focal_loss_sum
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -16,7 +16,6 @@ with pytest.MonkeyPatch.context() as environment:
     environment.setenv('TRITON_INTERPRET', INTERPRET)  # read by the import
     pytest.importorskip('triton', reason='Triton is not installed')
     from focal_retinanet.ops import focal_loss_triton
-    from focal_retinanet.ops.focal_loss_triton import TritonFocalLoss
 
 SIZES = [(3, 4), (2, 2), (1, 1)]
 
@@ -26,10 +25,9 @@ def dispatch_to_triton(monkeypatch):
     """What takes maps on a GPU to Triton takes those on a CPU there too."""
     monkeypatch.setenv('TRITON_INTERPRET', INTERPRET)
 
-    def apply(terms, scale, needs_grad, *levels):
-        return TritonFocalLoss.apply(terms, scale, *levels)
-
-    monkeypatch.setattr(fused_focal_loss._OnePassFocalLoss, 'apply', apply)
+    monkeypatch.setattr(
+        focal_loss_backends, 'choose_backend', lambda levels: focal_loss_triton
+    )
 
 
 def random_targets(levels, num_classes):
@@ -82,11 +80,8 @@ def test_options(options, layout, random_maps, assert_as_plain_loss):
 @pytest.mark.parametrize('layout', ['contiguous', 'channels-last'])
 def test_maps_of_many_tiles(layout, random_maps, assert_as_plain_loss, monkeypatch):
     monkeypatch.setattr(focal_loss_triton, '_BLOCK', 16)
-    # The layout of the levels is kept for each size, and depends on the block.
-    focal_loss_triton._layout.cache_clear()
     levels = random_maps([(5, 7), (3, 3)], 2 * 3, layout=layout, device=DEVICE)
     assert_as_plain_loss(levels, random_targets(levels, 3), 3)
-    focal_loss_triton._layout.cache_clear()
 
 
 @pytest.mark.parametrize('gamma', [0.5, 2.0])
@@ -116,3 +111,26 @@ def test_second_backward_and_gradient_scaling(random_maps):
     assert not unscaled.any()
     assert scaled.all()
     assert torch.equal(scaled, again)
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels-last'])
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
+def test_infinite_logits(gamma, layout):
+    """Right ones have no loss, wrong ones an infinite one, ignored ones none."""
+    inf = torch.inf
+    logits = torch.tensor([[inf, -inf], [-inf, inf], [inf, -inf], [0.0, 0.0]])
+    targets = torch.tensor([[0, 2, -1, 2]], device=DEVICE)  # anchor 1 is wrong
+    for wrong in (False, True):
+        targets[0, 1] = 2 if wrong else 1
+        maps = logits.t().reshape(1, 2, 2, 2).to(DEVICE)
+        if layout == 'channels-last':
+            maps = maps.contiguous(memory_format=torch.channels_last)
+        maps.requires_grad_()
+        loss = sigmoid_focal_loss_sum([maps], targets, 2, gamma=gamma)
+        (gradient,) = torch.autograd.grad(loss, maps)
+        assert loss.isinf() if wrong else loss.isfinite()
+        assert gradient.isfinite().all()
+
+
+def test_the_probe_knows_the_loss_by_heart():
+    focal_loss_triton.try_on(torch.device(DEVICE))

@@ -47,6 +47,59 @@ def launch_probe():
         double[(2,)](torch.ones(size), size, BLOCK=64)
 
 
+def launch_focal_loss(layout=torch.contiguous_format):
+    """Forward and backward at many scales, as ``RetinaHead`` with 80 classes has it."""
+    from focal_retinanet.ops import focal_loss_triton
+    from focal_retinanet.ops.focal_loss_terms import FocalTerms
+
+    for height, width in [(800, 1344), (640, 640), (608, 992), (100, 70), (64, 40)]:
+        sizes = [(-(-height // s), -(-width // s)) for s in (8, 16, 32, 64, 128)]
+        levels = [torch.empty(1, 9 * 80, *s).to(memory_format=layout) for s in sizes]
+        anchors = sum(9 * h * w for h, w in sizes)
+        terms = FocalTerms(
+            targets=torch.zeros(1, anchors, dtype=torch.int64),
+            weights=None,
+            alpha_pos=torch.ones(80),
+            alpha_neg=torch.ones(80),
+            gamma=2.0,
+            label_smoothing=0.0,
+            ignore_index=-1,
+        )
+        focal_loss_triton.focal_loss_sum(levels, terms)
+        grads = [torch.empty_like(level) for level in levels]
+        focal_loss_triton.focal_loss_sum(levels, terms, grads, torch.ones(()))
+
+
+def launch_focal_loss_of_rows():
+    launch_focal_loss(torch.channels_last)
+
+
+def launch_focal_loss_with_options():
+    """What is compiled in another way: types, gamma, weights, smoothing."""
+    from focal_retinanet.ops import focal_loss_triton
+    from focal_retinanet.ops.focal_loss_terms import FocalTerms
+
+    for dtype, gamma, smoothing, layout in [
+        (torch.bfloat16, 2.0, 0.0, torch.contiguous_format),
+        (torch.float16, 0.0, 0.1, torch.channels_last),
+        (torch.float16, 1.5, 0.0, torch.contiguous_format),
+        (torch.bfloat16, 0.5, 0.1, torch.channels_last),
+    ]:
+        level = torch.empty(2, 9 * 3, 4, 4, dtype=dtype).to(memory_format=layout)
+        terms = FocalTerms(
+            targets=torch.zeros(2, 144, dtype=torch.int64),
+            weights=torch.ones(2, 144),
+            alpha_pos=torch.ones(3),
+            alpha_neg=torch.ones(3),
+            gamma=gamma,
+            label_smoothing=smoothing,
+            ignore_index=-1,
+        )
+        focal_loss_triton.focal_loss_sum([level], terms)
+        grads = [torch.empty_like(level)]
+        focal_loss_triton.focal_loss_sum([level], terms, grads, torch.ones(()))
+
+
 @functools.cache
 def compile_launches(function, folder):
     """Launches of a function above, as dicts with kernel, capability, key and ptx."""
@@ -78,3 +131,16 @@ def variants(function, folder, capability):
 @pytest.mark.parametrize('capability', CAPABILITIES)
 def test_a_size_that_16_divides_is_a_variant_of_its_own(capability, folder):
     assert len(variants('launch_probe', folder, capability)) == 2
+
+
+@pytest.mark.parametrize('folder', TRITONS)
+@pytest.mark.parametrize('capability', CAPABILITIES)
+@pytest.mark.parametrize('launches', ['launch_focal_loss', 'launch_focal_loss_of_rows'])
+def test_focal_loss_at_many_scales_is_4_variants(launches, capability, folder):
+    assert len(variants(launches, folder, capability)) == 4
+
+
+@pytest.mark.parametrize('folder', TRITONS)
+@pytest.mark.parametrize('capability', CAPABILITIES)
+def test_focal_loss_compiles_with_all_options(capability, folder):
+    assert len(variants('launch_focal_loss_with_options', folder, capability)) == 8

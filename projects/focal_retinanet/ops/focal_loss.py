@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from focal_retinanet.ops.eager import is_eager
+
 Alpha = float | Sequence[float] | None
 
 
@@ -63,8 +65,12 @@ def sigmoid_focal_loss(
     else:
         log_p, log_not_p = F.logsigmoid(x), F.logsigmoid(-x)
 
-    y_smooth = y * (1 - label_smoothing) + label_smoothing / 2
-    cross_entropy = -(y_smooth * log_p + (1 - y_smooth) * log_not_p)
+    if ignored is not None and not label_smoothing:
+        # Chosen, not multiplied: an infinite logit has a log of minus infinity.
+        cross_entropy = -torch.where(y > 0, log_p, log_not_p)
+    else:
+        y_smooth = y * (1 - label_smoothing) + label_smoothing / 2
+        cross_entropy = -(y_smooth * log_p + (1 - y_smooth) * log_not_p)
     if ignored is not None:  # y is 0 or 1
         log_one_minus_p_t = torch.where(y > 0, log_not_p, log_p)
     else:  # 1 - p_t = y (1 - p) + (1 - y) p
@@ -225,14 +231,18 @@ def alpha_tensor(
             f'alpha has {len(alpha)} numbers for {num_classes} classes; give one '
             'number, one for each class, or None'
         )
+    if not is_eager():
+        return torch.tensor(tuple(alpha), dtype=dtype, device=device)
     return _alpha_per_class(tuple(alpha), dtype, device)
 
 
+# Kept, because a copy to a GPU makes the host wait.
 @functools.lru_cache(maxsize=16)
 def _alpha_per_class(
     alpha: tuple[float, ...], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    return torch.tensor(alpha, dtype=dtype, device=device)
+    with torch.inference_mode(False):  # autograd could not save it
+        return torch.tensor(alpha, dtype=dtype, device=device)
 
 
 def check_indices(targets: Tensor, highest: int, ignore_index: int) -> None:
@@ -241,7 +251,7 @@ def check_indices(targets: Tensor, highest: int, ignore_index: int) -> None:
     Raises:
         ValueError: an index is neither in 0..highest nor ``ignore_index``.
     """
-    if targets.device.type == 'cpu' and targets.numel():
+    if targets.device.type == 'cpu' and is_eager(targets) and targets.numel():
         lowest_seen, highest_seen = (int(bound) for bound in targets.aminmax())
         if lowest_seen >= 0 and highest_seen <= highest:
             return

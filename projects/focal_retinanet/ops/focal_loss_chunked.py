@@ -1,109 +1,153 @@
 """The fused focal loss in plain PyTorch, for where no kernel can be compiled.
 
-The maps are walked through in chunks that stay in the cache, with most
-operations in place. An element is treated as y = 0; the few that are y = 1
-have the sign of their logit turned round before, and their weight put right
-after.
+The maps are walked through in chunks, with most operations in place: on a CPU
+chunks that stay in the cache, elsewhere chunks that only bound the memory. In
+u = -x_t, positives and negatives have the same formula; the few positives of a
+chunk have the sign of their logit and of their gradient turned round.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focal_retinanet.ops.focal_loss_terms import FocalTerms
+from focal_retinanet.ops.focal_loss_terms import FocalTerms, count_anchors
+
+#: The gradient comes with the loss, in the forward pass.
+ONE_PASS = True
 
 # Elements of a chunk. On a CPU the five buffers of a chunk fit the cores' L2
-# caches; elsewhere a chunk only bounds the memory.
+# caches.
 _CHUNK = {'cpu': 2**17}
 _CHUNK_ELSEWHERE = 2**24
 
 
 def focal_loss_sum(
     levels: Sequence[Tensor],
-    grads: Sequence[Tensor] | None,
     terms: FocalTerms,
-    scale: float,
+    grads: Sequence[Tensor] | None = None,
+    scale: float | Tensor = 1.0,
 ) -> Tensor:
-    """The loss times ``scale``, a scalar; writes its gradient into ``grads``.
+    """The loss, and its gradient where ``grads`` is given.
 
     Args:
         levels: (B, A*K, H, W) each, contiguous or channels-last.
-        grads: of the same layout, or None where no gradient is needed.
         terms: the rest of the loss.
-        scale: factor of the loss and the gradient.
+        grads: of the same layout; filled with ``scale`` times the gradient.
+        scale: factor of the loss and the gradient, a number or a scalar tensor.
+
+    Returns:
+        ``scale`` times the loss, a scalar; fp32 (fp64 for fp64 logits).
     """
-    total = torch.zeros((), dtype=torch.float64, device=levels[0].device)
+    device, dtype = levels[0].device, terms.alpha_pos.dtype
+    # Apple's GPUs have no fp64.
+    wide = torch.float32 if device.type == 'mps' else torch.float64
+    total = torch.zeros((), dtype=wide, device=device)
+    chunks = _cpu_chunks if device.type == 'cpu' else _device_chunks
     first_anchor = 0
     for index, logits in enumerate(levels):
         if not logits.numel():
             continue
-        anchors = logits[0].numel() // terms.num_classes
+        anchors = count_anchors(logits, terms.num_classes)
         of_level = slice(first_anchor, first_anchor + anchors)
         first_anchor += anchors
-        level = _Level(logits, terms, of_level)
-        flat_logits = _in_memory_order(logits)
-        flat_grad = None if grads is None else _in_memory_order(grads[index])
-        for start, weight, positives, positive_weight in level.chunks():
-            of_chunk = slice(start, start + weight.numel())
-            total += _add_chunk(
-                flat_logits[of_chunk].view(weight.shape),
-                None if flat_grad is None else flat_grad[of_chunk].view(weight.shape),
-                weight,
-                positives,
-                positive_weight,
-                terms,
-                scale,
-            )
-    return (total * scale).to(terms.alpha_pos.dtype)
+        grad = None if grads is None else grads[index]
+        for part in chunks(logits, grad, terms, of_level, scale):
+            total += part
+    return (total * scale).to(dtype)
 
 
-def _add_chunk(
-    logits: Tensor,
-    grad: Tensor | None,
-    weight: Tensor,
-    positives: Tensor,
-    positive_weight: Tensor,
-    terms: FocalTerms,
-    scale: float,
-) -> Tensor:
-    """The loss of a chunk, a scalar; writes its gradient into ``grad``.
+def anchor_losses(levels: Sequence[Tensor], terms: FocalTerms) -> Tensor:
+    """The loss of each anchor over its classes, (B, N) fp32 (fp64 for fp64 logits)."""
+    dtype = terms.alpha_pos.dtype
+    losses = torch.zeros(terms.targets.shape, dtype=dtype, device=levels[0].device)
+    first_anchor = 0
+    for logits in levels:
+        anchors = count_anchors(logits, terms.num_classes)
+        of_level = slice(first_anchor, first_anchor + anchors)
+        first_anchor += anchors
+        batch, channels, height, width = logits.shape
+        shape = (batch, height * width, channels // terms.num_classes)
+        by_cell = losses[:, of_level].view(shape).transpose(1, 2)  # (B, A, cells)
+        for images, _, u, weight, _ in _parts(logits, terms, of_level):
+            loss, _ = _weighted_loss(u, weight, terms, wants_slope=False)
+            by_cell[images] += loss.sum(dim=2)
+    return losses
 
-    The formula is that of ``csrc/focal_loss.cpp``, in u = -x_t.
+
+def _add_up(
+    u: Tensor, weight: Tensor, terms: FocalTerms, wants_slope: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The loss of a chunk and its slope; the formula of ``csrc/focal_loss.cpp``.
 
     Args:
-        logits: a chunk, in two dimensions, contiguous.
-        grad: of the same shape, or None.
-        weight: of each element if it has y = 0; of the same shape.
-        positives: (P,) places of y = 1 in the flattened chunk.
-        positive_weight: (P,) their weights.
+        u: -x_t, any shape.
+        weight: a_t times the anchor's weight, of the same shape.
         terms: the rest of the loss.
-        scale: factor of the gradient.
+        wants_slope: whether the derivative by u is computed.
+
+    Returns:
+        The sum, a scalar, and the weighted slope, of u's shape, or None.
     """
+    loss, slope = _weighted_loss(u, weight, terms, wants_slope)
+    if u.device.type == 'mps':
+        return loss.sum(), slope
+    return loss.sum(dtype=torch.float64), slope
+
+
+def _weighted_loss(
+    u: Tensor, weight: Tensor, terms: FocalTerms, wants_slope: bool
+) -> tuple[Tensor, Tensor | None]:
     half_epsilon = terms.label_smoothing / 2
-    u = logits.to(weight.dtype, copy=True)
-    u.view(-1)[positives] *= -1
     one_minus_p_t = torch.sigmoid(u)
     cross_entropy = F.logsigmoid(u.neg()).neg_()  # softplus(u)
     if terms.gamma == 2:
         modulating = one_minus_p_t * one_minus_p_t
-    else:  # log(1 - p_t) = u - softplus(u)
-        modulating = (u - cross_entropy).mul_(terms.gamma).exp_()
+    elif terms.gamma == 0:
+        modulating = torch.ones_like(u)
+    else:
+        modulating = F.logsigmoid(u).mul_(terms.gamma).exp_()
     if half_epsilon:
         cross_entropy.sub_(u, alpha=half_epsilon)
-
-    of_positives = modulating.view(-1)[positives] * positive_weight
-    modulating.mul_(weight).view(-1)[positives] = of_positives
-    if grad is not None:
+    modulating.mul_(weight)
+    slope = None
+    if wants_slope and terms.gamma == 0:
+        slope = one_minus_p_t.sub_(half_epsilon).mul_(modulating)
+    elif wants_slope:
         slope = (1 - one_minus_p_t).mul_(cross_entropy).mul_(terms.gamma)
         slope.add_(one_minus_p_t)
         if half_epsilon:
             slope.sub_(half_epsilon)
-        slope.mul_(modulating).mul_(scale)
-        slope.view(-1)[positives] *= -1
-        grad.copy_(slope)
-    return modulating.mul_(cross_entropy).sum(dtype=torch.float64)
+        slope.mul_(modulating)
+    return modulating.mul_(cross_entropy), slope
+
+
+def _cpu_chunks(
+    logits: Tensor,
+    grad: Tensor | None,
+    terms: FocalTerms,
+    of_level: slice,
+    scale: float | Tensor,
+) -> Iterator[Tensor]:
+    """The loss of each chunk of a level on a CPU; fills ``grad``."""
+    level = _Level(logits, terms, of_level)
+    flat_logits = _in_memory_order(logits)
+    flat_grad = None if grad is None else _in_memory_order(grad)
+    for start, weight, positives in level.chunks():
+        of_chunk = slice(start, start + weight.numel())
+        u = flat_logits[of_chunk].view(weight.shape).to(weight.dtype, copy=True)
+        u.view(-1)[positives] *= -1
+        loss, slope = _add_up(u, weight, terms, grad is not None)
+        if not math.isfinite(loss):
+            # An infinite loss times a weight of 0 is NaN: once more, with care.
+            u.masked_fill_(weight == 0, 0)
+            loss, slope = _add_up(u, weight, terms, grad is not None)
+        if slope is not None:
+            slope.mul_(scale).view(-1)[positives] *= -1
+            flat_grad[of_chunk].view(weight.shape).copy_(slope)
+        yield loss
 
 
 class _Level:
@@ -112,16 +156,14 @@ class _Level:
     def __init__(self, logits: Tensor, terms: FocalTerms, of_level: slice) -> None:
         _, channels, height, width = logits.shape
         self.is_planes = logits.is_contiguous()
-        self.chunk = _CHUNK.get(logits.device.type, _CHUNK_ELSEWHERE)
+        self.chunk = _CHUNK['cpu']
         self.alpha_pos, self.alpha_neg = terms.alpha_pos, terms.alpha_neg
         self.num_classes = terms.num_classes
         self.cells = height * width
         self.anchors_per_cell = channels // self.num_classes
 
         targets = terms.targets[:, of_level]  # (B, n)
-        self.anchor_weights = (targets != terms.ignore_index).to(self.alpha_pos.dtype)
-        if terms.weights is not None:
-            self.anchor_weights *= terms.weights[:, of_level]
+        self.anchor_weights = _anchor_weights(terms, of_level)
         is_positive = (targets >= 0) & (targets < self.num_classes)
         is_positive &= targets != terms.ignore_index
         image, anchor = is_positive.nonzero(as_tuple=True)
@@ -137,15 +179,16 @@ class _Level:
         self.places, order = place.sort()
         self.place_weights = weight[order]
 
-    def chunks(self) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        """First element, weight of each as y = 0, and the positives in it."""
+    def chunks(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """First element, weight of each element, and the places of positives."""
         weights = self._plane_weights() if self.is_planes else self._row_weights()
         start = 0
         for weight in weights:
             bounds = self.places.new_tensor([start, start + weight.numel()])
             low, high = torch.searchsorted(self.places, bounds).tolist()
             places = self.places[low:high] - start
-            yield start, weight, places, self.place_weights[low:high]
+            weight.view(-1)[places] = self.place_weights[low:high]
+            yield start, weight, places
             start += weight.numel()
 
     def _plane_weights(self) -> Iterator[Tensor]:
@@ -162,6 +205,84 @@ class _Level:
         for of_image in self.anchor_weights:
             for of_anchors in of_image.split(step):
                 yield of_anchors[:, None] * self.alpha_neg
+
+
+def _device_chunks(
+    logits: Tensor,
+    grad: Tensor | None,
+    terms: FocalTerms,
+    of_level: slice,
+    scale: float | Tensor,
+) -> Iterator[Tensor]:
+    """The loss of each chunk of a level; fills ``grad``.
+
+    Where the positives are is never asked for, since the host would have to wait
+    for the answer: every element is compared with its anchor's label.
+    """
+    grads = None if grad is None else _by_class(grad, terms.num_classes)
+    for images, classes, u, weight, is_positive in _parts(logits, terms, of_level):
+        loss, slope = _add_up(u, weight, terms, grad is not None)
+        if slope is not None:
+            slope = torch.where(is_positive, -slope, slope).mul_(scale)
+            grads[images, :, classes].copy_(slope)
+        yield loss
+
+
+def _parts(
+    logits: Tensor, terms: FocalTerms, of_level: slice
+) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
+    """A level as (images, A, classes, cells), part by part.
+
+    Yields:
+        Which images, which classes, u = -x_t, the weight of each element, and where
+        y = 1.
+    """
+    num_classes = terms.num_classes
+    if not logits.numel():
+        return
+    maps = _by_class(logits, num_classes)  # (B, A, K, cells)
+    batch, anchors_per_cell, _, cells = maps.shape
+    limit = _CHUNK.get(logits.device.type, _CHUNK_ELSEWHERE)
+    of_class = anchors_per_cell * cells  # elements in an image
+    step = min(batch, max(1, limit // (of_class * num_classes)))
+    class_step = max(1, limit // (step * of_class))
+    shape = (batch, cells, anchors_per_cell)
+    labels = terms.targets[:, of_level].reshape(shape).transpose(1, 2)
+    weights = _anchor_weights(terms, of_level).reshape(shape).transpose(1, 2)
+    for b in range(0, batch, step):
+        images = slice(b, b + step)
+        label, anchor_weight = labels[images, :, None], weights[images, :, None]
+        for k in range(0, num_classes, class_step):
+            classes = slice(k, min(k + class_step, num_classes))
+            index = torch.arange(classes.start, classes.stop, device=logits.device)
+            is_positive = label == index[:, None]
+            weight = torch.where(
+                is_positive,
+                terms.alpha_pos[classes, None],
+                terms.alpha_neg[classes, None],
+            )
+            weight = weight * anchor_weight
+            x = maps[images, :, classes].to(weight.dtype)
+            # An infinite loss times a weight of 0 would be NaN.
+            u = torch.where(is_positive, -x, x).masked_fill_(weight == 0, 0)
+            yield images, classes, u, weight, is_positive
+
+
+def _anchor_weights(terms: FocalTerms, of_level: slice) -> Tensor:
+    """(B, n), 0 for what is ignored."""
+    weights = (terms.targets[:, of_level] != terms.ignore_index).to(
+        terms.alpha_pos.dtype
+    )
+    return weights if terms.weights is None else weights * terms.weights[:, of_level]
+
+
+def _by_class(maps: Tensor, num_classes: int) -> Tensor:
+    """(B, A*K, H, W), contiguous or channels-last, to a view (B, A, K, H*W)."""
+    batch, _, height, width = maps.shape
+    if maps.is_contiguous():
+        return maps.view(batch, -1, num_classes, height * width)
+    rows = maps.permute(0, 2, 3, 1).view(batch, height * width, -1, num_classes)
+    return rows.permute(0, 2, 3, 1)
 
 
 def _in_memory_order(maps: Tensor) -> Tensor:

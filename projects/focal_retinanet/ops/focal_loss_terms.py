@@ -33,3 +33,9 @@ class FocalTerms:
     def num_classes(self) -> int:
         """K."""
         return len(self.alpha_pos)
+
+
+def count_anchors(level: Tensor, num_classes: int) -> int:
+    """Anchors of an image in the logits (B, A*K, H, W) of a level."""
+    _, channels, height, width = level.shape
+    return height * width * (channels // num_classes)

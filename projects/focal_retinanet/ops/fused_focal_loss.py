@@ -8,19 +8,27 @@ element, no permuted copies. Three backends compute the same:
 - CPU: C++, :mod:`focal_retinanet.ops.focal_loss_native`;
 - NVIDIA GPU: Triton, :mod:`focal_retinanet.ops.focal_loss_triton`;
 - anything else: :mod:`focal_retinanet.ops.focal_loss_chunked`, plain PyTorch.
+
+Where a program is recorded in place of being run (``torch.compile``,
+``torch.export``, ``torch.jit.trace``), the loss is one operator of PyTorch's, see
+:mod:`focal_retinanet.ops.focal_loss_operator`.
 """
 
-import importlib.util
 from collections.abc import Sequence
-from types import ModuleType
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from focal_retinanet.ops import focal_loss_chunked, focal_loss_native
-from focal_retinanet.ops.focal_loss import Alpha, alpha_tensor, check_indices
-from focal_retinanet.ops.focal_loss_terms import FocalTerms
+from focal_retinanet.ops import focal_loss_backends, focal_loss_operator
+from focal_retinanet.ops.eager import is_eager, is_transformed
+from focal_retinanet.ops.focal_loss import (
+    Alpha,
+    alpha_tensor,
+    check_indices,
+    sigmoid_focal_loss,
+)
+from focal_retinanet.ops.focal_loss_terms import FocalTerms, count_anchors
+from focal_retinanet.ops.once_differentiable import refuse_second_derivative
 
 
 def sigmoid_focal_loss_sum(
@@ -60,18 +68,77 @@ def sigmoid_focal_loss_sum(
         ValueError: levels differ in more than their height and width, shapes or
             devices do not fit, or (on a CPU) an index is outside of 0..K.
     """
-    levels = [_dense(level) for level in levels]
+    levels, terms = _prepare(
+        levels,
+        targets,
+        num_classes,
+        weights,
+        gamma=gamma,
+        alpha=alpha,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+    )
+    if is_eager(*levels, targets, weights):
+        # Asked for here: inside of the function, gradients are always off.
+        needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in levels)
+        return _FusedFocalLoss.apply(terms, scale, needs_grad, *levels)
+    if focal_loss_operator.is_available() and not is_transformed():
+        return focal_loss_operator.focal_loss_sum(levels, terms, scale)
+    return _by_definition(levels, terms, scale)
+
+
+def sigmoid_focal_loss_of_anchors(
+    levels: Sequence[Tensor],
+    targets: Tensor,
+    num_classes: int,
+    gamma: float = 2.0,
+    alpha: Alpha = 0.25,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -1,
+) -> Tensor:
+    """Focal loss of each anchor, added up over its classes; without a gradient.
+
+    Args:
+        levels: as in :func:`sigmoid_focal_loss_sum`, and so are the others.
+
+    Returns:
+        (B, N), fp32 (fp64 for fp64 logits), 0 for what is ignored.
+
+    Raises:
+        ValueError: as :func:`sigmoid_focal_loss_sum` says.
+    """
+    levels, terms = _prepare(
+        [level.detach() for level in levels],
+        targets,
+        num_classes,
+        weights=None,
+        gamma=gamma,
+        alpha=alpha,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+    )
+    if is_eager(*levels, targets):
+        return focal_loss_backends.compute_anchor_losses(levels, terms)
+    losses = _elements_by_definition(levels, terms)
+    return losses.sum(dim=1).view(targets.shape)
+
+
+def _prepare(
+    levels: Sequence[Tensor],
+    targets: Tensor,
+    num_classes: int,
+    weights: Tensor | None,
+    gamma: float,
+    alpha: Alpha,
+    label_smoothing: float,
+    ignore_index: int,
+) -> tuple[list[Tensor], FocalTerms]:
+    """The arguments, checked, as the backends take them."""
+    levels = _in_one_layout(levels)
     logits = levels[0]
-    _check_levels(levels, num_classes)
-    shape = (len(logits), sum(level[0].numel() // num_classes for level in levels))
-    for name, tensor in (('targets', targets), ('weights', weights)):
-        if tensor is None:
-            continue
-        if tensor.shape != shape or tensor.device != logits.device:
-            raise ValueError(
-                f'{name} must have the shape {shape} of the anchors of all levels, on '
-                f'{logits.device}; got {tuple(tensor.shape)} on {tensor.device}'
-            )
+    if not torch.jit.is_tracing():  # there, sizes are tensors
+        _check_levels(levels, num_classes)
+        _check_anchors(levels, num_classes, targets=targets, weights=weights)
     if targets.is_floating_point():
         raise ValueError(f'targets must be integer class indices, got {targets.dtype}')
     check_indices(targets, num_classes, ignore_index)
@@ -94,59 +161,75 @@ def sigmoid_focal_loss_sum(
         label_smoothing=float(label_smoothing),
         ignore_index=int(ignore_index),
     )
-    fits_in_32_bits = max(level[0].numel() for level in levels) < 2**31
-    if logits.is_cuda and dtype == torch.float32 and fits_in_32_bits and _has_triton():
-        from focal_retinanet.ops.focal_loss_triton import TritonFocalLoss
-
-        return TritonFocalLoss.apply(terms, scale, *levels)
-    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in levels)
-    return _OnePassFocalLoss.apply(terms, scale, needs_grad, *levels)
+    return levels, terms
 
 
-class _OnePassFocalLoss(torch.autograd.Function):
-    """The loss, with a gradient that is ready before it is asked for.
+class _FusedFocalLoss(torch.autograd.Function):
+    """The loss times ``scale``, a number or a scalar tensor.
 
-    On a CPU the arithmetic costs more than the memory, and most of it serves
-    the loss and the gradient alike.
+    On a CPU the arithmetic costs more than the memory, and most of it serves the
+    loss and the gradient alike: the gradient is ready before it is asked for.
     """
 
     @staticmethod
     def forward(ctx, terms, scale, needs_grad, *levels):
-        grads = [_empty_gradient(x) for x in levels] if needs_grad else None
-        loss = _backend(levels[0]).focal_loss_sum(levels, grads, terms, float(scale))
-        if needs_grad:
+        if not needs_grad:
+            return focal_loss_backends.compute_loss(levels, terms, scale)
+        ctx.terms, ctx.scale, ctx.dtype = terms, scale, levels[0].dtype
+        ctx.has_gradient = focal_loss_backends.choose_backend(levels).ONE_PASS
+        if ctx.has_gradient:
+            loss, grads = focal_loss_backends.compute_both(levels, terms, scale)
             ctx.save_for_backward(*grads)
-        ctx.dtype = levels[0].dtype
-        return loss
+            return loss
+        ctx.save_for_backward(*levels)
+        return focal_loss_backends.compute_loss(levels, terms, scale)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_output):
+        with torch.no_grad():
+            grads = _FusedFocalLoss._gradient(ctx, grad_output)
+        return None, None, None, *refuse_second_derivative(grads)
+
+    @staticmethod
+    def _gradient(ctx, grad_output: Tensor) -> list[Tensor]:
+        if not ctx.has_gradient:
+            scale = (grad_output * ctx.scale).float()
+            return focal_loss_backends.compute_gradient(
+                ctx.saved_tensors, ctx.terms, scale
+            )
         grads = ctx.saved_tensors
-        if grad_output != 1:  # free on a CPU, and rare: it costs a copy
+        # Looked at only where it is free; a factor that is not 1 costs a copy.
+        if grad_output.device.type != 'cpu' or grad_output != 1:
             grads = [grad * grad_output for grad in grads]  # keeps its dtype
-        return None, None, None, *(grad.to(ctx.dtype) for grad in grads)
+        return [grad.to(ctx.dtype) for grad in grads]
 
 
-def _empty_gradient(level: Tensor) -> Tensor:
-    """Where the gradient goes, in the level's layout and type.
-
-    In fp16 it would underflow before a gradient scaler has multiplied it.
-    """
-    is_half = level.dtype == torch.float16
-    return torch.empty_like(level, dtype=torch.float32 if is_half else None)
+def _by_definition(
+    levels: Sequence[Tensor], terms: FocalTerms, scale: float | Tensor
+) -> Tensor:
+    """The same by operations of PyTorch alone, with the loss of each element."""
+    return _elements_by_definition(levels, terms).sum() * scale
 
 
-def _backend(logits: Tensor) -> ModuleType:
-    return (
-        focal_loss_native
-        if focal_loss_native.is_available(logits)
-        else focal_loss_chunked
+def _elements_by_definition(levels: Sequence[Tensor], terms: FocalTerms) -> Tensor:
+    """The weighted loss of each anchor and class, (B*N, K)."""
+    k = terms.num_classes
+    rows = [level.permute(0, 2, 3, 1).flatten(1) for level in levels]
+    logits = torch.cat(rows, dim=1).view(-1, k)  # (B*N, K)
+    targets = terms.targets.flatten()
+    loss = sigmoid_focal_loss(
+        logits,
+        targets,
+        gamma=terms.gamma,
+        alpha=None,
+        label_smoothing=terms.label_smoothing,
+        ignore_index=terms.ignore_index,
     )
-
-
-def _has_triton() -> bool:
-    return importlib.util.find_spec('triton') is not None
+    y = targets[:, None] == torch.arange(k, device=targets.device)
+    loss = loss * torch.where(y, terms.alpha_pos, terms.alpha_neg)
+    if terms.weights is not None:
+        loss = loss * terms.weights.view(-1, 1)
+    return loss
 
 
 def _check_levels(levels: Sequence[Tensor], num_classes: int) -> None:
@@ -165,8 +248,22 @@ def _check_levels(levels: Sequence[Tensor], num_classes: int) -> None:
         )
 
 
-def _dense(level: Tensor) -> Tensor:
-    """The map itself where it is laid out in one of the two known ways."""
-    if level.is_contiguous() or level.is_contiguous(memory_format=torch.channels_last):
-        return level
-    return level.contiguous()
+def _check_anchors(
+    levels: Sequence[Tensor], num_classes: int, **tensors: Tensor | None
+) -> None:
+    shape = (len(levels[0]), sum(count_anchors(level, num_classes) for level in levels))
+    device = levels[0].device
+    for name, tensor in tensors.items():
+        if tensor is not None and (tensor.shape != shape or tensor.device != device):
+            raise ValueError(
+                f'{name} must have the shape {shape} of the anchors of all levels, on '
+                f'{device}; got {tuple(tensor.shape)} on {tensor.device}'
+            )
+
+
+def _in_one_layout(levels: Sequence[Tensor]) -> list[Tensor]:
+    """The maps themselves where all are contiguous or all are channels-last."""
+    for layout in (torch.contiguous_format, torch.channels_last):
+        if all(level.is_contiguous(memory_format=layout) for level in levels):
+            return list(levels)
+    return [level.contiguous() for level in levels]

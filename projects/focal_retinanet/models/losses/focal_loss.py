@@ -15,7 +15,10 @@ from focal_retinanet.ops.focal_loss import (
     sigmoid_focal_loss,
     softmax_focal_loss,
 )
-from focal_retinanet.ops.fused_focal_loss import sigmoid_focal_loss_sum
+from focal_retinanet.ops.fused_focal_loss import (
+    sigmoid_focal_loss_of_anchors,
+    sigmoid_focal_loss_sum,
+)
 from focal_retinanet.registry import MODELS
 
 
@@ -162,6 +165,27 @@ class FocalLoss(nn.Module):
             raise ValueError(f'{self} takes no maps; it is a softmax, or activated')
         return self._fused(
             cls_scores, target, weight, avg_factor + EPS, num_classes, ignore_index=-1
+        )
+
+    def of_anchors(
+        self, cls_scores: Sequence[Tensor], target: Tensor, num_classes: int
+    ) -> Tensor:
+        """The loss of each anchor over its classes, not averaged, without gradient.
+
+        Args:
+            cls_scores: as in :meth:`sum_over_levels`, and so are the others.
+
+        Returns:
+            (B, N), fp32 (fp64 for fp64 input), 0 for what is ignored.
+        """
+        return self.loss_weight * sigmoid_focal_loss_of_anchors(
+            cls_scores,
+            target,
+            num_classes,
+            gamma=self.gamma,
+            alpha=self.alpha,
+            label_smoothing=self.label_smoothing,
+            ignore_index=-1,
         )
 
     @property

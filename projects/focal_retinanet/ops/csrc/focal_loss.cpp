@@ -14,6 +14,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 namespace {
@@ -67,11 +68,14 @@ struct Formula {
   float half_epsilon;
 };
 
-// Weighted loss of n elements, added up; their gradient times `scale`.
-// sign is 1 where y = 0 and -1 where y = 1, weight is a_t times the anchor's.
-template <typename T, bool kWithGrad, bool kGammaIsTwo>
-float focal_tile(const T* x, T* grad, const float* sign, const float* weight,
-                 int64_t n, Formula formula, float scale) {
+// What is wanted besides the sum: nothing, the gradient, each anchor's loss.
+enum class Want { kSum, kGradient, kAnchors };
+
+// Weighted loss of n elements, added up; their gradient times `scale`, or the loss
+// of each. sign is 1 where y = 0 and -1 where y = 1, weight is a_t times the anchor's.
+template <typename T, Want kWant, bool kGammaIsTwo>
+float focal_tile(const T* x, T* grad, float* losses, const float* sign,
+                 const float* weight, int64_t n, Formula formula, float scale) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < n; ++i) {
@@ -95,17 +99,27 @@ float focal_tile(const T* x, T* grad, const float* sign, const float* weight,
     const bool is_positive = u > 0;
     const float one_minus_p_t = is_positive ? larger : smaller;
     const float p_t = is_positive ? smaller : larger;
-    const float cross_entropy =
-        (is_positive ? u : 0.0f) + log_1p_e - formula.half_epsilon * u;
-    const float log_one_minus_p_t = (is_positive ? 0.0f : u) - log_1p_e;
+    // Infinity times 0 would be NaN: in the smoothing of none, in gamma = 0, in
+    // p_t * ce, which goes to 0, and in what has no weight.
+    const float smoothing =
+        formula.half_epsilon != 0 ? formula.half_epsilon * u : 0.0f;
+    const float softplus = (is_positive ? u : 0.0f) + log_1p_e;
+    const float cross_entropy = softplus - smoothing;
+    const float negative_part = is_positive ? 0.0f : u < -1e30f ? -1e30f : u;
     const float modulating =
-        kGammaIsTwo ? one_minus_p_t * one_minus_p_t
-                    : exp_of_nonpositive(formula.gamma * log_one_minus_p_t);
-    sum += weight[i] * modulating * cross_entropy;
-    if (kWithGrad) {
-      const float slope = formula.gamma * p_t * cross_entropy + one_minus_p_t -
-                          formula.half_epsilon;
-      store(scale * sign[i] * weight[i] * modulating * slope, grad + i);
+        kGammaIsTwo
+            ? one_minus_p_t * one_minus_p_t
+            : exp_of_nonpositive(formula.gamma * (negative_part - log_1p_e));
+    const float weighted = weight[i] * modulating * cross_entropy;
+    const float loss = weight[i] != 0 ? weighted : 0.0f;
+    sum += loss;
+    if (kWant == Want::kAnchors) losses[i] = loss;
+    if (kWant == Want::kGradient) {
+      const float bounded = (softplus > 88.0f ? 88.0f : softplus) - smoothing;
+      const float slope =
+          formula.gamma * p_t * bounded + one_minus_p_t - formula.half_epsilon;
+      const float gradient = scale * sign[i] * weight[i] * modulating * slope;
+      store(weight[i] != 0 ? gradient : 0.0f, grad + i);
     }
   }
   return sum;
@@ -128,9 +142,9 @@ struct Level {
 };
 
 // (B, A*K, H, W) contiguous: a tile is a run of cells of one anchor and class.
-template <typename T, bool kWithGrad, bool kGammaIsTwo>
-double focal_planes(const T* x, T* grad, const Level& level, Formula formula,
-                    float scale, int threads) {
+template <typename T, Want kWant, bool kGammaIsTwo>
+double focal_planes(const T* x, T* grad, float* anchor_losses, const Level& level,
+                    Formula formula, float scale, int threads) {
   const int64_t tiles = (level.cells + kTile - 1) / kTile;
   const int64_t units = level.batch * level.anchors_per_cell * tiles;
   std::vector<double> sums(units);
@@ -143,6 +157,7 @@ double focal_planes(const T* x, T* grad, const Level& level, Formula formula,
     const int64_t n = std::min(kTile, level.cells - first_cell);
     int32_t label[kTile];
     float anchor_weight[kTile], sign[kTile], weight[kTile];
+    float losses[kTile], of_anchor[kTile] = {};
     for (int64_t i = 0; i < n; ++i) {
       const int64_t anchor = b * level.anchors_in_batch +
                              (first_cell + i) * level.anchors_per_cell + a;
@@ -157,8 +172,18 @@ double focal_planes(const T* x, T* grad, const Level& level, Formula formula,
         weight[i] = anchor_weight[i] * (y ? alpha_pos : alpha_neg);
       }
       const int64_t at = (plane * level.num_classes + k) * level.cells + first_cell;
-      sums[unit] += focal_tile<T, kWithGrad, kGammaIsTwo>(
-          x + at, kWithGrad ? grad + at : nullptr, sign, weight, n, formula, scale);
+      sums[unit] += focal_tile<T, kWant, kGammaIsTwo>(
+          x + at, kWant == Want::kGradient ? grad + at : nullptr, losses, sign, weight,
+          n, formula, scale);
+      if (kWant == Want::kAnchors) {
+        for (int64_t i = 0; i < n; ++i) of_anchor[i] += losses[i];
+      }
+    }
+    if (kWant == Want::kAnchors) {
+      for (int64_t i = 0; i < n; ++i) {
+        anchor_losses[b * level.anchors_in_batch +
+                      (first_cell + i) * level.anchors_per_cell + a] = of_anchor[i];
+      }
     }
   }
   double sum = 0;  // in a fixed order, whatever the number of threads
@@ -167,9 +192,9 @@ double focal_planes(const T* x, T* grad, const Level& level, Formula formula,
 }
 
 // Channels last, (B, H, W, A*K): a tile is a run of anchors with all classes.
-template <typename T, bool kWithGrad, bool kGammaIsTwo>
-double focal_rows(const T* x, T* grad, const Level& level, Formula formula,
-                  float scale, int threads) {
+template <typename T, Want kWant, bool kGammaIsTwo>
+double focal_rows(const T* x, T* grad, float* anchor_losses, const Level& level,
+                  Formula formula, float scale, int threads) {
   const int64_t num_classes = level.num_classes;
   const int64_t anchors = level.cells * level.anchors_per_cell;  // of one image
   const int64_t anchors_per_tile = std::max<int64_t>(1, kTile / num_classes);
@@ -181,7 +206,7 @@ double focal_rows(const T* x, T* grad, const Level& level, Formula formula,
     const int64_t b = unit / tiles;
     const int64_t first = unit % tiles * anchors_per_tile;
     const int64_t count = std::min(anchors_per_tile, anchors - first);
-    float sign[kTile], weight[kTile];
+    float sign[kTile], weight[kTile], losses[kTile];
     // More than one run of classes only where a row is longer than a tile.
     for (int64_t first_class = 0; first_class < num_classes; first_class += kTile) {
       const int64_t classes = std::min(kTile, num_classes - first_class);
@@ -201,9 +226,17 @@ double focal_rows(const T* x, T* grad, const Level& level, Formula formula,
         }
       }
       const int64_t at = (b * anchors + first) * num_classes + first_class;
-      sums[unit] += focal_tile<T, kWithGrad, kGammaIsTwo>(
-          x + at, kWithGrad ? grad + at : nullptr, sign, weight, count * classes,
-          formula, scale);
+      sums[unit] += focal_tile<T, kWant, kGammaIsTwo>(
+          x + at, kWant == Want::kGradient ? grad + at : nullptr, losses, sign, weight,
+          count * classes, formula, scale);
+      if (kWant == Want::kAnchors) {
+        float* of_anchor = anchor_losses + b * level.anchors_in_batch + first;
+        for (int64_t i = 0; i < count; ++i) {
+          const float* row = losses + i * classes;
+          const float sum = std::accumulate(row, row + classes, 0.0f);
+          of_anchor[i] = first_class == 0 ? sum : of_anchor[i] + sum;
+        }
+      }
     }
   }
   double sum = 0;
@@ -211,32 +244,36 @@ double focal_rows(const T* x, T* grad, const Level& level, Formula formula,
   return sum;
 }
 
-template <typename T, bool kWithGrad, bool kGammaIsTwo>
-double focal_level(const void* x, void* grad, bool channels_last, const Level& level,
-                   Formula formula, float scale, int threads) {
-  const auto run = channels_last ? focal_rows<T, kWithGrad, kGammaIsTwo>
-                                 : focal_planes<T, kWithGrad, kGammaIsTwo>;
-  return run(static_cast<const T*>(x), static_cast<T*>(grad), level, formula, scale,
-             threads);
+template <typename T, Want kWant>
+double focal_level(const void* x, void* grad, float* anchor_losses,
+                   bool channels_last, const Level& level, Formula formula,
+                   float scale, int threads) {
+  const bool gamma_is_two = formula.gamma == 2;
+  const auto run = channels_last ? (gamma_is_two ? focal_rows<T, kWant, true>
+                                                 : focal_rows<T, kWant, false>)
+                                 : (gamma_is_two ? focal_planes<T, kWant, true>
+                                                 : focal_planes<T, kWant, false>);
+  return run(static_cast<const T*>(x), static_cast<T*>(grad), anchor_losses, level,
+             formula, scale, threads);
 }
 
 template <typename T>
-double focal_level(const void* x, void* grad, bool channels_last, const Level& level,
-                   Formula formula, float scale, int threads) {
-  const bool gamma_is_two = formula.gamma == 2;
-  const auto run = grad != nullptr
-                       ? (gamma_is_two ? focal_level<T, true, true>
-                                       : focal_level<T, true, false>)
-                       : (gamma_is_two ? focal_level<T, false, true>
-                                       : focal_level<T, false, false>);
-  return run(x, grad, channels_last, level, formula, scale, threads);
+double focal_level(const void* x, void* grad, float* anchor_losses,
+                   bool channels_last, const Level& level, Formula formula,
+                   float scale, int threads) {
+  const auto run = grad != nullptr            ? focal_level<T, Want::kGradient>
+                   : anchor_losses != nullptr ? focal_level<T, Want::kAnchors>
+                                              : focal_level<T, Want::kSum>;
+  return run(x, grad, anchor_losses, channels_last, level, formula, scale, threads);
 }
 
 }  // namespace
 
-// The loss's sum, not scaled; grad, where it is not null, gets scale * gradient.
-extern "C" double focal_loss(const void* x, void* grad, int is_bfloat16,
-                             int channels_last, int64_t batch,
+// The loss's sum, not scaled. grad, where it is not null, gets scale * gradient;
+// else anchor_losses, where it is not null, the loss of each anchor, laid out as
+// targets are.
+extern "C" double focal_loss(const void* x, void* grad, float* anchor_losses,
+                             int is_bfloat16, int channels_last, int64_t batch,
                              int64_t anchors_per_cell, int64_t num_classes,
                              int64_t cells, const int64_t* targets,
                              const float* weights, int64_t anchors_in_batch,
@@ -247,5 +284,6 @@ extern "C" double focal_loss(const void* x, void* grad, int is_bfloat16,
                     weights, anchors_in_batch, ignore_index, alpha_pos, alpha_neg};
   const Formula formula{gamma, label_smoothing / 2};
   const auto run = is_bfloat16 ? focal_level<Bfloat16> : focal_level<float>;
-  return run(x, grad, channels_last != 0, level, formula, scale, threads);
+  return run(x, grad, anchor_losses, channels_last != 0, level, formula, scale,
+             threads);
 }

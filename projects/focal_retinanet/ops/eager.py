@@ -1,0 +1,44 @@
+"""Whether a call is one that a kernel may serve by itself."""
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+
+def is_eager(*tensors: Tensor | None) -> bool:
+    """Whether these are plain tensors in memory, and nobody records what is done.
+
+    A kernel that reads and writes memory itself is invisible to what watches or
+    replaces PyTorch's operators: ``torch.compile``, ``torch.export``,
+    ``torch.jit.trace``, FakeTensor and other dispatch modes, ``torch.func``'s
+    transforms, tensor subclasses. Those are served by plain PyTorch.
+
+    Args:
+        tensors: what the kernel would read. None is skipped.
+    """
+    return not (
+        _is_compiling()
+        or torch.jit.is_tracing()
+        or _get_current_dispatch_mode() is not None
+        or is_transformed()
+        or any(
+            type(tensor) not in (Tensor, torch.nn.Parameter)
+            or tensor.layout != torch.strided
+            or tensor.is_neg()  # whose minus sign is not in the memory yet
+            for tensor in tensors
+            if tensor is not None
+        )
+    )
+
+
+def is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` (``grad``, ``vmap``) is at work."""
+    if _is_compiling():
+        return False
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def _is_compiling() -> bool:
+    if hasattr(torch.compiler, 'is_compiling'):
+        return torch.compiler.is_compiling()
+    return torch._dynamo.is_compiling()  # torch before 2.3

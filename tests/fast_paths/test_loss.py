@@ -1,0 +1,440 @@
+"""The fused loss in every way a framework may call it, against the plain one.
+
+The plain one is the loss of each element, by PyTorch's operations alone, from the
+same maps; the fused one is called as a detector calls it.
+"""
+
+import copy
+import threading
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from focal_retinanet.models import FocalLoss
+from focal_retinanet.ops import (
+    focal_loss_backends,
+    focal_loss_chunked,
+    focal_loss_native,
+    focal_loss_operator,
+)
+from focal_retinanet.ops.focal_loss import sigmoid_focal_loss
+from focal_retinanet.ops.fused_focal_loss import (
+    sigmoid_focal_loss_of_anchors,
+    sigmoid_focal_loss_sum,
+)
+
+K, ANCHORS, SIZES = 3, 2, [(5, 7), (2, 3), (1, 1)]
+needs_operators = pytest.mark.skipif(
+    not focal_loss_operator.is_available(), reason='torch before 2.4 has no custom_op'
+)
+
+
+@pytest.fixture(params=['native', 'chunked', 'chunked as on a device'])
+def backend(request, monkeypatch):
+    if request.param == 'native':
+        if not focal_loss_native.is_available([torch.zeros(1)]):
+            pytest.skip('no C++ compiler here, so no compiled kernel')
+        return request.param
+    monkeypatch.setattr(focal_loss_native, 'is_available', lambda levels: False)
+    if request.param == 'chunked as on a device':
+        chunks = focal_loss_chunked._device_chunks
+        monkeypatch.setattr(focal_loss_chunked, '_cpu_chunks', chunks)
+        monkeypatch.setattr(focal_loss_chunked, '_CHUNK', {'cpu': 50})
+    return request.param
+
+
+@pytest.fixture(params=['contiguous', 'channels-last'])
+def layout(request):
+    return {
+        'contiguous': torch.contiguous_format,
+        'channels-last': torch.channels_last,
+    }[request.param]
+
+
+def make_maps(layout=torch.contiguous_format, dtype=torch.float32, batch=2):
+    generator = torch.Generator().manual_seed(0)
+    maps = [
+        (torch.randn(batch, ANCHORS * K, h, w, generator=generator) * 3).to(dtype)
+        for h, w in SIZES
+    ]
+    return [m.to(memory_format=layout).requires_grad_() for m in maps]
+
+
+def make_targets(batch=2):
+    generator = torch.Generator().manual_seed(1)
+    anchors = sum(h * w * ANCHORS for h, w in SIZES)
+    return torch.randint(-1, K + 1, (batch, anchors), generator=generator)
+
+
+def fused(maps, targets, **options):
+    return sigmoid_focal_loss_sum(maps, targets, K, scale=0.3, **options)
+
+
+def elements(maps, targets, **options):
+    """The plain loss, (B*N, K)."""
+    rows = torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps], dim=1)
+    return sigmoid_focal_loss(rows.view(-1, K), targets.flatten(), **options)
+
+
+def plain(maps, targets, **options):
+    return elements(maps, targets, **options).sum() * 0.3
+
+
+def assert_same(maps, targets, loss_of=fused, rtol=2e-5, **options):
+    loss, expected = loss_of(maps, targets, **options), plain(maps, targets, **options)
+    torch.testing.assert_close(loss, expected, rtol=rtol, atol=1e-7)
+    grads = torch.autograd.grad(loss, maps)
+    for a, b in zip(grads, torch.autograd.grad(expected, maps), strict=True):
+        torch.testing.assert_close(a, b, rtol=rtol, atol=1e-7)
+
+
+def test_grad(backend, layout):
+    assert_same(make_maps(layout), make_targets())
+
+
+def test_no_grad(backend, layout):
+    maps, targets = make_maps(layout), make_targets()
+    with torch.no_grad():
+        loss = fused(maps, targets)
+    assert not loss.requires_grad
+    torch.testing.assert_close(loss, plain(maps, targets).detach())
+
+
+def test_inference_mode_before_training(backend, layout):
+    """Nothing that was made there may be left for autograd to stumble over."""
+    maps, targets = make_maps(layout), make_targets()
+    alpha = [0.1, 0.2, 0.7]  # as many numbers as are kept on the device
+    with torch.inference_mode():
+        inside = fused(maps, targets, alpha=alpha)
+        losses = sigmoid_focal_loss_of_anchors(maps, targets, K, alpha=alpha)
+    torch.testing.assert_close(inside, plain(maps, targets, alpha=alpha).detach())
+    torch.testing.assert_close(losses.sum() * 0.3, inside)
+    assert_same(maps, targets, alpha=alpha)
+    plain(maps, targets, alpha=alpha).backward()
+
+
+def test_fp64(backend, layout):
+    assert_same(make_maps(layout, torch.float64), make_targets(), rtol=1e-12)
+
+
+def test_default_dtype_of_float64(backend, layout):
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert_same(make_maps(layout, torch.float32), make_targets())
+        maps, targets = make_maps(layout, torch.float32), make_targets()
+        losses = sigmoid_focal_loss_of_anchors(maps, targets, K)
+        expected = elements(maps, targets).sum(1).view(targets.shape)
+        assert losses.dtype == torch.float32
+        torch.testing.assert_close(losses, expected.detach())
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_default_device_of_meta(backend, layout):
+    maps, targets = make_maps(layout), make_targets()
+    expected = plain(maps, targets)
+    torch.set_default_device('meta')
+    try:
+        loss = fused(maps, targets, alpha=[0.25] * K)
+        losses = sigmoid_focal_loss_of_anchors(maps, targets, K)
+        loss.backward()
+    finally:
+        torch.set_default_device('cpu')
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(losses.sum() * 0.3, expected.detach())
+
+
+def test_autocast(backend, layout):
+    """In bf16, where convolutions leave the maps; the arithmetic stays in fp32."""
+    maps, targets = make_maps(layout), make_targets()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        logits = [(m * 1.0).bfloat16() for m in maps]
+        loss = fused(logits, targets)
+    assert loss.dtype == torch.float32
+    expected = plain(logits, targets)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
+    for a, b in zip(
+        torch.autograd.grad(loss, maps, retain_graph=True),
+        torch.autograd.grad(expected, maps),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-7)
+
+
+def test_accumulation_and_a_module_used_twice(backend, layout):
+    conv = nn.Conv2d(4, ANCHORS * K, 1)
+    targets, loss_cls = make_targets(), FocalLoss(loss_weight=0.3)
+
+    def by_component(maps, targets):
+        return loss_cls.sum_over_levels(maps, targets, None, 1.0, K)
+
+    inputs = [torch.randn(2, 4, h, w).to(memory_format=layout) for h, w in SIZES]
+    gradients = []
+    for loss_of in (by_component, plain):
+        conv.zero_grad()
+        for _ in range(2):
+            loss_of([conv(x) for x in inputs], targets).backward()
+        gradients.append((conv.weight.grad.clone(), conv.bias.grad.clone()))
+    torch.testing.assert_close(*gradients, rtol=2e-5, atol=1e-6)
+
+
+def test_deepcopy_and_load_state_dict(backend):
+    loss_cls = FocalLoss(gamma=1.5, alpha=[0.1, 0.2, 0.7])
+    assert not loss_cls.state_dict()
+    other = copy.deepcopy(loss_cls)
+    other.load_state_dict(loss_cls.state_dict())
+    maps, targets = make_maps(), make_targets()
+    a, b = (
+        loss.sum_over_levels(maps, targets, None, 1.0, K) for loss in (loss_cls, other)
+    )
+    assert torch.equal(a, b)
+
+
+def test_maps_changed_in_place_between_forward_and_backward(backend):
+    """The gradient is of the values that the loss saw, or torch's own error."""
+    leaves, targets = make_maps(), make_targets()
+    expected = torch.autograd.grad(plain(leaves, targets), leaves)
+    maps = [m * 1.0 for m in leaves]
+    loss = fused(maps, targets)
+    for m in maps:
+        m.data.zero_()
+    for a, b in zip(torch.autograd.grad(loss, leaves), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-7)
+
+
+def test_second_derivative_is_refused(backend):
+    maps, targets = make_maps(), make_targets()
+    gradients = torch.autograd.grad(fused(maps, targets), maps, create_graph=True)
+    for a, b in zip(
+        gradients, torch.autograd.grad(plain(maps, targets), maps), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-7)
+    # Beside another term, a constant would not be noticed.
+    penalty = gradients[0].square().sum() + maps[0].square().sum()
+    with pytest.raises(RuntimeError, match='differentiable once'):
+        penalty.backward()
+
+
+@pytest.mark.parametrize('batch', [0, 1])
+def test_empty_batch(backend, layout, batch):
+    assert_same(make_maps(layout, batch=batch), make_targets(batch))
+    maps = [m.detach().requires_grad_() for m in make_maps(layout, batch=batch)]
+    losses = sigmoid_focal_loss_of_anchors(maps, make_targets(batch), K)
+    assert losses.shape == make_targets(batch).shape
+
+
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
+def test_infinite_logits(backend, layout, gamma):
+    """Where the plain loss and gradient are finite, so are these, and the same."""
+    maps, targets = make_maps(layout), make_targets()
+    with torch.no_grad():
+        for m in maps:
+            m[0, :, :, 0] = torch.inf
+            m[1, :, :, 0] = -torch.inf
+    loss = fused(maps, targets, gamma=gamma)
+    expected = plain(maps, targets, gamma=gamma)
+    assert loss == expected == torch.inf  # some of them are wrong
+    losses = sigmoid_focal_loss_of_anchors(maps, targets, K, gamma=gamma)
+    per_anchor = elements(maps, targets, gamma=gamma).sum(1).view(targets.shape)
+    torch.testing.assert_close(losses, per_anchor.detach())
+    if backend == 'native':
+        for a, b in zip(
+            torch.autograd.grad(loss, maps),
+            torch.autograd.grad(expected, maps),
+            strict=True,
+        ):
+            assert a.isfinite().all()
+            finite = b.isfinite()
+            torch.testing.assert_close(a[finite], b[finite], rtol=2e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize('value', [torch.nan, torch.inf, -torch.inf])
+def test_ignored_anchors_may_be_anything(backend, layout, value):
+    maps, targets = make_maps(layout), torch.full_like(make_targets(), K)
+    targets[0, :2] = -1  # the anchors of the first cell
+    with torch.no_grad():
+        maps[0][0, :, 0, 0] = value
+    loss = fused(maps, targets)
+    assert loss.isfinite()
+    torch.testing.assert_close(loss, plain(maps, targets))
+    assert all(g.isfinite().all() for g in torch.autograd.grad(loss, maps))
+
+
+def test_nan_is_not_lost(backend, layout):
+    maps, targets = make_maps(layout), torch.zeros_like(make_targets())
+    with torch.no_grad():
+        maps[0][1, 3, 2, 2] = torch.nan
+    assert fused(maps, targets).isnan()
+    losses = sigmoid_focal_loss_of_anchors(maps, targets, K)
+    assert losses.isnan().sum() == 1
+
+
+def test_several_threads(backend, layout):
+    maps, targets = make_maps(layout), make_targets()
+    expected = fused(maps, targets)
+    gradients = torch.autograd.grad(expected, maps, retain_graph=True)
+    failed = []
+
+    def run():
+        for _ in range(20):
+            own = [m.detach().requires_grad_() for m in maps]
+            loss = fused(own, targets)
+            same = torch.equal(loss, expected) and all(
+                torch.equal(a, b)
+                for a, b in zip(torch.autograd.grad(loss, own), gradients, strict=True)
+            )
+            if not same:
+                failed.append(loss)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+class Loss(nn.Module):
+    def forward(self, *inputs):
+        *maps, targets = inputs
+        return fused(maps, targets)
+
+
+@needs_operators
+@pytest.mark.parametrize('compile_backend', ['eager', 'aot_eager'])
+def test_compile(backend, layout, compile_backend):
+    torch._dynamo.reset()
+    compiled = torch.compile(Loss(), fullgraph=True, backend=compile_backend)
+    assert_same(make_maps(layout), make_targets(), lambda m, t: compiled(*m, t))
+
+
+@needs_operators
+def test_compile_of_the_component_in_one_graph():
+    torch._dynamo.reset()
+    loss_cls = FocalLoss(alpha=[0.1, 0.2, 0.7])
+    compiled = torch.compile(loss_cls, fullgraph=True, backend='aot_eager')
+    logits = torch.randn(50, K, requires_grad=True)
+    targets = torch.randint(0, K + 1, (50,))
+    factor = torch.tensor(7.0)
+    for loss in (compiled, loss_cls):
+        value = loss(logits, targets, avg_factor=factor)
+        (gradient,) = torch.autograd.grad(value, logits)
+        if loss is compiled:
+            expected = value, gradient
+    torch.testing.assert_close((value, gradient), expected)
+
+
+@needs_operators
+def test_export_is_one_node(backend, layout):
+    maps, targets = make_maps(layout), make_targets()
+    program = torch.export.export(Loss(), (*maps, targets))
+    names = [str(n.target) for n in program.graph.nodes if n.op == 'call_function']
+    operators = [name for name in names if name.startswith('focal_retinanet')]
+    assert operators == ['focal_retinanet.sigmoid_focal_loss_sum.default']
+    module = program.module()
+    assert_same(maps, targets, lambda m, t: module(*m, t))
+
+
+@needs_operators
+def test_jit_trace(backend, layout):
+    maps, targets = make_maps(layout), make_targets()
+    traced = torch.jit.trace(Loss(), (*[m.detach() for m in maps], targets))
+    others = [(m.detach() + 1).requires_grad_() for m in maps]
+    assert_same(others, targets, lambda m, t: traced(*m, t))
+
+
+@needs_operators
+def test_fake_tensors(backend, layout):
+    with FakeTensorMode():
+        maps, targets = make_maps_without_values(layout)
+        loss = fused(maps, targets)
+        loss.backward()
+        losses = sigmoid_focal_loss_of_anchors(maps, targets, K)
+    assert loss.shape == () and loss.dtype == torch.float32
+    assert losses.shape == targets.shape
+    for m in maps:
+        assert m.grad.shape == m.shape and m.grad.stride() == m.stride()
+    # Nothing fake is left behind.
+    assert_same(make_maps(layout), make_targets())
+
+
+def make_maps_without_values(layout):
+    maps = [
+        torch.empty(2, ANCHORS * K, h, w).to(memory_format=layout) for h, w in SIZES
+    ]
+    anchors = sum(h * w * ANCHORS for h, w in SIZES)
+    targets = torch.zeros(2, anchors, dtype=torch.int64)
+    return [m.requires_grad_() for m in maps], targets
+
+
+def test_meta_tensors(layout):
+    with torch.device('meta'):
+        maps, targets = make_maps_without_values(layout)
+        loss = fused(maps, targets)
+    loss.backward()
+    assert loss.device.type == 'meta'
+    assert all(m.grad.shape == m.shape for m in maps)
+
+
+def test_functional_gradient(backend, layout):
+    maps, targets = [m.detach() for m in make_maps(layout)], make_targets()
+    found = torch.func.grad(lambda maps: fused(maps, targets))(maps)
+    expected = torch.func.grad(lambda maps: plain(maps, targets))(maps)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-7)
+
+
+@needs_operators
+@pytest.mark.parametrize('weights', [None, 'of anchors'])
+def test_operator_keeps_the_rules_of_operators(backend, layout, weights):
+    """Fake results as the real ones, no aliases, autograd registered."""
+    maps, targets = make_maps(layout), make_targets()
+    torch.library.opcheck(
+        torch.ops.focal_retinanet.sigmoid_focal_loss_sum.default,
+        (
+            maps,
+            targets,
+            None if weights is None else torch.rand(targets.shape),
+            torch.full((K,), 0.25),
+            torch.full((K,), 0.75),
+            torch.tensor(0.5),
+            *(2.0, 0.0, -1),
+        ),
+    )
+
+
+def test_the_device_path_never_asks_the_device(monkeypatch):
+    """On a GPU each question makes the host wait for all that was launched."""
+    chunks = focal_loss_chunked._device_chunks
+    monkeypatch.setattr(focal_loss_native, 'is_available', lambda levels: False)
+    monkeypatch.setattr(focal_loss_chunked, '_cpu_chunks', chunks)
+    monkeypatch.setattr(focal_loss_backends, '_on_host', lambda scale: scale)
+    maps, targets = make_maps(), make_targets()
+
+    class NoQuestions(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            name = function.overloadpacket.__name__
+            assert name not in ('_local_scalar_dense', 'nonzero', 'is_nonzero'), name
+            return function(*args, **(kwargs or {}))
+
+    levels, terms = sigmoid_focal_loss_sum_terms(maps, targets)
+    with NoQuestions():
+        focal_loss_backends.compute_both(levels, terms, torch.tensor(0.3))
+        focal_loss_backends.compute_anchor_losses(levels, terms)
+
+
+def sigmoid_focal_loss_sum_terms(maps, targets):
+    from focal_retinanet.ops.fused_focal_loss import _prepare
+
+    return _prepare(
+        [m.detach() for m in maps],
+        targets,
+        K,
+        weights=None,
+        gamma=2.0,
+        alpha=0.25,
+        label_smoothing=0.0,
+        ignore_index=-1,
+    )
