@@ -5,11 +5,15 @@ from copy import deepcopy
 import pytest
 import torch
 from mmdet.models.dense_heads import RetinaHead as MMDetRetinaHead
+from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
+from focal_retinanet.benchmark.memory import peak_memory
 from focal_retinanet.models import RetinaHead
+from focal_retinanet.models.assigning import padding_anchors
+from focal_retinanet.models.level_maps import flatten_levels
 from focal_retinanet.ops.focal_loss import sigmoid_focal_loss
 from focal_retinanet.ops.loss_shares import loss_shares
 
@@ -359,14 +363,246 @@ def test_no_anchor_inside_is_named():
 
 
 def test_shares_of_the_loss_by_hand():
+    """Nine anchors of one cell: one object, an easy and a hard negative, ignored."""
     head = RetinaHead(**config('focal_retinanet.', num_classes=1))
-    logits = torch.tensor([[0.5], [-3.0], [1.0], [2.0]])  # easy, hard, ignored
-    labels = torch.tensor([0, 1, 1, -1])
-    losses = sigmoid_focal_loss(logits, labels, gamma=0.0, alpha=None)[:, 0]
     head.loss_cls.gamma, head.loss_cls.alpha = 0.0, None
-    torch.testing.assert_close(head.anchor_losses(logits, labels), losses)
-    shares = loss_shares(losses.masked_fill(labels < 0, 0), logits, labels, 1)
-    total = losses.sum()
-    torch.testing.assert_close(shares['pos_share'], losses[0] / total)
-    torch.testing.assert_close(shares['easy_neg_share'], losses[1] / total)
-    torch.testing.assert_close(shares['hard_neg_share'], losses[2] / total)
+    logits = torch.tensor([0.5, -3.0, 1.0, *[2.0] * 6])
+    labels = torch.tensor([[0, 1, 1, *[-1] * 6]])
+    maps = [logits.view(1, 9, 1, 1)]
+    expected = sigmoid_focal_loss(logits[:, None], labels[0], gamma=0.0, alpha=None).t()
+    losses = head.anchor_losses(maps, labels)
+    torch.testing.assert_close(losses, expected)
+    shares = loss_shares(maps, labels, 1, losses)
+    for index, name in enumerate(['pos_share', 'easy_neg_share', 'hard_neg_share']):
+        torch.testing.assert_close(shares[name], expected[0, index] / expected.sum())
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+@pytest.mark.parametrize(
+    'loss_cls',
+    [
+        dict(type='focal_retinanet.FocalLoss', use_sigmoid=True, loss_weight=2.0),
+        dict(type='focal_retinanet.FocalLoss', use_sigmoid=False),
+        dict(type='mmdet.FocalLoss', use_sigmoid=True),
+        dict(type='CrossEntropyLoss', use_sigmoid=False),
+        dict(type='focal_retinanet.HingeLoss', use_sigmoid=True),
+    ],
+    ids=str,
+)
+def test_shares_of_any_loss_are_those_of_its_elements(loss_cls, channels_last):
+    cfg = config('focal_retinanet.')
+    cfg.loss_cls = ConfigDict(loss_cls)
+    head = RetinaHead(**cfg)
+    with torch.no_grad():
+        maps = [m * 30 - 1 for m in head(features())[0]]
+    if channels_last:
+        maps = [m.to(memory_format=torch.channels_last) for m in maps]
+    channels = head.cls_out_channels
+    logits = flatten_levels(maps, channels)
+    labels = torch.randint(-1, 6, (2, len(logits) // 2))
+    flat = labels.flatten()
+    targets = torch.where(flat < 0, 5, flat)  # a label that every loss knows
+    losses = head.loss_cls(logits, targets, reduction_override='none')
+    losses = losses.reshape(len(logits), -1).sum(1).masked_fill(flat < 0, 0)
+    torch.testing.assert_close(head.anchor_losses(maps, labels).flatten(), losses)
+
+    is_easy = (logits < 0).all(1) if channels == 5 else logits.softmax(1)[:, -1] > 0.5
+    groups = dict(
+        pos_share=(flat >= 0) & (flat < 5),
+        easy_neg_share=(flat == 5) & is_easy,
+        hard_neg_share=(flat == 5) & ~is_easy,
+    )
+    shares = loss_shares(maps, labels, 5, head.anchor_losses(maps, labels))
+    for name, group in groups.items():
+        torch.testing.assert_close(shares[name], losses[group].sum() / losses.sum())
+
+
+@pytest.mark.parametrize('loss_cls', ['focal_retinanet.FocalLoss', 'FocalLoss'])
+def test_shares_take_little_memory(loss_cls):
+    """Maps of 30 MiB; all their elements at once would take several times that."""
+    cfg = config('focal_retinanet.', num_classes=80)
+    cfg.loss_cls = ConfigDict(type=loss_cls, use_sigmoid=True)
+    head = RetinaHead(**cfg)
+    maps = [torch.randn(2, 9 * 80, 74, 74)]
+    labels = torch.randint(-1, 81, (2, 9 * 74 * 74))
+    size = maps[0].numel() * 4 / 2**20
+
+    def shares():
+        return loss_shares(maps, labels, 80, head.anchor_losses(maps, labels))
+
+    shares()  # what is made once, such as threads, does not count
+    peak = peak_memory(shares, torch.device('cpu'))
+    if peak is None:
+        pytest.skip('the system keeps no record of a peak')
+    # A loss of mmdet takes an image of a level as rows, and some tensors of 4 MiB;
+    # all at once it takes some 15 times the maps.
+    assert peak < (0.2 * size if 'focal' in loss_cls else 4 * size)
+
+
+def test_box_loss_on_a_gpu_is_that_on_a_cpu(monkeypatch):
+    """There, all anchors go in, so that the host need not wait for their number."""
+    for changes in (
+        {},
+        dict(
+            reg_decoded_bbox=True,
+            loss_bbox=ConfigDict(type='GIoULoss', loss_weight=2.0),
+        ),
+    ):
+        cfg = config('focal_retinanet.')
+        for key, value in changes.items():
+            cfg[key] = value
+        head = RetinaHead(**cfg)
+        for parameter in head.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        expected = losses_and_gradients(head, objects(4, 17), metas())
+        monkeypatch.setattr(RetinaHead, '_picks_positives', lambda self, matched: False)
+        found = losses_and_gradients(head, objects(4, 17), metas())
+        monkeypatch.undo()
+        for a, b in zip(found, expected, strict=True):
+            for name in b:
+                torch.testing.assert_close(a[name], b[name], rtol=1e-5, atol=1e-7)
+
+
+def test_what_the_network_says_of_background_adds_nothing_to_the_box_loss(monkeypatch):
+    monkeypatch.setattr(RetinaHead, '_picks_positives', lambda self, matched: False)
+    head = RetinaHead(**config('focal_retinanet.'))
+    with torch.no_grad():
+        scores, deltas = head(features())
+    deltas[0][0, :, 0, 0] = torch.inf  # a corner without an object
+    deltas = [level.requires_grad_() for level in deltas]
+    gt = [InstanceData(bboxes=torch.tensor([[60.0, 60, 120, 120]]))] * 2
+    for instances in gt:
+        instances.labels = torch.tensor([1])
+    (loss,) = head.loss_by_feat(scores, deltas, gt, metas())['loss_bbox']
+    loss.backward()
+    assert loss.isfinite() and loss > 0
+    assert all(level.grad.isfinite().all() for level in deltas)
+
+
+@pytest.mark.parametrize('pad_shape', [(128, 192), (64, 96), (100, 190), (1, 1)])
+def test_anchors_in_the_padding_are_mmdets(pad_shape):
+    head = RetinaHead(**config('focal_retinanet.'))
+    sizes = [tuple(level.shape[-2:]) for level in features()]
+    anchors = torch.cat(head.prior_generator.grid_priors(sizes, device='cpu'))
+    shapes = [(128, 192), pad_shape]
+    excluded = padding_anchors(sizes, head.prior_generator.strides, shapes, anchors)
+    valid = torch.cat(head.prior_generator.valid_flags(sizes, pad_shape, 'cpu'))
+    if excluded is None:
+        assert valid.all()
+    else:
+        assert not excluded[0].any()
+        assert torch.equal(excluded[1], ~valid)
+
+
+def with_atss(prefix=''):
+    cfg = config(prefix)
+    cfg.train_cfg.assigner = ConfigDict(type='ATSSAssigner', topk=9)
+    return cfg
+
+
+@pytest.mark.parametrize('shapes', [(), ((128, 192), (64, 96))])
+@pytest.mark.parametrize('ignored', [None, (2, 0)])
+def test_atss_assigner_gives_what_it_gives_atss(shapes, ignored):
+    head = RetinaHead(**with_atss('focal_retinanet.'))
+    gt = objects(3, 2) if shapes else objects(3, 6)
+    for instances in gt if shapes else []:
+        instances.bboxes = instances.bboxes / 2  # inside of the smaller image
+    ignore = None if ignored is None else objects(*ignored)
+    scores = head(features())[0]
+    samples = []
+    for b, instances in enumerate(gt):
+        sample = DetDataSample(metainfo=metas(*shapes)[b])
+        sample.gt_instances = instances
+        sample.ignored_instances = (
+            InstanceData(bboxes=torch.zeros(0, 4)) if ignore is None else ignore[b]
+        )
+        samples.append(sample)
+    labels = head.assign(scores, samples)
+
+    sizes = [tuple(level.shape[-2:]) for level in features()]
+    levels = head.prior_generator.grid_priors(sizes, device='cpu')
+    for b, meta in enumerate(metas(*shapes)):
+        valid = head.prior_generator.valid_flags(sizes, meta['pad_shape'], 'cpu')
+        priors = torch.cat([p[v] for p, v in zip(levels, valid, strict=True)])
+        result = head.assigner.assign(
+            InstanceData(priors=priors),
+            [int(v.sum()) for v in valid],
+            gt[b],
+            samples[b].ignored_instances,
+        )
+        inside = torch.cat(valid)
+        positive = (labels[b] >= 0) & (labels[b] < 5)
+        assert int(positive.sum()) == int((result.gt_inds > 0).sum()) > 0
+        assert torch.equal(positive[inside], result.gt_inds > 0)
+        assert (labels[b][~inside] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ('assigner', 'says'),
+    [
+        (dict(type='HungarianAssigner', match_costs=[]), 'HungarianAssigner'),
+        (dict(type='SimOTAAssigner'), 'SimOTAAssigner'),
+        (dict(type='TaskAlignedAssigner', topk=13), 'TaskAlignedAssigner'),
+    ],
+)
+def test_an_assigner_that_does_not_fit_is_refused_by_name(assigner, says):
+    cfg = config('focal_retinanet.')
+    cfg.train_cfg.assigner = ConfigDict(assigner)
+    if says == 'HungarianAssigner':
+        cfg.train_cfg.assigner.match_costs = [dict(type='ClassificationCost')]
+    head = RetinaHead(**cfg)
+    with pytest.raises(TypeError, match=f'{says}.*use MaxIoUAssigner or ATSSAssigner'):
+        losses_and_gradients(head, objects(3, 3), metas())
+
+
+class HeadWithOwnParts(RetinaHead):
+    """What users do: a head derived from ours, with a step of its own."""
+
+    def _predict_by_feat_single(self, *args, **kwargs):
+        results = super()._predict_by_feat_single(*args, **kwargs)
+        results.scores = results.scores / 2
+        return results
+
+    def loss_by_feat_single(self, *args, **kwargs):
+        loss_cls, loss_bbox = super().loss_by_feat_single(*args, **kwargs)
+        return loss_cls * 3, loss_bbox
+
+
+def test_a_derived_head_is_obeyed():
+    ours, theirs = two_heads()
+    derived = HeadWithOwnParts(**config('focal_retinanet.'))
+    derived.load_state_dict(ours.state_dict())
+    found = derived.predict_by_feat(*derived(features()), batch_img_metas=metas())
+    expected = theirs.predict_by_feat(*theirs(features()), batch_img_metas=metas())
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a.scores * 2, b.scores)
+    a, _ = losses_and_gradients(derived, objects(4, 6), metas())
+    b, _ = losses_and_gradients(theirs, objects(4, 6), metas())
+    torch.testing.assert_close(a['loss_cls'], b['loss_cls'] * 3)
+
+
+@pytest.mark.parametrize(
+    'name', ['_bbox_post_process', '_predict_by_feat_single', 'get_targets']
+)
+def test_every_step_that_a_derived_head_overrides_is_called(name):
+    called = []
+
+    def step(self, *args, **kwargs):
+        called.append(name)
+        return getattr(super(Derived, self), name)(*args, **kwargs)
+
+    Derived = type('Derived', (RetinaHead,), {name: step})
+    head = Derived(**config('focal_retinanet.'))
+    if name == 'get_targets':
+        losses_and_gradients(head, objects(4, 6), metas())
+    else:
+        head.predict_by_feat(*head(features()), batch_img_metas=metas())
+    assert called
+
+
+def test_own_targets_do_not_go_with_a_sampler_that_passes_them_over():
+    cfg = config('focal_retinanet.')
+    cfg.train_cfg.sampler = ConfigDict(type='focal_retinanet.HardNegativeSampler')
+    Derived = type('Derived', (RetinaHead,), {'get_targets': lambda self: None})
+    with pytest.raises(TypeError, match=r'own get_targets.*HardNegativeSampler'):
+        losses_and_gradients(Derived(**cfg), objects(4, 6), metas())

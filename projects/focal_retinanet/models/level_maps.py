@@ -4,6 +4,11 @@ import torch
 from torch import Tensor
 
 
+def featmap_sizes(maps: list[Tensor]) -> list[tuple[int, int]]:
+    """(height, width) of each level."""
+    return [tuple(m.shape[-2:]) for m in maps]
+
+
 def flatten_levels(maps: list[Tensor], channels: int) -> Tensor:
     """(B, A*channels, H, W) of each level to (B*N, channels), as anchors are."""
     return torch.cat(
@@ -33,3 +38,36 @@ def gather_positives(
         objects.append(of_level[image, anchor] - 1)
         first_anchor = stop
     return torch.cat(deltas), torch.cat(positive_anchors), torch.cat(objects)
+
+
+def weigh_positives(
+    bbox_preds: list[Tensor],
+    anchors: Tensor,
+    matched: Tensor,
+    gt_bboxes: Tensor,
+    channels: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What the box loss needs of all anchors, without asking how many are positive.
+
+    An anchor without an object has deltas of 0, itself as the target and no weight,
+    so whatever the network says of it adds exactly nothing.
+
+    Args:
+        bbox_preds: (B, A*channels, H, W) of each level.
+        anchors: (N, 4) xyxy.
+        matched: (B, N), i + 1 for object i.
+        gt_bboxes: (M, 4) xyxy objects of all images, M > 0.
+        channels: deltas of an anchor.
+
+    Returns:
+        Deltas (B*N, channels), anchors (B*N, 4), targets (B*N, 4) and weights
+        (B*N, channels).
+    """
+    positive = matched.flatten()[:, None] > 0  # (B*N, 1)
+    deltas = flatten_levels(bbox_preds, channels)
+    deltas = torch.where(positive, deltas, torch.zeros_like(deltas))
+    anchors = anchors.repeat(len(matched), 1)
+    objects = gt_bboxes[(matched.flatten() - 1).clamp(min=0)]
+    target = torch.where(positive, objects.to(anchors), anchors)
+    weight = positive.float().expand(-1, channels)
+    return deltas, anchors, target, weight

@@ -14,9 +14,16 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from focal_retinanet.models.anchor_losses import anchor_losses
+from focal_retinanet.models.assigning import assign_one, padding_anchors
 from focal_retinanet.models.batch_nms import batch_nms
 from focal_retinanet.models.dense_samplers import DenseSampler
-from focal_retinanet.models.level_maps import flatten_levels, gather_positives
+from focal_retinanet.models.level_maps import (
+    featmap_sizes,
+    flatten_levels,
+    gather_positives,
+    weigh_positives,
+)
 from focal_retinanet.models.losses import FocalLoss
 from focal_retinanet.ops.loss_shares import loss_shares
 from focal_retinanet.ops.matching import IGNORED
@@ -114,8 +121,19 @@ class RetinaHead(MMDetRetinaHead):
             ``monitors_loss``, ``pos_share``, ``easy_neg_share`` and
             ``hard_neg_share`` too, which are no losses.
         """
-        if not isinstance(self.sampler, PseudoSampler | DenseSampler):
-            # A sampled minibatch, which the paper argues against, is mmdet's.
+        is_dense = isinstance(self.sampler, DenseSampler)
+        overridden = self._overridden(
+            'loss_by_feat_single', 'get_targets', '_get_targets_single', 'get_anchors'
+        )
+        if is_dense and overridden:
+            raise TypeError(
+                f'{type(self).__name__} has its own {", ".join(overridden)}, which '
+                f'train_cfg.sampler={type(self.sampler).__name__} would pass over; '
+                'use a sampler of mmdet, or override loss_by_feat'
+            )
+        if overridden or not isinstance(self.sampler, PseudoSampler | DenseSampler):
+            # A head that derives from this one is obeyed. A sampled minibatch, which
+            # the paper argues against, is mmdet's.
             return super().loss_by_feat(
                 cls_scores,
                 bbox_preds,
@@ -126,14 +144,14 @@ class RetinaHead(MMDetRetinaHead):
         anchors = self._anchors(cls_scores)  # (N, 4)
         labels, matched = self._assign_batch(
             anchors,
-            [tuple(scores.shape[-2:]) for scores in cls_scores],
+            featmap_sizes(cls_scores),
             batch_gt_instances,
             batch_img_metas,
             batch_gt_instances_ignore or [None] * len(batch_img_metas),
         )  # (B, N) each
         num_positives = self._sum_over_processes((matched > 0).sum())
         cls_avg_factor = num_positives
-        if isinstance(self.sampler, DenseSampler):
+        if is_dense:
             labels = self._sample(cls_scores, bbox_preds, anchors, labels)
             if self.sampler.averages_over_samples:
                 cls_avg_factor = self._sum_over_processes((labels != IGNORED).sum())
@@ -144,14 +162,12 @@ class RetinaHead(MMDetRetinaHead):
         )
         losses = dict(loss_cls=[loss_cls], loss_bbox=[loss_bbox])
         if self.monitors_loss:
-            with torch.no_grad():
-                logits = flatten_levels(cls_scores, self.cls_out_channels)
-                losses |= loss_shares(
-                    self.anchor_losses(logits, labels.flatten()),
-                    logits,
-                    labels.flatten(),
-                    self.num_classes,
-                )
+            losses |= loss_shares(
+                [scores.detach() for scores in cls_scores],
+                labels,
+                self.num_classes,
+                self.anchor_losses(cls_scores, labels),
+            )
         return losses
 
     def assign(
@@ -170,7 +186,7 @@ class RetinaHead(MMDetRetinaHead):
         gt, gt_ignore, metas = unpack_gt_instances(batch_data_samples)
         labels, _ = self._assign_batch(
             self._anchors(cls_scores),
-            [tuple(scores.shape[-2:]) for scores in cls_scores],
+            featmap_sizes(cls_scores),
             gt,
             metas,
             gt_ignore,
@@ -178,35 +194,31 @@ class RetinaHead(MMDetRetinaHead):
         return labels
 
     @torch.no_grad()
-    def anchor_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def anchor_losses(self, cls_scores: list[Tensor], labels: Tensor) -> Tensor:
         """Classification loss of each anchor, over its classes, not averaged.
 
         Args:
-            logits: (N, K).
-            labels: (N,) int64, as of :meth:`assign`.
+            cls_scores: logits of each level, (B, A*K, H, W).
+            labels: (B, N) int64, as of :meth:`assign`.
 
         Returns:
-            (N,), 0 for what is ignored.
+            (B, N) fp32, 0 for what is ignored.
         """
-        # Any loss of mmdet's will do here, so the ignored have a label that it
-        # knows.
-        targets = torch.where(labels == IGNORED, self.num_classes, labels)
-        losses = self.loss_cls(logits, targets, reduction_override='none')
-        losses = losses.reshape(len(labels), -1).sum(1)
-        return losses.masked_fill(labels == IGNORED, 0)
+        if self._sums_over_levels:
+            return self.loss_cls.of_anchors(cls_scores, labels, self.num_classes)
+        return anchor_losses(self.loss_cls, cls_scores, labels, self.cls_out_channels)
 
     def _anchors(self, cls_scores: list[Tensor]) -> Tensor:
         """The anchors of all levels, (N, 4) xyxy."""
         grids = self.prior_generator.grid_priors(
-            [tuple(scores.shape[-2:]) for scores in cls_scores],
-            device=cls_scores[0].device,
+            featmap_sizes(cls_scores), device=cls_scores[0].device
         )
         return get_box_tensor(cat_boxes(grids))
 
     def _assign_batch(
         self,
         anchors: Tensor,
-        featmap_sizes: list[tuple[int, int]],
+        sizes: list[tuple[int, int]],
         batch_gt_instances: list[InstanceData],
         batch_img_metas: list[dict],
         batch_gt_instances_ignore: list[InstanceData | None],
@@ -218,19 +230,18 @@ class RetinaHead(MMDetRetinaHead):
             - matched (B, N) int64: 0 background, -1 ignored, i + 1 for object
               i, counted through all images' objects one after the other.
         """
-        inside = [
-            self._inside_flags(anchors, featmap_sizes, meta) for meta in batch_img_metas
-        ]
+        excluded = self._excluded_anchors(anchors, sizes, batch_img_metas)
         if hasattr(self.assigner, 'assign_batch'):
             matched, _ = self.assigner.assign_batch(
-                anchors,
-                batch_gt_instances,
-                batch_gt_instances_ignore,
-                _stack_excluded(inside, anchors),
+                anchors, batch_gt_instances, batch_gt_instances_ignore, excluded
             )
         else:
             matched = self._assign_one_by_one(
-                anchors, inside, batch_gt_instances, batch_gt_instances_ignore
+                anchors,
+                [h * w * self.num_base_priors for h, w in sizes],
+                excluded,
+                batch_gt_instances,
+                batch_gt_instances_ignore,
             )
         gt_labels = torch.cat([gt.labels for gt in batch_gt_instances])
         # Looked up by `matched`, of which -1 is the last entry.
@@ -246,32 +257,40 @@ class RetinaHead(MMDetRetinaHead):
     def _assign_one_by_one(
         self,
         anchors: Tensor,
-        inside: list[Tensor | None],
+        level_sizes: list[int],
+        excluded: Tensor | None,
         batch_gt_instances: list[InstanceData],
         batch_gt_instances_ignore: list[InstanceData | None],
     ) -> Tensor:
         """``matched`` of :meth:`_assign_batch`, by an assigner of mmdet's."""
         matched, offset = [], 0
-        for of_image, gt, gt_ignore in zip(
-            inside, batch_gt_instances, batch_gt_instances_ignore, strict=True
-        ):
-            priors = anchors if of_image is None else anchors[of_image]
-            result = self.assigner.assign(InstanceData(priors=priors), gt, gt_ignore)
+        for b, gt in enumerate(batch_gt_instances):
+            inside = None if excluded is None else ~excluded[b]
+            priors, sizes = anchors, level_sizes
+            if inside is not None:
+                priors = anchors[inside]
+                sizes = [int(level.sum()) for level in inside.split(level_sizes)]
+            result = assign_one(
+                self.assigner, priors, sizes, gt, batch_gt_instances_ignore[b]
+            )
             gt_inds = torch.where(
                 result.gt_inds > 0, result.gt_inds + offset, result.gt_inds
             )
-            if of_image is not None:
-                everywhere = gt_inds.new_full(of_image.shape, IGNORED)
-                everywhere[of_image] = gt_inds
+            if inside is not None:
+                everywhere = gt_inds.new_full(inside.shape, IGNORED)
+                everywhere[inside] = gt_inds
                 gt_inds = everywhere
             matched.append(gt_inds)
             offset += len(gt.bboxes)
         return torch.stack(matched)
 
-    def _inside_flags(
-        self, anchors: Tensor, featmap_sizes: list[tuple[int, int]], meta: dict
+    def _excluded_anchors(
+        self,
+        anchors: Tensor,
+        sizes: list[tuple[int, int]],
+        batch_img_metas: list[dict],
     ) -> Tensor | None:
-        """Which anchors the image may use, (N,) bool; None for all of them.
+        """Anchors that each image may not use, (B, N) bool; None if it may use all.
 
         Left out are those of cells that lie wholly in the padding up to the
         batch's largest image, and with ``allowed_border`` >= 0 those that
@@ -280,29 +299,39 @@ class RetinaHead(MMDetRetinaHead):
         Raises:
             ValueError: no anchor is left.
         """
-        pad_h, pad_w = meta['pad_shape'][:2]
+        excluded = padding_anchors(
+            sizes,
+            self.prior_generator.strides,
+            [meta['pad_shape'][:2] for meta in batch_img_metas],
+            anchors,
+        )
         allowed_border = self.train_cfg['allowed_border']
-        covers_all = all(
-            pad_h > (h - 1) * stride_h and pad_w > (w - 1) * stride_w
-            for (h, w), (stride_w, stride_h) in zip(
-                featmap_sizes, self.prior_generator.strides, strict=True
+        if allowed_border < 0:
+            return excluded
+        if excluded is None:
+            shape = (len(batch_img_metas), len(anchors))
+            excluded = torch.zeros(shape, dtype=torch.bool, device=anchors.device)
+        for b, meta in enumerate(batch_img_metas):
+            img_shape = meta['img_shape'][:2]
+            inside = anchor_inside_flags(
+                anchors, ~excluded[b], img_shape, allowed_border
             )
-        )
-        if covers_all and allowed_border < 0:
-            return None
-        valid = self.prior_generator.valid_flags(
-            featmap_sizes, meta['pad_shape'], anchors.device
-        )
-        inside = anchor_inside_flags(
-            anchors, torch.cat(valid), meta['img_shape'][:2], allowed_border
-        )
-        # Looked at only where it may happen: on a GPU the host has to wait.
-        if allowed_border >= 0 and not inside.any():
-            raise ValueError(
-                f'no anchor lies inside the image of shape {meta["img_shape"][:2]}; '
-                'use smaller anchors, or train_cfg.allowed_border=-1 to allow all'
-            )
-        return inside
+            # Looked at only where it may happen: on a GPU the host has to wait.
+            if not inside.any():
+                raise ValueError(
+                    f'no anchor lies inside the image of shape {img_shape}; use '
+                    'smaller anchors, or train_cfg.allowed_border=-1 to allow all'
+                )
+            excluded[b] = ~inside
+        return excluded
+
+    def _overridden(self, *names: str) -> list[str]:
+        """Those methods that a class derived from this one has of its own."""
+        return [
+            name
+            for name in names
+            if getattr(type(self), name) is not getattr(RetinaHead, name)
+        ]
 
     @torch.no_grad()
     def _sample(
@@ -313,8 +342,7 @@ class RetinaHead(MMDetRetinaHead):
         labels: Tensor,
     ) -> Tensor:
         """The labels (B, N), ignored where the sampler leaves the anchor out."""
-        logits = flatten_levels(cls_scores, self.cls_out_channels)  # (B*N, K)
-        losses = self.anchor_losses(logits, labels.flatten()).reshape(labels.shape)
+        losses = self.anchor_losses(cls_scores, labels)
         bboxes = [None] * len(labels)
         if self.sampler.needs_bboxes:
             deltas = flatten_levels(bbox_preds, self.bbox_coder.encode_size)
@@ -344,6 +372,10 @@ class RetinaHead(MMDetRetinaHead):
         all_reduce(total)
         return total.clamp(min=1) / get_world_size()
 
+    @property
+    def _sums_over_levels(self) -> bool:
+        return isinstance(self.loss_cls, FocalLoss) and self.loss_cls.can_sum_over_levels
+
     def _loss_cls(
         self,
         cls_scores: list[Tensor],
@@ -352,7 +384,7 @@ class RetinaHead(MMDetRetinaHead):
         avg_factor: Tensor,
     ) -> Tensor:
         pos_weight = self.train_cfg['pos_weight']
-        if isinstance(self.loss_cls, FocalLoss) and self.loss_cls.can_sum_over_levels:
+        if self._sums_over_levels:
             weights = torch.where(positive, pos_weight, 1.0) if pos_weight > 0 else None
             return self.loss_cls.sum_over_levels(
                 cls_scores, labels, weights, avg_factor, self.num_classes
@@ -379,28 +411,32 @@ class RetinaHead(MMDetRetinaHead):
         if not len(gt_bboxes):
             # Zero, but still part of the graph.
             return sum(deltas.sum() for deltas in bbox_preds) * 0.0
-        if matched.is_cuda:
-            # To pick the positives the host would have to wait for their
-            # number, so all anchors go in, most of them without weight.
-            deltas = flatten_levels(bbox_preds, self.bbox_coder.encode_size)
-            is_positive = matched.flatten() > 0
-            target = gt_bboxes[(matched.flatten() - 1).clamp(min=0)]
-            anchors = anchors.repeat(len(matched), 1)
-            target = torch.where(is_positive[:, None], target, anchors)
-            weight = is_positive[:, None].float().expand(-1, deltas.size(1))
-        else:
+        if self._picks_positives(matched):
             deltas, anchors, of_positive = gather_positives(
                 bbox_preds, anchors, matched, self.bbox_coder.encode_size
             )
             target, weight = gt_bboxes[of_positive], None
             if not len(deltas):
                 return deltas.sum()
+        else:
+            deltas, anchors, target, weight = weigh_positives(
+                bbox_preds, anchors, matched, gt_bboxes, self.bbox_coder.encode_size
+            )
         deltas = deltas.float()
         if self.reg_decoded_bbox:  # an IoU loss
             deltas = get_box_tensor(self.bbox_coder.decode(anchors, deltas))
         else:
             target = self.bbox_coder.encode(anchors, target)
         return self.loss_bbox(deltas, target, weight, avg_factor=num_positives)
+
+    @staticmethod
+    def _picks_positives(matched: Tensor) -> bool:
+        """Whether the box loss looks at the positives alone.
+
+        On a GPU the host would have to wait for their number, so all anchors go in,
+        most of them without weight.
+        """
+        return not matched.is_cuda
 
     def predict_by_feat(
         self,
@@ -432,6 +468,7 @@ class RetinaHead(MMDetRetinaHead):
             score_factors is not None
             or not self.use_sigmoid_cls
             or getattr(self.loss_cls, 'custom_cls_channels', False)
+            or self._overridden('_predict_by_feat_single', '_bbox_post_process')
         ):
             return super().predict_by_feat(
                 cls_scores,
@@ -444,8 +481,7 @@ class RetinaHead(MMDetRetinaHead):
             )
         cfg = self.test_cfg if cfg is None else cfg
         grids = self.prior_generator.grid_priors(
-            [tuple(scores.shape[-2:]) for scores in cls_scores],
-            device=cls_scores[0].device,
+            featmap_sizes(cls_scores), device=cls_scores[0].device
         )
         levels = [
             select_candidates(
@@ -498,11 +534,3 @@ def _with_use_sigmoid(loss_cls: dict) -> dict:
     """
     use_sigmoid = getattr(MODELS.build(loss_cls), 'use_sigmoid', None)
     return loss_cls if use_sigmoid is None else {**loss_cls, 'use_sigmoid': use_sigmoid}
-
-
-def _stack_excluded(inside: list[Tensor | None], anchors: Tensor) -> Tensor | None:
-    """Anchors that each image may not use, (B, N) bool; None if it may use all."""
-    if all(of_image is None for of_image in inside):
-        return None
-    everything = torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
-    return ~torch.stack([everything if flags is None else flags for flags in inside])
