@@ -2,19 +2,25 @@
 
 import ctypes
 import functools
+import logging
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from focal_retinanet.ops import native
+from focal_retinanet.ops import matching_plain, native
+from focal_retinanet.ops.eager import is_eager
+
+logger = logging.getLogger('focal_retinanet')
 
 
-def is_available(anchors: Tensor) -> bool:
-    """Whether the kernel takes these anchors: fp32, on a CPU."""
+def is_available(anchors: Tensor, *others: Tensor | None) -> bool:
+    """Whether the kernel takes them: fp32, on a CPU, of a call that nobody records."""
     return (
         anchors.device.type == 'cpu'
         and anchors.dtype == torch.float32
+        and is_eager(anchors, *others)
         and _kernel() is not None
     )
 
@@ -29,29 +35,19 @@ def match(
     gt_max_assign_all: bool,
     excluded: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`focal_retinanet.ops.matching.match_max_iou_batch`.
-
-    Raises:
-        ValueError: boxes or ``excluded`` of a shape that the kernel would misread.
-    """
+    """As :func:`focal_retinanet.ops.matching.match_max_iou_batch`."""
     batch, num_anchors = len(gt_bboxes), len(anchors)
-    for boxes in (anchors, *gt_bboxes):
-        if boxes.numel() and boxes.shape[1:] != (4,):
-            raise ValueError(f'boxes must be (N, 4) xyxy, got {tuple(boxes.shape)}')
-    if excluded is not None and excluded.shape != (batch, num_anchors):
-        raise ValueError(
-            f'excluded must be {(batch, num_anchors)}, got {tuple(excluded.shape)}'
-        )
-    counts = torch.tensor([0, *map(len, gt_bboxes)])
-    gt_start = counts.cumsum(0)
-    gts = torch.cat(list(gt_bboxes)).to(anchors).contiguous()
-    anchors = anchors.contiguous()
+    starts = list(accumulate(map(len, gt_bboxes), initial=0))
+    # What the kernel reads and writes is not of the default type or device.
+    gt_start = torch.tensor(starts, dtype=torch.int64, device='cpu')
+    matched = torch.empty(batch, num_anchors, dtype=torch.int64, device='cpu')
+    max_ious = torch.empty(batch, num_anchors, dtype=torch.float32, device='cpu')
+    boxes = anchors.contiguous()
+    gts = torch.cat([anchors[:0], *(gts.to(anchors) for gts in gt_bboxes)])
     if excluded is not None:
-        excluded = excluded.to(anchors.device, torch.bool).contiguous()
-    matched = torch.empty(batch, num_anchors, dtype=torch.int64)
-    max_ious = torch.empty(batch, num_anchors)
-    _kernel()(
-        anchors.data_ptr(),
+        excluded = excluded.to('cpu', torch.bool).contiguous()
+    are_finite = _kernel()(
+        boxes.data_ptr(),
         num_anchors,
         gts.data_ptr(),
         gt_start.data_ptr(),
@@ -66,7 +62,27 @@ def match(
         max_ious.data_ptr(),
         torch.get_num_threads(),
     )
-    return matched, max_ious
+    if are_finite:
+        return matched, max_ious
+    _say_that_boxes_are_not_finite()
+    return matching_plain.match(
+        anchors,
+        gt_bboxes,
+        pos_iou_thr,
+        neg_iou_thr,
+        min_pos_iou,
+        match_low_quality,
+        gt_max_assign_all,
+        excluded,
+    )
+
+
+@functools.cache
+def _say_that_boxes_are_not_finite() -> None:
+    logger.warning(
+        'Some boxes are NaN, infinite, or too large for fp32: plain PyTorch matches '
+        'them, which is slower'
+    )
 
 
 @functools.cache
@@ -78,7 +94,7 @@ def _kernel():
         return None
     pointer, integer, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     kernel = library.match_max_iou
-    kernel.restype = None
+    kernel.restype = ctypes.c_int
     kernel.argtypes = [
         *[pointer, integer, pointer, pointer, integer, pointer],
         *[real, real, real, real, ctypes.c_int, ctypes.c_int],

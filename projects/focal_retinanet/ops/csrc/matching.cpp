@@ -1,12 +1,14 @@
 // Max-IoU matching of anchors with the objects of a batch of images, in memory
 // of O(anchors + objects). Anchors are taken in blocks; an object is compared
 // with a block only where it touches the box around the block's anchors, since
-// everywhere else the IoU is 0.
+// everywhere else the IoU is 0. That holds for finite boxes alone: of others, the
+// IoU may be NaN, and they are left to ops/matching_plain.py.
 //
 // To be compiled with -ffp-contract=off: the IoU has to be, to the last bit,
-// that of ops/matching.py, or ties would break differently.
+// that of ops/matching_plain.py, or ties would break differently.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -23,11 +25,18 @@ struct Box {
   float area() const { return (x2 - x1) * (y2 - y1); }
 };
 
+// An area is not where one of the box's coordinates is not, or beyond what floats
+// can hold.
+inline bool is_finite(float area) {
+  return std::abs(area) <= std::numeric_limits<float>::max();
+}
+
 // Some anchors, coordinate by coordinate, and the box around them.
 struct Block {
   float x1[kBlock], y1[kBlock], x2[kBlock], y2[kBlock], area[kBlock];
   Box around;
   int64_t first, size;
+  bool finite = true;
 
   Block(const Box* anchors, int64_t num_anchors, int64_t index) {
     first = index * kBlock;
@@ -38,6 +47,7 @@ struct Block {
       const Box anchor = anchors[first + i];
       x1[i] = anchor.x1, y1[i] = anchor.y1, x2[i] = anchor.x2, y2[i] = anchor.y2;
       area[i] = anchor.area();
+      finite &= is_finite(area[i]);
       around.x1 = smaller(around.x1, anchor.x1);
       around.y1 = smaller(around.y1, anchor.y1);
       around.x2 = larger(around.x2, anchor.x2);
@@ -81,23 +91,28 @@ struct Best {
 }  // namespace
 
 // Arguments as in ops/matching_native.py; image b has the objects
-// gt_start[b] .. gt_start[b + 1].
-extern "C" void match_max_iou(const float* anchors_data, int64_t num_anchors,
-                              const float* gts_data, const int64_t* gt_start,
-                              int64_t batch, const uint8_t* excluded,
-                              float pos_iou_thr, float neg_low, float neg_high,
-                              float min_pos_iou, int match_low_quality,
-                              int assign_all, int64_t* matched, float* max_ious,
-                              int threads) {
+// gt_start[b] .. gt_start[b + 1]. Returns 0, and what is written means nothing,
+// where an area is not finite.
+extern "C" int match_max_iou(const float* anchors_data, int64_t num_anchors,
+                             const float* gts_data, const int64_t* gt_start,
+                             int64_t batch, const uint8_t* excluded,
+                             float pos_iou_thr, float neg_low, float neg_high,
+                             float min_pos_iou, int match_low_quality,
+                             int assign_all, int64_t* matched, float* max_ious,
+                             int threads) {
   const Box* anchors = reinterpret_cast<const Box*>(anchors_data);
   const Box* gts = reinterpret_cast<const Box*>(gts_data);
   const int64_t num_gts = gt_start[batch];
+  for (int64_t j = 0; j < num_gts; ++j) {
+    if (!is_finite(gts[j].area())) return 0;
+  }
   const int64_t num_blocks = (num_anchors + kBlock - 1) / kBlock;
   // In as many parts as there may be threads, each from front to back.
   const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads, num_blocks));
   std::vector<std::vector<Best>> best_of_part(parts, std::vector<Best>(num_gts));
 
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
+  bool finite = true;
+#pragma omp parallel for schedule(static, 1) num_threads(threads) reduction(&& : finite)
   for (int64_t part = 0; part < parts; ++part) {
     Best* best = best_of_part[part].data();
     float iou[kBlock], max_iou[kBlock];
@@ -105,6 +120,7 @@ extern "C" void match_max_iou(const float* anchors_data, int64_t num_anchors,
     for (int64_t index = num_blocks * part / parts;
          index < num_blocks * (part + 1) / parts; ++index) {
       const Block block(anchors, num_anchors, index);
+      finite = finite && block.finite;
       for (int64_t b = 0; b < batch; ++b) {
         const int64_t offset = b * num_anchors + block.first;
         std::fill_n(max_iou, block.size, 0.0f);
@@ -136,8 +152,10 @@ extern "C" void match_max_iou(const float* anchors_data, int64_t num_anchors,
           const bool is_excluded = excluded != nullptr && excluded[offset + i];
           const float iou_here = is_excluded ? -1 : max_iou[i];
           int64_t result = -1;
-          if (!has_objects) {
-            result = is_excluded ? -1 : 0;
+          if (is_excluded) {
+            result = -1;
+          } else if (!has_objects) {
+            result = 0;
           } else if (iou_here >= pos_iou_thr) {
             result = best_gt[i] + 1;
           } else if (iou_here >= neg_low && iou_here < neg_high) {
@@ -149,7 +167,8 @@ extern "C" void match_max_iou(const float* anchors_data, int64_t num_anchors,
       }
     }
   }
-  if (!match_low_quality) return;
+  if (!finite) return 0;
+  if (!match_low_quality) return 1;
 
   std::vector<Best> best = best_of_part[0];
   for (int64_t part = 1; part < parts; ++part) {
@@ -164,7 +183,7 @@ extern "C" void match_max_iou(const float* anchors_data, int64_t num_anchors,
         if (claims(j)) matched[b * num_anchors + best[j].first_anchor] = j + 1;
       }
     }
-    return;
+    return 1;
   }
 #pragma omp parallel for schedule(dynamic, 16) num_threads(threads)
   for (int64_t index = 0; index < num_blocks; ++index) {
@@ -185,4 +204,5 @@ extern "C" void match_max_iou(const float* anchors_data, int64_t num_anchors,
       }
     }
   }
+  return 1;
 }
