@@ -13,9 +13,10 @@ from focal_retinanet.ops import (
     UNMATCHED,
     match_max_iou,
     matching_native,
+    matching_plain,
     pairwise_iou,
 )
-from focal_retinanet.ops.matching import _match_in_tiles, match_max_iou_batch
+from focal_retinanet.ops.matching import match_max_iou_batch
 
 OBJECT = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
 
@@ -71,13 +72,16 @@ def test_excluded_anchors_are_ignored_and_claimed_by_nobody():
     assert without_objects.tolist() == [-1, 0, 0]
 
 
-def test_more_objects_than_a_tile():
+def test_more_objects_than_a_tile(monkeypatch):
     torch.manual_seed(0)
     corner = torch.rand(300, 2) * 100
     objects = torch.cat([corner, corner + 1 + torch.rand(300, 2) * 20], 1)
-    matched, ious = match_max_iou(objects, objects, match_low_quality=False)
-    assert matched.tolist() == list(range(1, 301))
-    torch.testing.assert_close(ious, torch.ones(300))
+    monkeypatch.setattr(matching_plain, '_TILE', 7 * 300)
+    # fp64 has no kernel.
+    for boxes in (objects, objects.double()):
+        matched, ious = match_max_iou(boxes, boxes, match_low_quality=False)
+        assert matched.tolist() == list(range(1, 301))
+        assert ious.eq(1).all()
 
 
 def test_pairwise_iou_of_degenerate_boxes_is_zero():
@@ -134,14 +138,12 @@ def boxes_on_a_grid(count):
 
 
 def both_ways(anchors, gt_bboxes, excluded=None, **options):
-    """By the kernel and by tiles, which have to be the same to the last bit."""
+    """By the kernel and in plain PyTorch, the same to the last bit."""
     by_kernel = match_max_iou_batch(anchors, gt_bboxes, excluded=excluded, **options)
-    by_tiles = _match_in_tiles(
-        anchors, gt_bboxes, *options.values(), excluded, pairwise_iou
-    )
-    for ours, tiles in zip(by_kernel, by_tiles, strict=True):
-        assert ours.dtype == tiles.dtype
-        assert torch.equal(ours, tiles)
+    plain = matching_plain.match(anchors, gt_bboxes, *options.values(), excluded)
+    for ours, expected in zip(by_kernel, plain, strict=True):
+        assert ours.dtype == expected.dtype
+        assert torch.equal(ours, expected)
     return by_kernel
 
 
@@ -243,6 +245,38 @@ def test_boxes_of_any_strides_and_type():
     assert torch.equal(in_fp64, expected)
 
 
+@pytest.mark.parametrize('tile', [2**24, 5 * 300 * 4, 1])
+@pytest.mark.parametrize('gt_max_assign_all', [True, False])
+def test_tiles_of_any_size_with_any_function(tile, gt_max_assign_all, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(matching_plain, '_TILE', tile)
+    anchors = boxes_on_a_grid(300).repeat(4, 1)
+    gt_bboxes = [boxes_on_a_grid(count) for count in (8, 0, 1, 9, 3)]
+    excluded = torch.rand(5, len(anchors)) < 0.3
+    options = {**PAPER, 'gt_max_assign_all': gt_max_assign_all}
+    expected = both_ways(anchors, gt_bboxes, excluded=excluded, **options)
+    sizes = []
+
+    def iou_fn(gts, anchors):
+        sizes.append(len(gts))
+        return pairwise_iou(gts, anchors)
+
+    ours = match_max_iou_batch(
+        anchors, gt_bboxes, excluded=excluded, iou_fn=iou_fn, **options
+    )
+    assert all(map(torch.equal, ours, expected))
+    assert max(sizes) <= min(9, max(1, tile // len(anchors)))  # one image at a time
+
+
+def test_boxes_of_any_kind_for_a_function_of_ones_own():
+    centers = torch.tensor([[0.0], [1.0], [7.0]])
+    matched, closeness = match_max_iou(
+        centers, centers[1:], iou_fn=lambda gts, xs: 1 / (1 + (gts - xs.T).abs())
+    )
+    assert matched.tolist() == [1, 1, 2]
+    assert closeness.tolist() == [0.5, 1, 1]
+
+
 @pytest.mark.usefixtures('native')
 def test_memory_does_not_grow_with_the_objects():
     anchors = pyramid(512, 512)  # 49,104
@@ -254,7 +288,7 @@ def test_memory_does_not_grow_with_the_objects():
     assert peak < 20
 
 
-@pytest.mark.usefixtures('native')
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])  # a kernel's, none's
 @pytest.mark.parametrize(
     ('anchors', 'gts', 'excluded', 'says'),
     [
@@ -264,6 +298,6 @@ def test_memory_does_not_grow_with_the_objects():
         (torch.zeros(3, 4), torch.zeros(2, 4), torch.zeros(2) > 0, r'must be \(1, 3\)'),
     ],
 )
-def test_shapes_that_the_kernel_would_misread(anchors, gts, excluded, says):
+def test_shapes_that_a_kernel_would_misread(anchors, gts, excluded, says, dtype):
     with pytest.raises(ValueError, match=says):
-        match_max_iou(anchors, gts, excluded=excluded)
+        match_max_iou(anchors.to(dtype), gts.to(dtype), excluded=excluded)

@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,19 +33,26 @@ pytestmark = pytest.mark.skipif(
 
 
 def launch_probe():
-    """The compiler itself: two sizes of which 16 divides one."""
-    global tl  # where Triton looks for it
-    import triton
-    import triton.language as tl
+    from focal_retinanet.ops.triton_probe_kernel import double
 
-    @triton.jit
-    def double(x, size, BLOCK: tl.constexpr):
-        at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-        inside = at < size
-        tl.store(x + at, tl.load(x + at, mask=inside, other=0.0) * 2, mask=inside)
+    for size in (1, 100, 200, 112):
+        double[(1,)](torch.ones(size), size, BLOCK=16)
 
-    for size in (100, 200, 96, 112):
-        double[(2,)](torch.ones(size), size, BLOCK=64)
+
+def launch_matching():
+    """Images of many sizes, few and many of them, with and without objects."""
+    from focal_retinanet.ops import matching_triton
+
+    thresholds = (0.5, (0.0, 0.4), 0.0, True, True)
+    for num_anchors in (1, 16, 1000, 1001, 1008):
+        aligned = torch.zeros(num_anchors, 4)
+        odd = torch.zeros(num_anchors * 4 + 1)[1:].view(-1, 4)
+        for anchors in (aligned, odd):
+            for counts in ((1,), (0,), (3, 0), (16, 7) * 8):
+                gts = [torch.zeros(count, 4) for count in counts]
+                excluded = torch.zeros(1 + len(gts), num_anchors, dtype=torch.bool)
+                for mask in (None, excluded[1:]):
+                    matching_triton.match(anchors, gts, *thresholds, mask)
 
 
 def launch_focal_loss(layout=torch.contiguous_format):
@@ -129,8 +137,8 @@ def variants(function, folder, capability):
 
 @pytest.mark.parametrize('folder', TRITONS)
 @pytest.mark.parametrize('capability', CAPABILITIES)
-def test_a_size_that_16_divides_is_a_variant_of_its_own(capability, folder):
-    assert len(variants('launch_probe', folder, capability)) == 2
+def test_probe(capability, folder):
+    assert len(variants('launch_probe', folder, capability)) == 1
 
 
 @pytest.mark.parametrize('folder', TRITONS)
@@ -144,3 +152,15 @@ def test_focal_loss_at_many_scales_is_4_variants(launches, capability, folder):
 @pytest.mark.parametrize('capability', CAPABILITIES)
 def test_focal_loss_compiles_with_all_options(capability, folder):
     assert len(variants('launch_focal_loss_with_options', folder, capability)) == 8
+
+
+@pytest.mark.parametrize('folder', TRITONS)
+@pytest.mark.parametrize('capability', CAPABILITIES)
+def test_matching(capability, folder):
+    # Two kernels, with excluded anchors and without.
+    assert len(variants('launch_matching', folder, capability)) == 4
+    for launch in compile_launches('launch_matching', folder):
+        # Or the IoU would not be PyTorch's to the last bit.
+        assert 'fma' not in launch['ptx']
+        assert 'div.rn' in launch['ptx']
+        assert not re.search(r'div\.(full|approx)', launch['ptx'])
