@@ -268,6 +268,22 @@ def test_tiles_of_any_size_with_any_function(tile, gt_max_assign_all, monkeypatc
     assert max(sizes) <= min(9, max(1, tile // len(anchors)))  # one image at a time
 
 
+@pytest.mark.parametrize('tile', [2**24, 10 * 300])
+def test_images_are_not_padded_to_the_most_objects(tile, monkeypatch):
+    monkeypatch.setattr(matching_plain, '_TILE', tile)
+    computed = []
+
+    def counted(gts, anchors):
+        computed.append(len(gts) * len(anchors))
+        return pairwise_iou(gts, anchors)
+
+    monkeypatch.setattr(matching_plain, 'pairwise_iou', counted)
+    anchors = boxes_on_a_grid(300).double()  # which no kernel takes
+    match_max_iou_batch(anchors, [boxes_on_a_grid(count) for count in (1, 50, 0, 2)])
+    assert sum(computed) == 2 * 53 * 300  # once for each of the two rules
+    assert max(computed) <= tile
+
+
 def test_boxes_of_any_kind_for_a_function_of_ones_own():
     centers = torch.tensor([[0.0], [1.0], [7.0]])
     matched, closeness = match_max_iou(

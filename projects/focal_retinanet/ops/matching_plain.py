@@ -1,7 +1,6 @@
 """Matching in plain PyTorch, on any device and in any type: the definition."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +15,8 @@ UNMATCHED = 0
 _TILE = 2**24
 
 IouFunction = Callable[[Tensor, Tensor], Tensor]
+# Parts of images, each (image, start, stop): objects counted through all images.
+Tile = list[tuple[int, int, int]]
 
 
 def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
@@ -56,14 +57,23 @@ def match(
     if excluded is not None:
         excluded = excluded.to(anchors.device, torch.bool)
     if sum(counts) and len(anchors):
-        ious = _Ious(anchors, gt_bboxes, excluded, iou_fn)
-        max_ious, best_gt, best_of_gt = _find_best(ious)
+        gts = torch.cat([gts.to(anchors) for gts in gt_bboxes])
+        # Of a user's function we know only what it says of one image's objects.
+        mix_images = iou_fn is None
+        tiles = _divide(counts, max(1, _TILE // len(anchors)), mix_images)
+
+        def compute_ious(tile: Tile) -> Tensor:
+            return _compute_ious(tile, gts, anchors, excluded, iou_fn or pairwise_iou)
+
+        max_ious, best_gt, best_of_gt = _find_best(tiles, len(counts), compute_ious)
         low, high = neg_iou_thr
         is_background = (max_ious >= low) & (max_ious < high)
         matched = torch.where(is_background, UNMATCHED, IGNORED)
         matched = torch.where(max_ious >= pos_iou_thr, best_gt + 1, matched)
         if match_low_quality:
-            claimed_by = _claim(ious, *best_of_gt, min_pos_iou, gt_max_assign_all)
+            claimed_by = _claim(
+                tiles, compute_ious, *best_of_gt, min_pos_iou, gt_max_assign_all, shape
+            )
             matched = torch.where(claimed_by >= 0, claimed_by + 1, matched)
         for b, count in enumerate(counts):
             if not count:  # all is background, whatever the thresholds
@@ -77,76 +87,43 @@ def match(
     return matched, max_ious
 
 
-class _Part(NamedTuple):
-    """The objects of one image that are in a tile."""
-
-    image: int
-    start: int  # among all images' objects
-    rows: slice  # of the tile
-
-
-class _Tile(NamedTuple):
-    """Objects start .. stop of all images', in parts of one image each."""
-
-    start: int
-    stop: int
-    parts: list[_Part]
-
-
-class _Ious:
-    """IoUs of all images' objects with all anchors, a tile (T, N) at a time."""
-
-    def __init__(
-        self,
-        anchors: Tensor,
-        gt_bboxes: Sequence[Tensor],
-        excluded: Tensor | None,
-        iou_fn: IouFunction | None,
-    ):
-        self.anchors = anchors
-        self.gts = torch.cat([gts.to(anchors) for gts in gt_bboxes])
-        self.batch = len(gt_bboxes)
-        self.excluded = excluded
-        self.iou_fn = iou_fn or pairwise_iou
-        # Of a user's function we know only what it says of one image's objects.
-        self.tiles = _divide(
-            [len(gts) for gts in gt_bboxes],
-            size=max(1, _TILE // len(anchors)),
-            mix_images=iou_fn is None,
-        )
-
-    def compute(self, tile: _Tile) -> Tensor:
-        ious = self.iou_fn(self.gts[tile.start : tile.stop], self.anchors)
-        if self.excluded is None:
-            return ious
-        excluded = [
-            self.excluded[part.image].expand(part.rows.stop - part.rows.start, -1)
-            for part in tile.parts
-        ]
-        return ious.masked_fill(torch.cat(excluded), -1)
-
-
-def _divide(counts: Sequence[int], size: int, mix_images: bool) -> list[_Tile]:
-    """Tiles of at most ``size`` objects, in order; no tile has a gap."""
+def _divide(counts: Sequence[int], size: int, mix_images: bool) -> list[Tile]:
+    """Tiles of at most ``size`` objects, in order and without a gap."""
     tiles = []
-    stop = 0
+    stop = room = 0
     for image, count in enumerate(counts):
         start, stop = stop, stop + count
+        if not mix_images:
+            room = 0
         while start < stop:
-            room = size - (tiles[-1].stop - tiles[-1].start) if tiles else 0
-            if room == 0 or (not mix_images and tiles[-1].parts[0].image != image):
-                tiles.append(_Tile(start, start, []))
+            if room == 0:
+                tiles.append([])
                 room = size
-            tile = tiles[-1]
             taken = min(room, stop - start)
-            first = start - tile.start
-            tile.parts.append(_Part(image, start, slice(first, first + taken)))
+            tiles[-1].append((image, start, start + taken))
             start += taken
-            tiles[-1] = tile._replace(stop=start)
+            room -= taken
     return tiles
 
 
-def _find_best(ious: _Ious) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+def _compute_ious(
+    tile: Tile,
+    gts: Tensor,
+    anchors: Tensor,
+    excluded: Tensor | None,
+    iou_fn: IouFunction,
+) -> Tensor:
+    """IoUs of a tile's T objects with all anchors, (T, N); -1 if excluded."""
+    ious = iou_fn(gts[tile[0][1] : tile[-1][2]], anchors)
+    if excluded is None:
+        return ious
+    rows = [excluded[image].expand(stop - start, -1) for image, start, stop in tile]
+    return ious.masked_fill(torch.cat(rows), -1)
+
+
+def _find_best(
+    tiles: Sequence[Tile], batch: int, compute_ious: Callable[[Tile], Tensor]
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
     """Highest IoUs.
 
     Returns:
@@ -155,12 +132,15 @@ def _find_best(ious: _Ious) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         - (M,) of each object, and (M,) the first anchor that has it.
     """
     best = {}
-    best_of_gt = []
-    for tile in ious.tiles:
-        of_tile = ious.compute(tile)
-        best_of_gt.append(of_tile.max(dim=1))
-        for image, start, rows in tile.parts:
-            max_iou, gt = of_tile[rows].max(dim=0)
+    gt_max_ious, gt_best_anchors = [], []
+    for tile in tiles:
+        ious = compute_ious(tile)
+        gt_max_iou, anchor = ious.max(dim=1)
+        gt_max_ious.append(gt_max_iou)
+        gt_best_anchors.append(anchor)
+        first = tile[0][1]
+        for image, start, stop in tile:
+            max_iou, gt = ious[start - first : stop - first].max(dim=0)
             gt = gt + start
             if image in best:  # by an earlier tile; on a tie the earlier object stays
                 before, gt_before = best[image]
@@ -168,45 +148,42 @@ def _find_best(ious: _Ious) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
                 max_iou = torch.maximum(max_iou, before)
             best[image] = max_iou, gt
     nothing = torch.zeros_like(max_iou), torch.zeros_like(gt)
-    max_ious, gts = zip(*(best.get(b, nothing) for b in range(ious.batch)), strict=True)
-    gt_max_ious, anchors = zip(*best_of_gt, strict=True)
+    of_images = [best.get(image, nothing) for image in range(batch)]
     return (
-        torch.stack(max_ious),
-        torch.stack(gts),
-        (
-            torch.cat(gt_max_ious),
-            torch.cat(anchors),
-        ),
+        torch.stack([max_iou for max_iou, _ in of_images]),
+        torch.stack([gt for _, gt in of_images]),
+        (torch.cat(gt_max_ious), torch.cat(gt_best_anchors)),
     )
 
 
 def _claim(
-    ious: _Ious,
+    tiles: Sequence[Tile],
+    compute_ious: Callable[[Tile], Tensor],
     gt_max_iou: Tensor,
-    first_anchor: Tensor,
+    gt_best_anchor: Tensor,
     min_pos_iou: float,
     assign_all: bool,
+    shape: tuple[int, int],
 ) -> Tensor:
     """The last object that an anchor is the best of, (B, N) int64, or -1."""
     # An object that nothing overlaps has IoU 0 with every anchor; it must not
     # claim them all (mmdetection issues 6821 and 8289).
     claims = (gt_max_iou >= min_pos_iou) & (gt_max_iou > 0)
     index = torch.arange(len(claims), dtype=torch.int64, device=claims.device)
-    claimant = torch.where(claims, index, -1)
-    shape = (ious.batch, len(ious.anchors))
+    claimant = torch.where(claims, index, -1)  # (M,)
     claimed_by = torch.full(shape, -1, dtype=torch.int64, device=claims.device)
-    for tile in ious.tiles:
+    for tile in tiles:
+        first = tile[0][1]
         if assign_all:
-            of_tile = slice(tile.start, tile.stop)
-            is_best = ious.compute(tile) == gt_max_iou[of_tile, None]
-        for image, start, rows in tile.parts:
-            of_part = slice(start, start + rows.stop - rows.start)
-            before = claimed_by[image]
+            is_best = compute_ious(tile) == gt_max_iou[first : tile[-1][2], None]
+        for image, start, stop in tile:
+            gt, before = claimant[start:stop], claimed_by[image]
             if assign_all:
-                claim = torch.where(is_best[rows], claimant[of_part, None], -1)
+                claim = torch.where(
+                    is_best[start - first : stop - first], gt[:, None], -1
+                )
                 after = torch.maximum(before, claim.amax(dim=0))
             else:
-                anchor, gt = first_anchor[of_part], claimant[of_part]
-                after = before.scatter_reduce(0, anchor, gt, 'amax')
+                after = before.scatter_reduce(0, gt_best_anchor[start:stop], gt, 'amax')
             claimed_by[image] = after
     return claimed_by
