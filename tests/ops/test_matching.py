@@ -268,6 +268,14 @@ def test_tiles_of_any_size_with_any_function(tile, gt_max_assign_all, monkeypatc
     assert max(sizes) <= min(9, max(1, tile // len(anchors)))  # one image at a time
 
 
+def test_of_objects_that_tie_the_earlier_one_has_the_anchor(monkeypatch):
+    objects, plain = OBJECT.repeat(5, 1), dict(match_low_quality=False)
+    for tile in (2**24, 1):
+        monkeypatch.setattr(matching_plain, '_TILE', tile)
+        for boxes in (objects, objects.double()):  # a kernel's, and none's
+            assert match_max_iou(boxes[:1], boxes, **plain)[0].tolist() == [1]
+
+
 @pytest.mark.parametrize('tile', [2**24, 10 * 300])
 def test_images_are_not_padded_to_the_most_objects(tile, monkeypatch):
     monkeypatch.setattr(matching_plain, '_TILE', tile)
