@@ -117,7 +117,9 @@ def test_bad_calls_are_refused(batch):
 def test_is_built_by_its_scope_and_leaves_mmdets_alone():
     import mmdet.registry
 
-    ours = mmdet.registry.MODELS.build(dict(type='focal_retinanet.FocalLoss'))
+    ours = mmdet.registry.MODELS.build(
+        dict(type='focal_retinanet.FocalLoss', use_sigmoid=True)
+    )
     theirs = mmdet.registry.MODELS.build(dict(type='FocalLoss'))
     assert type(ours) is FocalLoss
     assert type(theirs) is MMDetFocalLoss

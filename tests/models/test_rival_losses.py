@@ -57,7 +57,7 @@ def test_weights_ignored_and_reductions_are_those_of_the_focal_loss(loss):
     logits = torch.randn(6, 3)
     targets = torch.tensor([0, 2, 3, -1, 1, 3])
     weight = torch.rand(6)
-    module = MODELS.build(dict(type=loss.__name__, loss_weight=2.0))
+    module = MODELS.build(dict(type=loss.__name__, use_sigmoid=True, loss_weight=2.0))
     elements = module(logits, targets, reduction_override='none')
     assert elements.shape == (6, 3)
     assert not elements[3].any()

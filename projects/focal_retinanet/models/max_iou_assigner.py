@@ -1,12 +1,13 @@
 """Max-IoU assignment as a component of a config."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
 from mmdet.models.task_modules import AssignResult, BboxOverlaps2D
 from mmdet.models.task_modules import MaxIoUAssigner as MMDetMaxIoUAssigner
 from mmdet.models.task_modules.assigners.max_iou_assigner import perm_repeat_bboxes
-from mmdet.structures.bbox import get_box_tensor
+from mmdet.structures.bbox import BaseBoxes, get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -27,6 +28,7 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
         neg_iou_thr: IoU below which an anchor is background, 0.4 in the paper;
             or [low, high) as a tuple or a list. What lies between this and
             ``pos_iou_thr`` is ignored.
+        *args: as mmdet's.
         **kwargs: as mmdet's.
 
     Raises:
@@ -37,22 +39,16 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
         self,
         pos_iou_thr: float,
         neg_iou_thr: float | tuple[float, float] | list[float],
+        *args,
         **kwargs,
     ) -> None:
-        if isinstance(neg_iou_thr, int | float):
-            low, high = 0.0, float(neg_iou_thr)
-        else:  # a tuple, which a config file has turned into a list
-            if len(neg_iou_thr) != 2:
-                raise ValueError(
-                    f'neg_iou_thr must be a number or (low, high), got {neg_iou_thr}'
-                )
-            low, high = (float(threshold) for threshold in neg_iou_thr)
+        low, high = _background_ious(neg_iou_thr)
         if not low <= high <= pos_iou_thr:
             raise ValueError(
                 'thresholds must be ordered: neg_iou_thr low <= high <= pos_iou_thr, '
                 f'got {low}, {high}, {pos_iou_thr}'
             )
-        super().__init__(float(pos_iou_thr), (low, high), **kwargs)
+        super().__init__(float(pos_iou_thr), (low, high), *args, **kwargs)
 
     def assign(
         self,
@@ -64,7 +60,8 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
         """Assign the anchors of one image.
 
         Args:
-            pred_instances: its ``priors``, (N, 4) xyxy in pixels.
+            pred_instances: its ``priors``, (N, 4) xyxy in pixels; as everywhere
+                in mmdet's assigner, a fifth column, the scores, is left out.
             gt_instances: ``bboxes`` (M, 4) and ``labels`` (M,); M may be 0.
             gt_instances_ignore: ``bboxes`` of crowds and ignored regions.
 
@@ -72,16 +69,16 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
             ``gt_inds`` (N,) int64: 0 background, -1 ignored, i + 1 for object
             i; ``max_overlaps`` (N,); ``labels`` (N,) int64, -1 where no object.
         """
-        gt_bboxes = get_box_tensor(gt_instances.bboxes)
         gt_inds, max_overlaps = self.assign_batch(
-            get_box_tensor(pred_instances.priors), [gt_instances], [gt_instances_ignore]
+            pred_instances.priors, [gt_instances], [gt_instances_ignore]
         )
         gt_inds, max_overlaps = gt_inds[0], max_overlaps[0]
         labels = gt_inds.new_full(gt_inds.shape, -1)
         positive = gt_inds > 0
-        labels[positive] = gt_instances.labels[gt_inds[positive] - 1]
+        # Of an image without objects they may be of any type.
+        labels[positive] = gt_instances.labels.to(labels)[gt_inds[positive] - 1]
         return AssignResult(
-            num_gts=len(gt_bboxes),
+            num_gts=len(gt_instances.bboxes),
             gt_inds=gt_inds,
             max_overlaps=max_overlaps,
             labels=labels,
@@ -109,7 +106,9 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
             - (B, N) highest IoU of each anchor.
         """
         device = priors.device
-        gt_bboxes = [get_box_tensor(gt.bboxes) for gt in batch_gt_instances]
+        priors, *gt_bboxes = _promote(
+            [_corners(priors), *(_corners(gt.bboxes) for gt in batch_gt_instances)]
+        )
         if 0 < self.gpu_assign_thr < max(map(len, gt_bboxes)):
             priors = priors.cpu()
             gt_bboxes = [gts.cpu() for gts in gt_bboxes]
@@ -123,7 +122,8 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
             priors,
             gt_bboxes,
             pos_iou_thr=self.pos_iou_thr,
-            neg_iou_thr=self.neg_iou_thr,
+            # Read anew: Dynamic R-CNN sets the thresholds as it trains.
+            neg_iou_thr=_background_ious(self.neg_iou_thr),
             min_pos_iou=self.min_pos_iou,
             match_low_quality=self.match_low_quality,
             gt_max_assign_all=self.gt_max_assign_all,
@@ -157,10 +157,42 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
             # As mmdet: without objects, all is background.
             if ignore is None or not len(ignore.bboxes) or not len(gt_bboxes[b]):
                 continue
-            regions = get_box_tensor(ignore.bboxes).to(priors)
+            regions = _corners(ignore.bboxes).to(priors)
             if self.ignore_wrt_candidates:  # share of the anchor
                 iof = self.iou_calculator(priors, regions, mode='iof').amax(dim=1)
             else:  # share of the region
                 iof = self.iou_calculator(regions, priors, mode='iof').amax(dim=0)
             covered[b] = iof > self.ignore_iof_thr
         return covered if excluded is None else covered | excluded
+
+
+def _background_ious(
+    neg_iou_thr: float | tuple[float, float] | list[float],
+) -> tuple[float, float]:
+    """[low, high) of a threshold as a config has it.
+
+    Raises:
+        ValueError: it is neither a number nor two of them.
+    """
+    if isinstance(neg_iou_thr, int | float):
+        return 0.0, float(neg_iou_thr)
+    if len(neg_iou_thr) != 2:  # a tuple, or the list that a config file made of it
+        raise ValueError(
+            f'neg_iou_thr must be a number or (low, high), got {neg_iou_thr}'
+        )
+    low, high = neg_iou_thr
+    return float(low), float(high)
+
+
+def _corners(bboxes: Tensor | BaseBoxes) -> Tensor:
+    """Boxes (n, 4) xyxy of boxes with or without a type or a column of scores."""
+    bboxes = get_box_tensor(bboxes)
+    return bboxes[:, :4] if bboxes.numel() else bboxes.reshape(-1, 4)
+
+
+def _promote(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors in the type that arithmetic between them has; fp32 for integers."""
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors))
+    if not dtype.is_floating_point:
+        dtype = torch.float32
+    return [t.to(dtype) for t in tensors]

@@ -43,6 +43,8 @@ def sigmoid_focal_loss(
         targets: (N,) integer class indices, where K is background (all K
             classifiers should say no) and ``ignore_index`` is ignored; or
             (N, K) one-hot, where a value between 0 and 1 is a soft label.
+            With labels of the logits' shape, that may be any other too, such
+            as (B, K, H, W).
         gamma: focusing parameter, >= 0. 0 gives alpha-balanced cross entropy.
         alpha: weight of y = 1, with 1 - alpha for y = 0; one number, or K
             numbers, one for each class; None for no weights.
@@ -53,7 +55,8 @@ def sigmoid_focal_loss(
         activated: ``logits`` are probabilities already.
 
     Returns:
-        Loss of every anchor and class, (N, K), fp32 (fp64 for fp64 input).
+        Loss of every anchor and class, of the logits' shape, fp32 (fp64 for fp64
+        input).
 
     Raises:
         ValueError: shapes do not fit, or (on a CPU, where looking is free) an
@@ -118,6 +121,8 @@ def softmax_focal_loss(
         ValueError: shapes do not fit, C < 2, or (on a CPU) an index is outside
             of 0..C-1.
     """
+    if logits.dim() != 2:
+        raise ValueError(f'logits must be (N, C), got shape {tuple(logits.shape)}')
     x = _as_float(logits)
     num_classes = x.size(1)
     if num_classes < 2:
@@ -164,13 +169,14 @@ def binary_targets(
 
     Args:
         logits: (N, K), any floating dtype.
-        targets: (N,) integer class indices, K for background; or (N, K)
-            one-hot or soft labels.
+        targets: (N,) integer class indices, K for background; or one-hot or soft
+            labels of the logits' shape, which then may be any.
         ignore_index: index of the rows that have no loss.
 
     Returns:
-        x (N, K) fp32 (fp64 for fp64 input), y (N, K) of x's dtype, and which
-        rows are ignored, (N, 1) bool, None where the targets are no indices.
+        x fp32 (fp64 for fp64 input), y of x's dtype, both of the logits' shape,
+        and which rows are ignored, (N, 1) bool, None where the targets are no
+        indices.
 
     Raises:
         ValueError: shapes do not fit, or (on a CPU) an index is outside of
@@ -187,14 +193,15 @@ def binary_targets(
 
 
 def alpha_t(alpha: float | Sequence[float], y: Tensor) -> Tensor:
-    """alpha where y = 1, 1 - alpha where y = 0, for labels y (N, K)."""
-    a = alpha_tensor(alpha, y.size(1), y.dtype, y.device)
+    """alpha where y = 1, 1 - alpha where y = 0, for labels y (N, K, ...)."""
+    num_classes = y.size(1) if y.dim() > 1 else 1
+    a = alpha_tensor(alpha, num_classes, y.dtype, y.device)
+    if a.dim():
+        a = a.reshape(-1, *[1] * (y.dim() - 2))
     return a * y + (1 - a) * (1 - y)
 
 
 def _as_float(logits: Tensor) -> Tensor:
-    if logits.dim() != 2:
-        raise ValueError(f'logits must be (N, K), got shape {tuple(logits.shape)}')
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
@@ -204,10 +211,12 @@ def _log(p: Tensor) -> Tensor:
 
 
 def _check_shape(logits: Tensor, targets: Tensor) -> None:
-    if targets.shape != logits.shape[:1] or targets.is_floating_point():
+    is_index = targets.shape == logits.shape[:1] and not targets.is_floating_point()
+    if logits.dim() != 2 or not is_index:
         raise ValueError(
-            f'targets must be integer class indices of shape ({logits.size(0)},) or '
-            f'one-hot of shape {tuple(logits.shape)}, got {targets.dtype} of shape '
+            f'targets must be integer class indices of shape '
+            f'{tuple(logits.shape[:1])}, for logits (N, K), or labels of shape '
+            f'{tuple(logits.shape)}, got {targets.dtype} of shape '
             f'{tuple(targets.shape)}'
         )
 

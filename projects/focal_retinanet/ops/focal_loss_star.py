@@ -25,15 +25,16 @@ def focal_loss_star(
     Args:
         logits: (N, K), any floating dtype; the arithmetic is in fp32, or in
             fp64 for fp64 input.
-        targets: (N,) integer class indices, K for background; or (N, K)
-            one-hot.
+        targets: (N,) integer class indices, K for background; or labels of the
+            logits' shape, which then may be any.
         gamma: steepness, > 0.
         beta: shift.
         alpha: as in :func:`~focal_retinanet.ops.focal_loss.sigmoid_focal_loss`.
         ignore_index: index of the rows whose loss and gradient are zero.
 
     Returns:
-        Loss of every anchor and class, (N, K), fp32 (fp64 for fp64 input).
+        Loss of every anchor and class, of the logits' shape, fp32 (fp64 for fp64
+        input).
 
     Raises:
         ValueError: shapes do not fit, or (on a CPU) an index is outside of

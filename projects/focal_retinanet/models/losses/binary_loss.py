@@ -1,18 +1,23 @@
 """What the focal loss's rivals over K binary classifiers have in common."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 from torch import Tensor, nn
 
 from focal_retinanet.models.losses.reduction import (
+    LossArgumentError,
     broadcast_weight,
     check_reduction,
+    choose_reduction,
+    ignored_rows,
     reduce_loss,
 )
+from focal_retinanet.models.losses.sigmoid_channels import SigmoidChannels
+from focal_retinanet.models.losses.use_sigmoid import SaysUseSigmoid
 from focal_retinanet.ops.focal_loss import Alpha
 
 
-class BinaryLoss(ABC, nn.Module):
+class BinaryLoss(SigmoidChannels, nn.Module, metaclass=SaysUseSigmoid):
     """A loss of sigmoids, called as ``FocalLoss`` is.
 
     Args:
@@ -21,7 +26,8 @@ class BinaryLoss(ABC, nn.Module):
         reduction: 'none', 'mean' or 'sum'.
         loss_weight: factor of the result.
         ignore_index: index of the targets that have no loss.
-        use_sigmoid: only true is possible; heads ask for it.
+        use_sigmoid: only true is possible. A config has to say it, since mmdet's
+            heads read it there.
 
     Raises:
         ValueError: an unknown reduction, or no sigmoid.
@@ -37,7 +43,7 @@ class BinaryLoss(ABC, nn.Module):
     ) -> None:
         super().__init__()
         if not use_sigmoid:
-            raise ValueError(f'{type(self).__name__} needs use_sigmoid=True')
+            raise LossArgumentError(f'{type(self).__name__} needs use_sigmoid=True')
         check_reduction(reduction)
         self.alpha = alpha
         self.reduction = reduction
@@ -47,7 +53,7 @@ class BinaryLoss(ABC, nn.Module):
 
     @abstractmethod
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
-        """The loss (N, K) of logits (N, K), 0 where ignored."""
+        """The loss of each logit, of pred's shape, 0 where ignored."""
 
     def forward(
         self,
@@ -63,11 +69,9 @@ class BinaryLoss(ABC, nn.Module):
             ValueError: shapes do not fit, an unknown reduction, or
                 ``avg_factor`` together with 'sum'.
         """
-        reduction = reduction_override or self.reduction
-        check_reduction(reduction, avg_factor)
+        reduction = choose_reduction(self.reduction, reduction_override, avg_factor)
         loss = self.elementwise(pred, target)
         if weight is not None:
             loss = loss * broadcast_weight(weight, loss)
-        return self.loss_weight * reduce_loss(
-            loss, target, reduction, avg_factor, self.ignore_index
-        )
+        ignored = ignored_rows(pred, target, self.ignore_index)
+        return self.loss_weight * reduce_loss(loss, reduction, avg_factor, ignored)

@@ -8,8 +8,12 @@ from focal_retinanet.models.losses.reduction import (
     EPS,
     broadcast_weight,
     check_reduction,
+    choose_reduction,
+    ignored_rows,
     reduce_loss,
 )
+from focal_retinanet.models.losses.sigmoid_channels import SigmoidChannels
+from focal_retinanet.models.losses.use_sigmoid import SaysUseSigmoid
 from focal_retinanet.ops.focal_loss import (
     Alpha,
     sigmoid_focal_loss,
@@ -23,12 +27,13 @@ from focal_retinanet.registry import MODELS
 
 
 @MODELS.register_module()
-class FocalLoss(nn.Module):
+class FocalLoss(SigmoidChannels, nn.Module, metaclass=SaysUseSigmoid):
     """Focal loss (section 3), drop-in for mmdet's ``FocalLoss``.
 
     Args:
         use_sigmoid: K binary classifiers, or one softmax over C classes of
-            which a head makes the last the background.
+            which a head makes the last the background. A config has to say it,
+            since mmdet's heads read it there.
         gamma: focusing parameter, >= 0; 0 is alpha-balanced cross entropy.
         alpha: one number, one for each class, or None. In the sigmoid form it
             weighs y = 1, and 1 - alpha weighs y = 0.
@@ -81,10 +86,12 @@ class FocalLoss(nn.Module):
         """Weighted and reduced focal loss.
 
         Args:
-            pred: (N, K) logits, or probabilities if ``activated``.
+            pred: (N, K) logits, or probabilities if ``activated``. In the
+                sigmoid form with labels of pred's shape that may be any, the
+                classes on axis 1.
             target: (N,) indices, K being background (in the softmax form the
                 last of the C = K channels is), or one-hot of pred's shape.
-            weight: (N,) for each anchor, or (N, K) or (N * K,) for each
+            weight: (N,) for each anchor, or of pred's shape or flat for each
                 element; the latter two in the sigmoid form only.
             avg_factor: what 'mean' divides the sum by; in a detector the
                 number of positives. Default: the number of loss elements that
@@ -92,15 +99,15 @@ class FocalLoss(nn.Module):
             reduction_override: replaces ``reduction`` for this call.
 
         Returns:
-            A scalar, or with 'none' (N, K) for sigmoid, (N,) for softmax;
+            A scalar, or with 'none' pred's shape for sigmoid, (N,) for softmax;
             fp32 (fp64 for fp64 input).
 
         Raises:
             ValueError: shapes do not fit, an unknown reduction, or
-                ``avg_factor`` together with 'sum'.
+                ``avg_factor`` together with 'sum'. Where mmdet's loss raises
+                an AssertionError it is one as well.
         """
-        reduction = reduction_override or self.reduction
-        check_reduction(reduction, avg_factor)
+        reduction = choose_reduction(self.reduction, reduction_override, avg_factor)
         if reduction != 'none' and self._is_fused(pred, target, weight):
             if reduction == 'sum':
                 divisor = 1.0
@@ -132,9 +139,8 @@ class FocalLoss(nn.Module):
         )
         if weight is not None:
             loss = loss * broadcast_weight(weight, loss)
-        return self.loss_weight * reduce_loss(
-            loss, target, reduction, avg_factor, self.ignore_index
-        )
+        ignored = ignored_rows(pred, target, self.ignore_index)
+        return self.loss_weight * reduce_loss(loss, reduction, avg_factor, ignored)
 
     def sum_over_levels(
         self,
