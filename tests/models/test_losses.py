@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmdet.models.losses import FocalLoss as MMDetFocalLoss
 
-from focal_retinanet.models import FocalLoss
+from focal_retinanet.models import FocalLoss, FocalLossStar, HingeLoss
 
 N, K = 60, 4
 
@@ -50,6 +50,46 @@ def test_equals_mmdet_on_probabilities(batch):
     ours = FocalLoss(activated=True)(logits.sigmoid(), target)
     theirs = MMDetFocalLoss(activated=True)(logits.sigmoid(), target)
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize('shape', [(), (7,), (2, 3, 5), (3, 5, 4, 4), (0, 5, 4, 4)])
+@pytest.mark.parametrize('labels', ['one-hot', 'soft', 'integer'])
+@pytest.mark.parametrize(
+    ('reduction', 'avg_factor', 'weighted'),
+    [('none', 3, True), ('mean', None, False), ('mean', 4.5, True), ('sum', None, 1)],
+)
+@pytest.mark.parametrize('activated', [False, True])
+def test_labels_of_the_logits_shape_which_may_be_any(
+    shape, labels, reduction, avg_factor, weighted, activated
+):
+    torch.manual_seed(0)
+    logits = torch.randn(shape, dtype=torch.float64)
+    logits = logits.sigmoid() if activated else logits
+    target = torch.rand(shape) if labels == 'soft' else torch.rand(shape).round()
+    target = target.long() if labels == 'integer' else target
+    weight = torch.rand(shape).double() if weighted else None
+    found = []
+    for loss_class in (FocalLoss, MMDetFocalLoss):
+        pred = logits.clone().requires_grad_()
+        loss = loss_class(activated=activated, loss_weight=2.0)
+        loss = loss(pred, target, weight, avg_factor, reduction)
+        loss.sum().backward()
+        found.append((loss, pred.grad))
+    if 0 in shape and reduction == 'mean' and avg_factor is None:
+        assert found[1][0].isnan() and found[0][0] == 0  # a mean over nothing
+    else:
+        torch.testing.assert_close(found[0], found[1])
+
+
+def test_alpha_of_each_class_is_that_of_axis_1():
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, K, 3, 5), torch.rand(2, K, 3, 5).round()
+    loss = FocalLoss(alpha=[0.1, 0.2, 0.3, 0.4], reduction='none')
+    as_rows = loss(
+        logits.movedim(1, 3).reshape(-1, K), target.movedim(1, 3).flatten(0, 2)
+    )
+    expected = as_rows.reshape(2, 3, 5, K).movedim(3, 1)
+    torch.testing.assert_close(loss(logits, target), expected)
 
 
 def test_one_class():
@@ -112,6 +152,24 @@ def test_bad_calls_are_refused(batch):
         FocalLoss(reduction='sum')(logits, target, avg_factor=3)
     with pytest.raises(ValueError, match='fits neither'):
         FocalLoss()(logits, target, weight=torch.ones(7))
+
+
+@pytest.mark.parametrize('error', [ValueError, AssertionError])
+@pytest.mark.parametrize(
+    'call',
+    [
+        dict(reduction_override='average'),
+        dict(reduction_override=''),
+        dict(reduction_override=True),
+        dict(weight=torch.ones(7)),
+        dict(reduction_override='sum', avg_factor=2),
+    ],
+    ids=str,
+)
+def test_errors_are_caught_as_mmdets_are(batch, call, error):
+    for loss in (FocalLoss(), FocalLossStar(), HingeLoss()):
+        with pytest.raises(error):
+            loss(*batch, **call)
 
 
 def test_is_built_by_its_scope_and_leaves_mmdets_alone():

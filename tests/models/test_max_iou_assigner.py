@@ -128,3 +128,81 @@ def test_thresholds_survive_a_config_file(tmp_path):
 def test_bad_thresholds_are_refused(neg_iou_thr):
     with pytest.raises(ValueError, match='neg_iou_thr'):
         MaxIoUAssigner(0.5, neg_iou_thr)
+
+
+def boxes_of(dtype, count, columns=4):
+    generator = torch.Generator().manual_seed(count)
+    boxes = grid_boxes(generator, count)
+    scores = torch.rand(count, 1, generator=generator)
+    return torch.cat([boxes, scores], 1)[:, :columns].to(dtype)
+
+
+def assert_same_as_mmdet(options, priors, bboxes, labels, ignored=None):
+    args = [InstanceData(priors=priors), InstanceData(bboxes=bboxes, labels=labels)]
+    args += [] if ignored is None else [InstanceData(bboxes=ignored)]
+    ours = MaxIoUAssigner(**options).assign(*args)
+    theirs = MMDetMaxIoUAssigner(**options).assign(*args)
+    assert ours.num_gts == theirs.num_gts
+    for key in ('gt_inds', 'max_overlaps', 'labels'):
+        expected = getattr(theirs, key)
+        if key == 'max_overlaps' and not len(bboxes):
+            expected = expected.to(ours.max_overlaps)  # zeros, of the objects' type
+        assert getattr(ours, key).dtype == expected.dtype
+        assert torch.equal(getattr(ours, key), expected)
+
+
+@pytest.mark.parametrize('num_priors', [0, 50])
+@pytest.mark.parametrize('labels', [torch.empty(0), torch.empty(0).int()], ids=str)
+def test_image_without_objects_has_labels_of_any_type(num_priors, labels):
+    options = dict(**PAPER, min_pos_iou=1e-6, ignore_iof_thr=0.5)
+    priors, ignored = boxes_of(torch.float32, num_priors), boxes_of(torch.float32, 3)
+    nothing = torch.empty(0, 4)
+    assert_same_as_mmdet(options, priors, nothing, labels)
+    assert_same_as_mmdet(options, priors, nothing, labels, ignored)
+
+
+TYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64]
+
+
+@pytest.mark.parametrize('type_of_priors', TYPES, ids=str)
+@pytest.mark.parametrize('type_of_objects', TYPES, ids=str)
+def test_boxes_of_any_type_and_of_two(type_of_priors, type_of_objects):
+    """As mmdet, IoUs are of the type that arithmetic between the two has."""
+    priors, bboxes = boxes_of(type_of_priors, 60), boxes_of(type_of_objects, 7)
+    options = dict(**PAPER, min_pos_iou=1e-6, ignore_iof_thr=0.5)
+    assert_same_as_mmdet(options, priors, bboxes, torch.arange(7))
+    assert_same_as_mmdet(options, priors, bboxes, torch.arange(7), bboxes[:2])
+
+
+def test_a_column_of_scores_is_left_out():
+    priors, bboxes = (boxes_of(torch.float32, n, columns=5) for n in (60, 7))
+    options = dict(**PAPER, min_pos_iou=1e-6)
+    assert_same_as_mmdet(options, priors, bboxes, torch.arange(7))
+
+
+def test_repeated_objects_are_moved_as_mmdet_moves_them():
+    bboxes = boxes_of(torch.float32, 7).repeat(2, 1)
+    options = dict(
+        **PAPER, min_pos_iou=1e-6, perm_repeat_gt_cfg=dict(iou_thr=0.7, perm_range=0.01)
+    )
+    priors = InstanceData(priors=boxes_of(torch.float32, 60))
+    gt = InstanceData(bboxes=bboxes, labels=torch.arange(14))
+    found = []
+    for assigner in (MaxIoUAssigner, MMDetMaxIoUAssigner):
+        torch.manual_seed(0)
+        found.append(assigner(**options).assign(priors, gt))
+    assert torch.equal(found[0].gt_inds, found[1].gt_inds)
+
+
+def test_thresholds_may_be_set_while_it_trains():
+    """Dynamic R-CNN does so, with plain numbers."""
+    priors = InstanceData(priors=boxes_of(torch.float32, 60))
+    gt = InstanceData(bboxes=boxes_of(torch.float32, 7), labels=torch.arange(7))
+    ours, theirs = MaxIoUAssigner(0.7, 0.3), MMDetMaxIoUAssigner(0.7, 0.3)
+    for threshold in (0.45, 0.25):
+        for assigner in (ours, theirs):
+            assigner.pos_iou_thr = assigner.neg_iou_thr = threshold
+            assigner.min_pos_iou = threshold
+        found, expected = ours.assign(priors, gt), theirs.assign(priors, gt)
+        assert torch.equal(found.gt_inds, expected.gt_inds)
+        assert (expected.gt_inds > 0).any()

@@ -77,6 +77,19 @@ def test_weights_ignored_and_reductions_are_those_of_the_focal_loss(loss):
         module(logits, targets, avg_factor=1.0, reduction_override='sum')
 
 
+@pytest.mark.parametrize('loss', LOSSES)
+def test_labels_of_the_logits_shape_which_may_be_any(loss):
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 3, 4, 5), torch.rand(2, 3, 4, 5).round()
+    elements = loss(reduction='none')(logits, labels)
+    flat = loss(reduction='none')(logits.reshape(-1, 1), labels.reshape(-1, 1))
+    torch.testing.assert_close(elements, flat.reshape(logits.shape))
+    torch.testing.assert_close(loss()(logits, labels), elements.mean())
+    torch.testing.assert_close(
+        loss()(logits[0, 0, 0], labels[0, 0, 0]), flat[:5].mean()
+    )
+
+
 @pytest.mark.parametrize(
     'loss, bad',
     [
