@@ -5,7 +5,9 @@ import torch
 from mmcv.ops import batched_nms
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.structures import InstanceData
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from focal_retinanet.models import batch_nms as batch_nms_module
 from focal_retinanet.models.batch_nms import _shifted_nms, batch_nms
 from focal_retinanet.ops import nms_native
 
@@ -13,12 +15,16 @@ NMS = dict(type='nms', iou_threshold=0.5)
 K = 7
 
 
-@pytest.fixture(params=['native', 'one by one'])
+@pytest.fixture(params=['native', 'shifted', 'one by one'])
 def backend(request, monkeypatch):
-    if request.param == 'one by one':
+    """One path through batch_nms; 'shifted' is a GPU's, by mmcv's CPU operator."""
+    if request.param != 'native':
         monkeypatch.setattr(nms_native, 'is_available', lambda bboxes: False)
+        is_gpu = request.param == 'shifted'
+        monkeypatch.setattr(batch_nms_module, '_host_waits', lambda bboxes: is_gpu)
     elif not nms_native.is_available(torch.zeros(1, 4)):
         pytest.skip('no C++ compiler here, so no compiled kernel')
+    return request.param
 
 
 def detections(*counts):
@@ -115,3 +121,126 @@ def test_shifted_groups_do_not_see_each_other(num_groups):
     assert torch.equal(scores, scores.sort(descending=True).values)
     nothing = _shifted_nms(bboxes[:0], results.scores[:0], groups[:0], num_groups, 0.5)
     assert nothing.shape == (0,)
+
+
+def by_definition(results, threshold):
+    """The best that is left stays, what overlaps it in its class goes."""
+    kept = []
+    order = results.scores.argsort(descending=True, stable=True)
+    for i in order.tolist():
+        overlaps = [
+            iou(results.bboxes[i], results.bboxes[j])
+            for j in kept
+            if results.labels[j] == results.labels[i]
+        ]
+        if not any(overlap > threshold for overlap in overlaps):  # NaN is not
+            kept.append(i)
+    return results[torch.tensor(kept, dtype=torch.int64)]
+
+
+def iou(a, b):
+    side = torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])
+    intersection = side.clamp(min=0).prod()
+    area = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()
+    return intersection / (area - intersection)
+
+
+def test_ties_go_to_the_earlier_box(backend):
+    if backend == 'one by one':
+        pytest.skip('this is mmcv, whose sort may be unstable')
+    batch = detections(150, 0, 150)
+    for results in batch:
+        results.scores = torch.randint(4, (len(results),)) / 4
+        results.scores[::10] = torch.nan  # better than any
+    found = batch_nms(batch, NMS, -1, K)
+    for ours, results in zip(found, batch, strict=True):
+        expected = by_definition(results, 0.5)
+        for key in ('bboxes', 'labels'):
+            assert torch.equal(ours[key], expected[key])
+        torch.testing.assert_close(
+            ours.scores, expected.scores, rtol=0, atol=0, equal_nan=True
+        )
+
+
+@pytest.mark.usefixtures('backend')
+@pytest.mark.parametrize(
+    ('num_classes', 'offset', 'scale'),
+    [(80, 0, 1), (1203, 0, 1), (7, 50_000, 1), (7, 0, 100)],
+    ids=['80 classes', 'those of LVIS', 'far from the origin', 'large'],
+)
+def test_many_classes_and_large_coordinates(num_classes, offset, scale):
+    batch = detections(*[60] * 5)
+    for results in batch:
+        results.bboxes = results.bboxes * scale + offset
+        results.labels = torch.randint(num_classes, (len(results),)) // 2 * 2
+        results.labels[::2] = num_classes - 1
+    found = batch_nms(batch, NMS, 50, num_classes)
+    assert_same(found, [by_definition(results, 0.5)[:50] for results in batch])
+
+
+def test_negative_coordinates(backend):
+    """Where mmcv's shift of a class lets boxes of two classes meet."""
+    if backend == 'one by one':
+        pytest.skip('this is mmcv')
+    batch = detections(80, 80)
+    for results in batch:
+        results.bboxes -= 400
+    found = batch_nms(batch, NMS, -1, K)
+    assert_same(found, [by_definition(results, 0.5) for results in batch])
+
+
+@pytest.mark.parametrize('bad', [torch.inf, -torch.inf, torch.nan])
+def test_a_box_at_infinity_leaves_the_others_alone(backend, bad):
+    if backend == 'one by one':
+        pytest.skip('this is mmcv, which then suppresses nothing')
+    batch = detections(80, 80)
+    batch[0].bboxes[:3, 2:] = bad
+    found = batch_nms(batch, NMS, -1, K)
+    for ours, results in zip(found, batch, strict=True):
+        expected = by_definition(results, 0.5)
+        assert torch.equal(ours.labels, expected.labels)
+        assert torch.equal(ours.scores, expected.scores)
+    assert len(found[1]) < 80
+
+
+@pytest.mark.parametrize('boxes', [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('scores', [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.usefixtures('backend')
+def test_boxes_and_scores_of_any_type(boxes, scores):
+    """Where mmcv's operator takes fp32 alone; scores as wide as the boxes or more."""
+    batch = detections(100, 0, 30)
+    expected = batch_nms(batch, NMS, 20, K)
+    for results in batch:
+        results.bboxes = results.bboxes.to(boxes)
+        rank = results.scores.argsort().argsort()
+        results.scores = (rank / 128).to(scores)  # exact, so the same order
+    found = batch_nms(batch, NMS, 20, K)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.bboxes.dtype == boxes
+        assert ours.scores.dtype == torch.promote_types(boxes, scores)
+        assert torch.equal(ours.labels, theirs.labels)
+        assert torch.equal(ours.bboxes, theirs.bboxes.to(boxes))
+
+
+@pytest.mark.usefixtures('backend')
+def test_no_images():
+    assert batch_nms([], NMS, 100, K) == []
+
+
+def test_the_host_of_a_gpu_waits_for_mmcv_and_the_counts_alone(monkeypatch):
+    monkeypatch.setattr(nms_native, 'is_available', lambda bboxes: False)
+    monkeypatch.setattr(batch_nms_module, '_host_waits', lambda bboxes: True)
+    waits = []
+
+    class Waits(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            name = func.overloadpacket.__name__
+            by_mask = name == 'index' and args[1][0].dtype == torch.bool
+            if by_mask or name in ('_local_scalar_dense', 'nonzero', 'bincount'):
+                waits.append(name)
+            return func(*args, **(kwargs or {}))
+
+    batch = detections(100, 0, 30)
+    with Waits():
+        batch_nms(batch, NMS, 20, K)
+    assert waits == []  # mmcv's operator and tolist() are not seen on a CPU

@@ -102,7 +102,9 @@ class OHEMSampler(DenseSampler):
     def _nms(self, bboxes: Tensor, scores: Tensor) -> Tensor:
         """Indices of the boxes (n, 4) that stay, best score first."""
         if nms_native.is_available(bboxes):
-            of_one_group = torch.zeros(len(bboxes), dtype=torch.int64)
+            of_one_group = torch.zeros(
+                len(bboxes), dtype=torch.int64, device=bboxes.device
+            )
             return nms_native.grouped_nms(
                 bboxes, scores, of_one_group, self.nms_iou_thr, limit=len(bboxes)
             )

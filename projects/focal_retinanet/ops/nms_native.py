@@ -7,15 +7,25 @@ import torch
 from torch import Tensor
 
 from focal_retinanet.ops import native
+from focal_retinanet.ops.eager import is_eager
+from focal_retinanet.ops.step_aside import say_once
 
 
 def is_available(bboxes: Tensor) -> bool:
-    """Whether the kernel takes these boxes: fp32, on a CPU."""
-    return (
-        bboxes.device.type == 'cpu'
-        and bboxes.dtype == torch.float32
-        and _kernel() is not None
-    )
+    """Whether the kernel takes these boxes: fp32, in a CPU's memory, not traced."""
+    if (
+        bboxes.device.type != 'cpu'
+        or bboxes.dtype != torch.float32
+        or _kernel() is None
+    ):
+        return False
+    if not is_eager(bboxes):
+        say_once(
+            'Non-maximum suppression is traced or its boxes are no plain tensor: '
+            "mmcv's operator takes the compiled kernel's place"
+        )
+        return False
+    return True
 
 
 def grouped_nms(
@@ -24,10 +34,12 @@ def grouped_nms(
     """Non-maximum suppression within each group, all groups at once.
 
     Boxes of different groups do not see each other. Unlike the usual shift of
-    each group to coordinates of its own, this costs no precision.
+    each group to coordinates of its own, this costs no precision. Of boxes with
+    the same score the earlier one is the better, and a score that is NaN is
+    better than any. A box with a coordinate that is NaN stays.
 
     Args:
-        bboxes: (N, 4) xyxy, fp32.
+        bboxes: (N, 4) xyxy, fp32, on the CPU as all else.
         scores: (N,)
         groups: (N,) int64, such as image * K + class.
         iou_threshold: a box goes that overlaps a better one by more than this.
@@ -35,13 +47,22 @@ def grouped_nms(
 
     Returns:
         (M,) int64, indices of the boxes that stay, best score first.
+
+    Raises:
+        ValueError: boxes that the kernel would misread.
     """
+    if bboxes.shape[1:] != (4,) or bboxes.dtype != torch.float32:
+        raise ValueError(
+            f'bboxes must be (N, 4) of float32, got {tuple(bboxes.shape)} of '
+            f'{bboxes.dtype}'
+        )
     order = scores.argsort(descending=True, stable=True)
     by_group = order[groups[order].argsort(stable=True)]
-    bboxes = bboxes[by_group].contiguous()
+    bboxes = bboxes.detach()[by_group].contiguous()
     _, counts = groups[by_group].unique_consecutive(return_counts=True)
-    group_start = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    keep = torch.empty(len(bboxes), dtype=torch.bool)
+    group_start = torch.zeros(len(counts) + 1, dtype=torch.int64, device='cpu')
+    group_start[1:] = counts.cumsum(0)
+    keep = torch.empty(len(bboxes), dtype=torch.bool, device='cpu')
     _kernel()(
         bboxes.data_ptr(),
         group_start.data_ptr(),
@@ -51,8 +72,9 @@ def grouped_nms(
         keep.data_ptr(),
         torch.get_num_threads(),
     )
-    kept = by_group[keep]
-    return kept[scores[kept].argsort(descending=True, stable=True)]
+    stays = torch.empty_like(keep)
+    stays[by_group] = keep
+    return order[stays[order]]
 
 
 @functools.cache

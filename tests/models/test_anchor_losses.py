@@ -1,0 +1,94 @@
+"""Losses of anchors, chunk by chunk, against those of all logits side by side."""
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+
+from focal_retinanet.models import anchor_losses as module
+from focal_retinanet.models.anchor_losses import anchor_losses
+from focal_retinanet.models.level_maps import flatten_levels
+
+A, K = 3, 5
+SIZES = [(7, 5), (4, 3), (1, 2)]
+N = A * sum(h * w for h, w in SIZES)
+SIGMOIDS = [
+    dict(type='focal_retinanet.FocalLoss', use_sigmoid=True),
+    dict(type='focal_retinanet.HingeLoss', use_sigmoid=True),
+    dict(type='FocalLoss', use_sigmoid=True),
+    dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=2.0),
+]
+SOFTMAXES = [
+    dict(type='focal_retinanet.FocalLoss', use_sigmoid=False, alpha=0.5),
+    dict(type='CrossEntropyLoss', use_sigmoid=False),
+]
+
+
+def batch(channels, dtype=torch.float32):
+    torch.manual_seed(0)
+    maps = [torch.randn(2, A * channels, h, w).to(dtype) for h, w in SIZES]
+    labels = torch.randint(-1, K + 1, (2, N))
+    return maps, labels
+
+
+def side_by_side(loss, maps, labels, channels):
+    logits = flatten_levels(maps, channels)
+    targets = torch.where(labels < 0, K, labels).flatten()
+    losses = loss(logits, targets, reduction_override='none').reshape(len(logits), -1)
+    return losses.sum(1).reshape(labels.shape).masked_fill(labels < 0, 0)
+
+
+@pytest.mark.parametrize('loss_cls', SIGMOIDS + SOFTMAXES, ids=str)
+@pytest.mark.parametrize('chunk', [1, 100, 2**20])
+def test_equals_all_logits_side_by_side(loss_cls, chunk, monkeypatch):
+    monkeypatch.setattr(module, '_CHUNK', chunk)
+    channels = K if loss_cls['use_sigmoid'] else K + 1
+    maps, labels = batch(channels)
+    loss = MODELS.build(loss_cls)
+    losses = anchor_losses(loss, maps, labels, K, channels)
+    torch.testing.assert_close(losses, side_by_side(loss, maps, labels, channels))
+    assert (losses > 0).any(dim=1).all()
+
+
+@pytest.mark.parametrize('loss_cls', SIGMOIDS, ids=str)
+def test_layouts_types_and_graphs(loss_cls):
+    loss = MODELS.build(loss_cls)
+    maps, labels = batch(K)
+    expected = side_by_side(loss, maps, labels, K)
+    strided = [m.contiguous(memory_format=torch.channels_last) for m in maps]
+    torch.testing.assert_close(anchor_losses(loss, strided, labels, K, K), expected)
+    leaves = [m.requires_grad_() for m in maps]
+    losses = anchor_losses(loss, leaves, labels, K, K)
+    assert not losses.requires_grad
+    torch.testing.assert_close(losses, expected)
+
+    halves = [m.detach().half() for m in maps]
+    losses = anchor_losses(loss, halves, labels, K, K)
+    assert losses.dtype == torch.float32
+    exact = side_by_side(loss, [m.float() for m in halves], labels, K)
+    torch.testing.assert_close(losses, exact)
+    doubles = anchor_losses(loss, [m.double() for m in maps], labels, K, K)
+    assert doubles.dtype == torch.float32
+    torch.testing.assert_close(doubles, expected.detach())
+
+
+def test_all_ignored_and_no_images():
+    loss = MODELS.build(SIGMOIDS[0])
+    maps, labels = batch(K)
+    assert not anchor_losses(loss, maps, torch.full_like(labels, -1), K, K).any()
+    none = anchor_losses(loss, [m[:0] for m in maps], labels[:0], K, K)
+    assert none.shape == (0, N)
+
+
+def test_no_more_logits_than_a_chunk_are_seen_at_a_time(monkeypatch):
+    monkeypatch.setattr(module, '_CHUNK', 4 * A * K)
+    seen = []
+
+    class Loss(torch.nn.Module):
+        def forward(self, logits, targets, reduction_override):
+            seen.append(logits.numel())
+            return logits
+
+    maps, labels = batch(K)
+    anchor_losses(Loss(), maps, labels, K, K)
+    assert max(seen) == 4 * A * K
+    assert sum(seen) == labels.numel() * K
