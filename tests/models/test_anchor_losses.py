@@ -44,7 +44,7 @@ def test_equals_all_logits_side_by_side(loss_cls, chunk, monkeypatch):
     channels = K if loss_cls['use_sigmoid'] else K + 1
     maps, labels = batch(channels)
     loss = MODELS.build(loss_cls)
-    losses = anchor_losses(loss, maps, labels, K, channels)
+    losses = anchor_losses(loss, maps, labels, channels)
     torch.testing.assert_close(losses, side_by_side(loss, maps, labels, channels))
     assert (losses > 0).any(dim=1).all()
 
@@ -55,18 +55,18 @@ def test_layouts_types_and_graphs(loss_cls):
     maps, labels = batch(K)
     expected = side_by_side(loss, maps, labels, K)
     strided = [m.contiguous(memory_format=torch.channels_last) for m in maps]
-    torch.testing.assert_close(anchor_losses(loss, strided, labels, K, K), expected)
+    torch.testing.assert_close(anchor_losses(loss, strided, labels, K), expected)
     leaves = [m.requires_grad_() for m in maps]
-    losses = anchor_losses(loss, leaves, labels, K, K)
+    losses = anchor_losses(loss, leaves, labels, K)
     assert not losses.requires_grad
     torch.testing.assert_close(losses, expected)
 
     halves = [m.detach().half() for m in maps]
-    losses = anchor_losses(loss, halves, labels, K, K)
+    losses = anchor_losses(loss, halves, labels, K)
     assert losses.dtype == torch.float32
     exact = side_by_side(loss, [m.float() for m in halves], labels, K)
     torch.testing.assert_close(losses, exact)
-    doubles = anchor_losses(loss, [m.double() for m in maps], labels, K, K)
+    doubles = anchor_losses(loss, [m.double() for m in maps], labels, K)
     assert doubles.dtype == torch.float32
     torch.testing.assert_close(doubles, expected.detach())
 
@@ -74,8 +74,8 @@ def test_layouts_types_and_graphs(loss_cls):
 def test_all_ignored_and_no_images():
     loss = MODELS.build(SIGMOIDS[0])
     maps, labels = batch(K)
-    assert not anchor_losses(loss, maps, torch.full_like(labels, -1), K, K).any()
-    none = anchor_losses(loss, [m[:0] for m in maps], labels[:0], K, K)
+    assert not anchor_losses(loss, maps, torch.full_like(labels, -1), K).any()
+    none = anchor_losses(loss, [m[:0] for m in maps], labels[:0], K)
     assert none.shape == (0, N)
 
 
@@ -89,6 +89,6 @@ def test_no_more_logits_than_a_chunk_are_seen_at_a_time(monkeypatch):
             return logits
 
     maps, labels = batch(K)
-    anchor_losses(Loss(), maps, labels, K, K)
+    anchor_losses(Loss(), maps, labels, K)
     assert max(seen) == 4 * A * K
     assert sum(seen) == labels.numel() * K

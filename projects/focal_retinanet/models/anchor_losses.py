@@ -1,6 +1,6 @@
 """The classification loss of each anchor, by any loss of mmdet's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,15 @@ def anchor_losses(
 ) -> Tensor:
     """Loss of each anchor, over its classes, not averaged.
 
-    Memory does not grow with the number of logits: the maps are taken level by
-    level, image by image, some anchors at a time.
+    Memory does not grow with the number of logits: the maps are taken image by
+    image, level by level, some cells at a time.
 
     Args:
         loss_cls: called with logits (n, channels), labels (n,) and
-            ``reduction_override='none'``.
-        cls_scores: logits of each level, (B, A*channels, H, W).
+            ``reduction_override='none'``; one whose elements do not depend on
+            each other.
+        cls_scores: logits of each level, (B, A*channels, H, W), any floating
+            dtype; the loss is given fp32, or fp64 for fp64.
         labels: (B, N) int64 for the anchors of all levels: class, the highest class
             plus one for background, -1 for ignored.
         channels: K, or K + 1 for a softmax.
@@ -34,19 +36,21 @@ def anchor_losses(
     # Any loss will do here, so the ignored have a label that each knows.
     targets = torch.where(labels == IGNORED, 0, labels)
     losses = torch.empty(labels.shape, dtype=torch.float32, device=labels.device)
-    step = max(1, _CHUNK // channels)
-    first_anchor = 0
-    for maps in cls_scores:
-        anchors = maps[0].numel() // channels
-        for b, image in enumerate(maps):
-            # A view where the map is channels-last.
-            logits = image.permute(1, 2, 0).reshape(anchors, channels)
-            for start in range(0, anchors, step):
-                stop = min(start + step, anchors)
-                part = slice(first_anchor + start, first_anchor + stop)
-                loss = loss_cls(
-                    logits[start:stop], targets[b, part], reduction_override='none'
-                )
-                losses[b, part] = loss.reshape(stop - start, -1).sum(dim=1)
-        first_anchor += anchors
+    for b in range(len(labels)):
+        first = 0
+        for logits in _chunks(cls_scores, b, channels):
+            part = slice(first, first + len(logits))
+            loss = loss_cls(logits, targets[b, part], reduction_override='none')
+            losses[b, part] = loss.reshape(len(logits), -1).sum(dim=1)
+            first = part.stop
     return losses.masked_fill_(labels == IGNORED, 0)
+
+
+def _chunks(maps: Sequence[Tensor], image: int, channels: int) -> Iterator[Tensor]:
+    """Logits (n, channels) of the anchors of an image, in their order."""
+    for level in maps:
+        cells = level[image].flatten(1).t()  # (H*W, A*channels)
+        for part in cells.split(max(1, _CHUNK // cells.size(1))):
+            # Half precision would cost the sum over the classes its digits.
+            part = part if part.dtype == torch.float64 else part.float()
+            yield part.reshape(-1, channels)

@@ -374,7 +374,9 @@ class RetinaHead(MMDetRetinaHead):
 
     @property
     def _sums_over_levels(self) -> bool:
-        return isinstance(self.loss_cls, FocalLoss) and self.loss_cls.can_sum_over_levels
+        return (
+            isinstance(self.loss_cls, FocalLoss) and self.loss_cls.can_sum_over_levels
+        )
 
     def _loss_cls(
         self,
