@@ -24,7 +24,8 @@ def test_types_are_replaced_and_own_arguments_dropped():
         backbone=dict(type='ResNet', depth=18),
         bbox_head=dict(
             type='mmdet.RetinaHead',
-            loss_cls=dict(type='mmdet.FocalLoss', gamma=2.0),
+            # Which mmdet's head would else take for a softmax.
+            loss_cls=dict(type='mmdet.FocalLoss', gamma=2.0, use_sigmoid=True),
             parts=[dict(type='mmdet.AnchorGenerator')],
         ),
         train_cfg=dict(assigner=dict(type='mmdet.MaxIoUAssigner')),

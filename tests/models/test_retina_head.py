@@ -606,3 +606,15 @@ def test_own_targets_do_not_go_with_a_sampler_that_passes_them_over():
     Derived = type('Derived', (RetinaHead,), {'get_targets': lambda self: None})
     with pytest.raises(TypeError, match=r'own get_targets.*HardNegativeSampler'):
         losses_and_gradients(Derived(**cfg), objects(4, 6), metas())
+
+
+def test_a_loss_of_sigmoids_leaves_predicting_to_this_head(monkeypatch):
+    ours, _ = two_heads()
+    cls_scores, bbox_preds = maps(5)
+
+    def of_mmdet(*args, **kwargs):
+        raise AssertionError("mmdet's slower way is taken")
+
+    monkeypatch.setattr(MMDetRetinaHead, 'predict_by_feat', of_mmdet)
+    found = ours.predict_by_feat(cls_scores, bbox_preds, batch_img_metas=metas())
+    assert len(found) == 2

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from focal_retinanet.models.losses import with_use_sigmoid
+
 # What mmdet's components of the same names do not know.
 _OWN_ARGUMENTS = {
     'RetinaHead': {'pi'},
@@ -27,6 +29,9 @@ def stock_config(config: Any) -> Any:
     result = type(config)({key: stock_config(value) for key, value in config.items()})
     name = str(config.get('type', ''))
     if name.startswith(_OURS) and (name := name.removeprefix(_OURS)) in _OWN_ARGUMENTS:
+        result = (
+            type(config)(with_use_sigmoid(result)) if name == 'FocalLoss' else result
+        )
         result['type'] = f'mmdet.{name}'
         for argument in _OWN_ARGUMENTS[name]:
             result.pop(argument, None)

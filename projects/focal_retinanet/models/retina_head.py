@@ -24,7 +24,7 @@ from focal_retinanet.models.level_maps import (
     gather_positives,
     weigh_positives,
 )
-from focal_retinanet.models.losses import FocalLoss
+from focal_retinanet.models.losses import FocalLoss, with_use_sigmoid
 from focal_retinanet.ops.loss_shares import loss_shares
 from focal_retinanet.ops.matching import IGNORED
 from focal_retinanet.ops.postprocess import logit, select_candidates
@@ -84,7 +84,7 @@ class RetinaHead(MMDetRetinaHead):
                 override=dict(type='Normal', name='retina_cls', std=0.01, bias_prob=pi),
             )
         if 'loss_cls' in kwargs:
-            kwargs['loss_cls'] = _with_use_sigmoid(kwargs['loss_cls'])
+            kwargs['loss_cls'] = with_use_sigmoid(kwargs['loss_cls'])
         super().__init__(num_classes, in_channels, *args, init_cfg=init_cfg, **kwargs)
 
     def init_weights(self) -> None:
@@ -526,13 +526,3 @@ class RetinaHead(MMDetRetinaHead):
         return batch_nms(
             results_list, cfg['nms'], cfg.get('max_per_img', -1), self.num_classes
         )
-
-
-def _with_use_sigmoid(loss_cls: dict) -> dict:
-    """The config of a loss with its ``use_sigmoid`` spelled out.
-
-    mmdet's head takes a loss whose config does not say for a softmax, whatever
-    the loss's own default, and would give it one channel too many.
-    """
-    use_sigmoid = getattr(MODELS.build(loss_cls), 'use_sigmoid', None)
-    return loss_cls if use_sigmoid is None else {**loss_cls, 'use_sigmoid': use_sigmoid}

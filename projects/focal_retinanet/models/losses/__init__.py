@@ -3,13 +3,11 @@
 from focal_retinanet.models.losses.focal_loss import FocalLoss
 from focal_retinanet.models.losses.focal_loss_star import FocalLossStar
 from focal_retinanet.models.losses.hinge_loss import HingeLoss
-from focal_retinanet.models.losses.sigmoid_channels import has_own_activation
 from focal_retinanet.models.losses.use_sigmoid import with_use_sigmoid
 
 __all__ = [
     'FocalLoss',
     'FocalLossStar',
     'HingeLoss',
-    'has_own_activation',
     'with_use_sigmoid',
 ]

@@ -12,12 +12,11 @@ from focal_retinanet.models.losses.reduction import (
     ignored_rows,
     reduce_loss,
 )
-from focal_retinanet.models.losses.sigmoid_channels import SigmoidChannels
 from focal_retinanet.models.losses.use_sigmoid import SaysUseSigmoid
 from focal_retinanet.ops.focal_loss import Alpha
 
 
-class BinaryLoss(SigmoidChannels, nn.Module, metaclass=SaysUseSigmoid):
+class BinaryLoss(nn.Module, metaclass=SaysUseSigmoid):
     """A loss of sigmoids, called as ``FocalLoss`` is.
 
     Args:

@@ -12,7 +12,6 @@ from focal_retinanet.models.losses.reduction import (
     ignored_rows,
     reduce_loss,
 )
-from focal_retinanet.models.losses.sigmoid_channels import SigmoidChannels
 from focal_retinanet.models.losses.use_sigmoid import SaysUseSigmoid
 from focal_retinanet.ops.focal_loss import (
     Alpha,
@@ -27,7 +26,7 @@ from focal_retinanet.registry import MODELS
 
 
 @MODELS.register_module()
-class FocalLoss(SigmoidChannels, nn.Module, metaclass=SaysUseSigmoid):
+class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
     """Focal loss (section 3), drop-in for mmdet's ``FocalLoss``.
 
     Args:
