@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from focal_retinanet.data.coco_check import check_coco
+from focal_retinanet.data.coco_check import CocoFileError, check_coco, read_coco
 
+INF, NAN = float('inf'), float('nan')
 CLASSES = ('cat', 'dog')
 CLEAN = dict(
     images=[
@@ -88,6 +89,13 @@ def remove(key, index, name):
         (remove('annotations', 0, 'area'), "annotation 11 has no 'area'"),
         (change('annotations', 0, area=None), 'annotation 11 has a area that is not'),
         (change('annotations', 0, bbox=[1, 2, float('inf'), 4]), '4 finite numbers'),
+        (change('annotations', 0, bbox=[NAN, 2, INF, 4]), '4 finite numbers'),
+        (change('annotations', 0, bbox=[1, 2, 10**400, 4]), '4 finite numbers'),
+        (change('annotations', 0, bbox=[1, 2, True, 4]), '4 finite numbers'),
+        (change('annotations', 0, bbox={'x': 1}), 'annotation 11 has a bbox'),
+        (change('annotations', 0, area=True), 'annotation 11 has a area that is not'),
+        (change('annotations', 0, id=True), 'annotation True has a id that is not'),
+        (change('images', 0, width=10**400), 'image 1 has a width that is not'),
         (change('annotations', 0, category_id=[1]), 'annotation 11 has a category_id'),
         (change('images', 0, id=[1]), 'image [1] has a id that is not'),
         (change('images', 0, width='100'), 'image 1 has a width that is not'),
@@ -185,9 +193,6 @@ def mmdet_instances(root, coco, classes):
     ]
 
 
-INF, NAN = float('inf'), float('nan')
-
-
 @pytest.mark.parametrize(
     ('bbox', 'area'),
     [
@@ -255,3 +260,15 @@ def test_an_image_without_boxes_is_fine(check):
 def test_a_folder_for_a_file(tmp_path):
     (error,) = check_coco(tmp_path).errors
     assert 'can not be read' in error
+
+
+def test_a_file_that_was_read_already_is_not_read_again(tmp_path):
+    (tmp_path / 'ann.json').write_text(json.dumps(CLEAN))
+    coco = read_coco(tmp_path / 'ann.json')
+    assert coco == CLEAN
+    coco['annotations'][0]['category_id'] = 3
+    (error,) = check_coco(tmp_path / 'ann.json', coco=coco).errors
+    assert 'annotation 11 has the unknown category_id 3' in error
+    (tmp_path / 'ann.json').write_text('[]')
+    with pytest.raises(CocoFileError, match=r'ann\.json: has no list images'):
+        read_coco(tmp_path / 'ann.json')

@@ -1,6 +1,7 @@
 """mmengine's Runner, with a readable console and distributed runs on CPUs."""
 
 import copy
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
 from focal_retinanet.engine.acceleration import accelerate
-from focal_retinanet.engine.check_data import check_data
+from focal_retinanet.engine.check_data import CocoSource, checked_loading
 from focal_retinanet.engine.console import quiet_console
 
 
@@ -21,7 +22,7 @@ class Runner(MMEngineRunner):
 
     - the console shows progress and results; environment, config and
       initialisation stay in the log file;
-    - annotation files are checked before anything is built from them;
+    - annotation files are checked as they are loaded, before the first iteration;
     - detections of the last validation and of a test are kept next to the log,
       for ``tools/compare.py``;
     - ``channels_last``, ``fold_batch_norm`` and ``compile`` of the config make
@@ -29,6 +30,13 @@ class Runner(MMEngineRunner):
     - ``launcher='pytorch'`` works on a machine without CUDA, over gloo, where
       mmengine's own ``init_dist`` asks for a GPU.
     """
+
+    #: Annotation files that were checked, with the images and classes.
+    _checked_sources: set[CocoSource]
+
+    def __init__(self, *args, **kwargs) -> None:
+        self._checked_sources = set()
+        super().__init__(*args, **kwargs)
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start the process group, then mmengine's environment."""
@@ -54,19 +62,27 @@ class Runner(MMEngineRunner):
     def _maybe_compile(self, target: str) -> None:
         """Not mmengine's: the whole step, of which the losses do not compile."""
 
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """The loop, whose data are checked."""
+        # All errors at once, of the validation's data too.
+        with self._checked_loading('train_dataloader', 'val_dataloader'):
+            return super().build_train_loop(loop)
+
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """The loop, whose detections are kept."""
+        """The loop, whose data are checked and whose detections are kept."""
         self._val_evaluator = self._keep_detections(
             self._val_evaluator, 'val_detections'
         )
-        return super().build_val_loop(loop)
+        with self._checked_loading('val_dataloader'):
+            return super().build_val_loop(loop)
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """The loop, whose detections are kept."""
+        """The loop, whose data are checked and whose detections are kept."""
         self._test_evaluator = self._keep_detections(
             self._test_evaluator, 'test_detections'
         )
-        return super().build_test_loop(loop)
+        with self._checked_loading('test_dataloader'):
+            return super().build_test_loop(loop)
 
     def _keep_detections(self, evaluator, name: str):
         """A copy of an evaluator's config; COCO metrics write detections to NAME."""
@@ -79,23 +95,9 @@ class Runner(MMEngineRunner):
                 metric['outfile_prefix'] = str(Path(self._log_dir) / name)
         return evaluator
 
-    def train(self) -> nn.Module:
-        """Check the data, then train."""
-        self._check_data('train_dataloader', 'val_dataloader')
-        return super().train()
-
-    def val(self) -> dict:
-        """Check the data, then validate."""
-        self._check_data('val_dataloader')
-        return super().val()
-
-    def test(self) -> dict:
-        """Check the data, then test."""
-        self._check_data('test_dataloader')
-        return super().test()
-
-    def _check_data(self, *dataloaders: str) -> None:
-        check_data([self.cfg.get(key) for key in dataloaders], self.model, self.logger)
+    def _checked_loading(self, *dataloaders: str) -> AbstractContextManager:
+        configs = [self.cfg.get(key) for key in dataloaders]
+        return checked_loading(configs, self.model, self.logger, self._checked_sources)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap for distributed training; on CPUs without device ids."""

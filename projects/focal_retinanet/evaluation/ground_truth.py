@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pycocotools.coco import COCO
 
-from focal_retinanet.data.coco_check import check_coco
+from focal_retinanet.data.coco_check import CocoFileError, check_coco, read_coco
 from focal_retinanet.engine.errors import UserError
 from focal_retinanet.evaluation.runs import Model, Run
 
@@ -40,11 +40,7 @@ def read_ground_truth(
             detections are not of these images; or there is no object.
     """
     ann_file = str(ann_file) if ann_file is not None else _common_ann_file(models)
-    errors = check_coco(ann_file).errors
-    if errors:
-        raise UserError('\n'.join(errors))
-    with contextlib.redirect_stdout(io.StringIO()):  # what pycocotools prints
-        coco = COCO(ann_file)
+    coco = _load(ann_file)
     cat_ids = _category_ids(models, coco, ann_file)
     if not any(coco.loadAnns(coco.getAnnIds(catIds=cat_ids, iscrowd=False))):
         raise UserError(f'{ann_file} has no object to find')
@@ -53,6 +49,22 @@ def read_ground_truth(
             _check_images(run, coco, ann_file)
     classes = {cat_id: coco.cats[cat_id]['name'] for cat_id in cat_ids}
     return GroundTruth(ann_file, coco, classes)
+
+
+def _load(ann_file: str) -> COCO:
+    """A checked annotation file as pycocotools has it, parsed once for both."""
+    try:
+        content = read_coco(ann_file)
+    except CocoFileError as error:
+        raise UserError(str(error)) from error
+    errors = check_coco(ann_file, coco=content).errors
+    if errors:
+        raise UserError('\n'.join(errors))
+    coco = COCO()
+    coco.dataset = content
+    with contextlib.redirect_stdout(io.StringIO()):  # what pycocotools prints
+        coco.createIndex()
+    return coco
 
 
 def _common_ann_file(models: Sequence[Model]) -> str:
