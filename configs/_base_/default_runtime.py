@@ -12,7 +12,7 @@ default_hooks = dict(
 )
 custom_hooks = [
     # A resumed run gives what an uninterrupted one gives.
-    dict(type='focal_retinanet.EpochSeedHook'),
+    dict(type='focal_retinanet.IterationSeedHook'),
     # pos_share, easy_neg_share, hard_neg_share of the classification loss.
     dict(type='focal_retinanet.LossShareHook'),
 ]

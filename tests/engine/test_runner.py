@@ -2,24 +2,30 @@
 
 import copy
 import json
+import random
 import re
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from mmdet.datasets import CocoDataset
+from mmengine.runner import Runner as MMEngineRunner
+from torch import nn
 
 from focal_retinanet.engine.check_data import DataError
 from focal_retinanet.engine.runner import Runner
 
 
-def train(cfg, work_dir=None, **changes):
+def train(cfg, work_dir=None, runner_type=Runner, **changes):
     cfg = copy.deepcopy(cfg)
     cfg.merge_from_dict(changes)
     if work_dir is not None:
         cfg.work_dir = str(work_dir)
     cfg.experiment_name = f'{Path(cfg.work_dir).parent.name}-{Path(cfg.work_dir).name}'
-    runner = Runner.from_cfg(cfg)
+    runner = runner_type.from_cfg(cfg)
     runner.train()
     return runner
 
@@ -43,32 +49,161 @@ def test_one_seed_gives_one_result(tiny_config, tmp_path):
     assert not torch.equal(weights(first)[key], weights(other)[key])
 
 
-def test_resume_gives_the_weights_of_an_uninterrupted_run(tiny_config, tmp_path):
-    whole = train(tiny_config, tmp_path / 'whole')
+class Interruption(Exception):
+    """What stops a run."""
 
-    class Interruption(Exception):
-        pass
 
-    interrupted = copy.deepcopy(tiny_config)
-    interrupted.work_dir = str(tmp_path / 'interrupted')
-    runner = Runner.from_cfg(interrupted)
+def stop_after(cfg, iterations, work_dir, runner_type=Runner):
+    """Train, and stop in the iteration after these."""
+    interrupted = copy.deepcopy(cfg)
+    interrupted.work_dir = str(work_dir)
+    runner = runner_type.from_cfg(interrupted)
     step = runner.model.train_step
     calls = 0
 
     def train_step(*args, **kwargs):
         nonlocal calls
         calls += 1
-        if calls > 4:  # the second epoch has begun
+        if calls > iterations:
             raise Interruption
         return step(*args, **kwargs)
 
     runner.model.train_step = train_step
     with pytest.raises(Interruption):
         runner.train()
-    assert (tmp_path / 'interrupted' / 'epoch_1.pth').exists()
 
-    resumed = train(tiny_config, tmp_path / 'interrupted', resume=True)
+
+class Noise(nn.Module):
+    """A neck after the neck, with random numbers in the forward pass."""
+
+    def __init__(self, neck):
+        super().__init__()
+        self.neck = neck
+
+    def forward(self, maps):
+        maps = self.neck(maps)
+        scale = 1 + 0.1 * np.random.random() + 0.1 * random.random()
+        return [scale * F.dropout(level, 0.1, self.training) for level in maps]
+
+
+@pytest.fixture
+def random_config(tiny_config, monkeypatch):
+    """Augmentation and a model that draw from all three generators."""
+    tiny_config.train_dataloader.dataset.pipeline = [
+        *tiny_config.train_pipeline[:2],
+        dict(type='RandomChoiceResize', scales=[(64, 64), (96, 96)], keep_ratio=True),
+        dict(type='RandomFlip', prob=0.5),
+        dict(type='PhotoMetricDistortion'),
+        dict(type='RandomErasing', n_patches=(1, 3), ratio=(0.1, 0.3)),
+        dict(type='PackDetInputs'),
+    ]
+    build_model = Runner.build_model
+
+    def build_noisy_model(self, model):
+        model = build_model(self, model)
+        model.neck = Noise(model.neck)
+        return model
+
+    monkeypatch.setattr(Runner, 'build_model', build_noisy_model)
+    return tiny_config
+
+
+def by_iterations(cfg, workers=0, sampler='InfiniteSampler'):
+    """As configs/retinanet have it, for 8 iterations of 4 images."""
+    cfg = copy.deepcopy(cfg)
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=8, val_interval=3)
+    cfg.param_scheduler = [dict(type='LinearLR', by_epoch=False, end=6)]
+    cfg.default_hooks.checkpoint = dict(
+        type='CheckpointHook', by_epoch=False, interval=5
+    )
+    cfg.default_hooks.logger.log_metric_by_epoch = False
+    cfg.log_processor.by_epoch = False
+    cfg.train_dataloader.update(
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        sampler=dict(type=sampler, shuffle=True),
+        batch_sampler=dict(type='AspectRatioBatchSampler'),
+    )
+    return cfg
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_resume_gives_the_weights_of_an_uninterrupted_run(
+    random_config, tmp_path, workers
+):
+    random_config.train_dataloader.num_workers = workers
+    random_config.train_dataloader.persistent_workers = workers > 0
+    whole = train(random_config, tmp_path / 'whole')
+    stop_after(random_config, 4, tmp_path / 'stopped')  # the second epoch has begun
+    assert (tmp_path / 'stopped' / 'epoch_1.pth').exists()
+    resumed = train(random_config, tmp_path / 'stopped', resume=True)
     assert_same_weights(weights(whole), weights(resumed))
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_resume_of_a_run_by_iterations(random_config, tmp_path, workers):
+    cfg = by_iterations(random_config, workers)
+    whole = train(cfg, tmp_path / 'whole')
+    stop_after(cfg, 6, tmp_path / 'stopped')
+    assert (tmp_path / 'stopped' / 'iter_5.pth').exists()
+    resumed = train(cfg, tmp_path / 'stopped', resume=True)
+    assert resumed.iter == 8
+    assert_same_weights(weights(whole), weights(resumed))
+
+
+def test_workers_change_nothing(random_config, tmp_path):
+    cfg = by_iterations(random_config, 2)
+    stop_after(cfg, 6, tmp_path / 'stopped')
+    resumed = train(by_iterations(cfg, 0), tmp_path / 'stopped', resume=True)
+    one = train(by_iterations(cfg, 1), tmp_path / 'one')
+    assert_same_weights(weights(one), weights(resumed))
+
+
+def test_resume_of_a_run_by_iterations_that_goes_through_its_data_again(
+    random_config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr('mmengine.runner.loops.time.sleep', lambda seconds: None)
+    cfg = by_iterations(random_config, sampler='DefaultSampler')  # 4 batches a pass
+    whole = train(cfg, tmp_path / 'whole')
+    stop_after(cfg, 6, tmp_path / 'stopped')
+    resumed = train(cfg, tmp_path / 'stopped', resume=True)
+    assert_same_weights(weights(whole), weights(resumed))
+
+
+def test_resume_does_not_load_again_what_was_trained(
+    random_config, tmp_path, monkeypatch
+):
+    cfg = by_iterations(random_config)
+    stop_after(cfg, 6, tmp_path / 'stopped')
+    loaded = []
+    prepare_data = CocoDataset.prepare_data
+
+    def count(self, index):
+        loaded.append(index)
+        return prepare_data(self, index)
+
+    monkeypatch.setattr(CocoDataset, 'prepare_data', count)
+    train(
+        cfg,
+        tmp_path / 'stopped',
+        resume=True,
+        val_cfg=None,
+        **{'val_dataloader': None, 'val_evaluator': None},
+    )
+    assert len(loaded) == 3 * 4  # of iterations 6, 7 and 8
+
+
+def test_mmengines_runner_resumes_by_epochs_and_warns_by_iterations(
+    tiny_config, tmp_path
+):
+    by_mmengine = dict(runner_type=MMEngineRunner)
+    whole = train(tiny_config, tmp_path / 'whole', **by_mmengine)
+    stop_after(tiny_config, 4, tmp_path / 'stopped', **by_mmengine)
+    resumed = train(tiny_config, tmp_path / 'stopped', resume=True, **by_mmengine)
+    assert_same_weights(weights(whole), weights(resumed))
+    runner = train(by_iterations(tiny_config), tmp_path / 'other', **by_mmengine)
+    (log,) = Path(runner.log_dir).glob('*.log')
+    assert 'a resumed run will differ' in log.read_text()
 
 
 def test_checkpoint_of_training_tests(tiny_config, tmp_path):

@@ -15,6 +15,8 @@ from torch import nn
 from focal_retinanet.engine.acceleration import accelerate
 from focal_retinanet.engine.check_data import CocoSource, checked_loading
 from focal_retinanet.engine.console import quiet_console
+from focal_retinanet.engine.iteration_seed_hook import IterationSeedHook
+from focal_retinanet.engine.seeded_batches import with_seeded_batches
 
 
 class Runner(MMEngineRunner):
@@ -63,7 +65,13 @@ class Runner(MMEngineRunner):
         """Not mmengine's: the whole step, of which the losses do not compile."""
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """The loop, whose data are checked."""
+        """The loop, whose data are checked, and seeded if there is a hook for it."""
+        if isinstance(loop, BaseLoop):
+            return loop
+        if any(isinstance(hook, IterationSeedHook) for hook in self.hooks):
+            self._train_dataloader = with_seeded_batches(
+                self._train_dataloader, self.seed
+            )
         # All errors at once, of the validation's data too.
         with self._checked_loading('train_dataloader', 'val_dataloader'):
             return super().build_train_loop(loop)
