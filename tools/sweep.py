@@ -43,7 +43,11 @@ def parse_args() -> argparse.Namespace:
         '--work-dir', default='work_dirs/sweep', help='default: %(default)s'
     )
     parser.add_argument(
-        '--jobs', type=int, default=1, help='runs at a time (default: 1)'
+        '--jobs',
+        type=int,
+        default=1,
+        help='runs at a time, each on the GPU of $CUDA_VISIBLE_DEVICES, or of all, '
+        'that has the fewest (default: 1)',
     )
     parser.add_argument(
         '--cfg-options',
@@ -89,7 +93,13 @@ def main() -> None:
             args.partition, 'sweep', args.gpus, args.gpus_per_node, args.cpus_per_task
         )
         train = [*srun, *train, '--launcher=slurm']
-    outcomes = execute(runs, train, args.jobs, lambda line: print(line, flush=True))
+    outcomes = execute(
+        runs,
+        train,
+        args.jobs,
+        lambda line: print(line, flush=True),
+        is_local=args.launcher == 'none',
+    )
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
         raise UserError(

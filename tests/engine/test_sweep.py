@@ -1,6 +1,7 @@
 """A sweep does each run once, whatever happens to it."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -126,14 +127,93 @@ def test_config_of_a_run_is_complete(folder):
     assert (mark['name'], mark['seed']) == ('table_a', 3)
 
 
-def test_jobs_share_cores_and_gpus(monkeypatch):
+# Stands in for tools/train.py: notes its GPU and cores when it ends, which it does
+# when as many others as the config says have ended.
+WHERE = """
+import os, pathlib, sys, time
+from mmengine.config import Config
+wanted, ran = Config.fromfile(sys.argv[1]).others, pathlib.Path('ran.txt')
+end = time.monotonic() + 100
+while time.monotonic() < end and wanted > (
+    len(ran.read_text().splitlines()) if ran.exists() else 0
+):
+    time.sleep(0.05)
+gpu = os.environ.get('CUDA_VISIBLE_DEVICES')
+with open(ran, 'a') as file:
+    print(gpu, os.environ.get('OMP_NUM_THREADS'), wanted, sep=';', file=file)
+"""
+
+
+@pytest.fixture
+def train_on(folder, monkeypatch):
+    """Function that trains with so many jobs and GPUs; where each has run."""
+    (folder / 'train.py').write_text(WHERE)
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
-    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
-    monkeypatch.setattr(sweep.torch.cuda, 'device_count', lambda: 2)
-    devices = [sweep._environment(s, 3)['CUDA_VISIBLE_DEVICES'] for s in range(3)]
-    assert devices == ['0', '1', '0']
-    assert int(sweep._environment(0, 1000)['OMP_NUM_THREADS']) == 1
-    assert 'CUDA_VISIBLE_DEVICES' not in sweep._environment(0, 1)
+
+    def train_on(others, jobs, gpus, visible=None, **options):
+        monkeypatch.setattr(sweep.torch.cuda, 'device_count', lambda: gpus)
+        monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+        if visible is not None:
+            monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible)
+        rows = {f'row{i}': dict(others=n, i=i) for i, n in enumerate(others)}
+        (folder / 'table.py').write_text(f"base = 'base.py'\nrows = {rows}\n")
+        runs, _ = plan(['table.py'], [0], 'out')
+        train = [sys.executable, 'train.py']
+        outcomes = execute(runs, train, jobs, lambda line: None, **options)
+        assert not [outcome.error for outcome in outcomes if outcome.error]
+        return [line.split(';') for line in ran(folder)]
+
+    return train_on
+
+
+def test_no_two_runs_share_a_gpu_while_another_idles(train_on):
+    # The first keeps its GPU; those that follow take turns on the other.
+    lines = train_on([4, 0, 0, 0, 0], jobs=2, gpus=2)
+    *short, long = [line[0] for line in lines]
+    assert sorted({*short, long}) == ['0', '1']
+    assert long not in short
+
+
+def test_the_gpu_with_the_fewest_runs_is_next():
+    gpus = sweep._Gpus(['0', '1'])
+    with gpus.take() as first, gpus.take() as second, gpus.take() as third:
+        assert sorted([first, second]) == ['0', '1']
+        with gpus.take() as fourth:
+            assert sorted([third, fourth]) == ['0', '1']
+        with gpus.take() as fifth:
+            assert fifth == fourth
+    with sweep._Gpus([]).take() as none:
+        assert none is None
+
+
+@pytest.mark.parametrize(
+    ('visible', 'expected'),
+    [
+        ('5, GPU-8932f937', ['5', 'GPU-8932f937']),  # a given list is divided
+        ('2', ['2', '2']),
+        ('3,-1,4', ['3', '3']),
+        ('', ['', '']),  # none, though the machine has some
+        (None, ['0', '1']),
+    ],
+)
+def test_jobs_divide_the_visible_gpus(train_on, visible, expected):
+    # The first goes on until the second has ended.
+    lines = train_on([1, 0], jobs=2, gpus=4, visible=visible)
+    assert sorted(line[0] for line in lines) == expected
+
+
+def test_one_job_and_jobs_of_other_machines_take_what_they_find(train_on):
+    for options in (dict(jobs=1), dict(jobs=2, is_local=False)):
+        for line in train_on([0], gpus=4, visible='5,6', **options):
+            assert line[:2] == ['5,6', 'None']
+        shutil.rmtree('out')
+
+
+def test_jobs_share_the_cores(monkeypatch):
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    assert int(sweep._environment(1000, None)['OMP_NUM_THREADS']) == 1
+    monkeypatch.setenv('OMP_NUM_THREADS', '7')
+    assert sweep._environment(1000, None)['OMP_NUM_THREADS'] == '7'
 
 
 def test_slurm_gets_the_arguments_of_mmdets_script(monkeypatch):

@@ -8,10 +8,13 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
+from threading import Lock
 
 import torch
 from mmengine.config import Config
@@ -158,6 +161,7 @@ def execute(
     train: Sequence[str],
     jobs: int,
     report: Callable[[str], None] = print,
+    is_local: bool = True,
 ) -> list[Outcome]:
     """Do the runs that are not done yet; one that fails does not stop the rest.
 
@@ -166,6 +170,8 @@ def execute(
         train: command that trains; the config and options are added to it.
         jobs: runs at a time.
         report: is given a line for each run that ends.
+        is_local: several jobs share this machine's cores and GPUs; otherwise the
+            command takes them to others.
 
     Returns:
         The outcomes of those that were run.
@@ -178,11 +184,16 @@ def execute(
         report(f'{len(runs) - len(to_do)} of {len(runs)} runs were done before')
     outcomes: list[Outcome] = []
     start = time.monotonic()
+    shares = jobs > 1 and is_local
+    gpus = _Gpus(_visible_gpus() if shares else [])
+
+    def execute_one(run: Run) -> Outcome:
+        with gpus.take() as gpu:
+            environment = _environment(jobs if shares else 1, gpu)
+            return _execute_one(run, train, environment)
+
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [
-            pool.submit(_execute_one, run, train, _environment(index % jobs, jobs))
-            for index, run in enumerate(to_do)
-        ]
+        futures = [pool.submit(execute_one, run) for run in to_do]
         try:
             for future in as_completed(futures):
                 outcome = future.result()
@@ -250,16 +261,52 @@ def _summary(folder: Path) -> str:
     return f'AP {ap[-1]:.3f}' if ap else 'no detections'
 
 
-def _environment(slot: int, jobs: int) -> dict[str, str]:
-    """Environment of the run in a slot: its share of cores, a GPU of its own."""
+class _Gpus:
+    """GPUs to give to runs: no two share one while another has none.
+
+    Args:
+        names: as in ``CUDA_VISIBLE_DEVICES``.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._runs = dict.fromkeys(names, 0)  # that each has now
+        self._lock = Lock()
+
+    @contextmanager
+    def take(self) -> Iterator[str | None]:
+        """The one with the fewest runs; None if there is none at all."""
+        if not self._runs:
+            yield None
+            return
+        with self._lock:
+            name = min(self._runs, key=self._runs.__getitem__)
+            self._runs[name] += 1
+        try:
+            yield name
+        finally:
+            with self._lock:
+                self._runs[name] -= 1
+
+
+def _visible_gpus() -> list[str]:
+    """Those of CUDA_VISIBLE_DEVICES, of all where it is not set."""
+    listed = os.environ.get('CUDA_VISIBLE_DEVICES')
+    if listed is None:
+        return [str(number) for number in range(torch.cuda.device_count())]
+    names = [name.strip() for name in listed.split(',')]
+    # As CUDA reads it: what follows an invalid one does not count.
+    return list(takewhile(lambda name: name not in ('', '-1'), names))
+
+
+def _environment(jobs: int, gpu: str | None) -> dict[str, str]:
+    """Environment of a run: its share of the cores, and its GPU."""
     environment = dict(os.environ)
     if jobs > 1:
         cores = len(os.sched_getaffinity(0)) if sys.platform == 'linux' else 0
         threads = max(1, (cores or os.cpu_count() or 1) // jobs)
         environment.setdefault('OMP_NUM_THREADS', str(threads))
-        gpus = torch.cuda.device_count()
-        if gpus and 'CUDA_VISIBLE_DEVICES' not in environment:
-            environment['CUDA_VISIBLE_DEVICES'] = str(slot % gpus)
+    if gpu is not None:
+        environment['CUDA_VISIBLE_DEVICES'] = gpu
     return environment
 
 
