@@ -26,6 +26,7 @@ from tqdm import tqdm
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
 from focal_retinanet.engine.console import quiet_mmengine, quiet_warnings
 from focal_retinanet.engine.errors import UserError, clear_errors
+from focal_retinanet.engine.file_names import unique_names
 from focal_retinanet.engine.table import load_config_or_row
 from focal_retinanet.evaluation.anchor_logits import anchor_logits, annotated_dataset
 from focal_retinanet.evaluation.loss_distribution import (
@@ -138,10 +139,9 @@ def draw_maps(args: argparse.Namespace) -> None:
     _, model, dataset = load(args)
     loss = _focal_loss(model)
     indices = _spread(len(dataset), args.num)
-    names = [Path(dataset.get_data_info(i)['img_path']).stem for i in indices]
-    files = [
-        _may_write(args.out_dir / f'{name}_loss.png', args.overwrite) for name in names
-    ]
+    stems = [Path(dataset.get_data_info(i)['img_path']).stem for i in indices]
+    names = unique_names(f'{stem}_loss.png' for stem in stems)
+    files = [_may_write(args.out_dir / name, args.overwrite) for name in names]
     images = anchor_logits(model, dataset, indices)
     for file, image in zip(
         files, tqdm(images, total=len(files), disable=None), strict=True

@@ -230,6 +230,25 @@ def test_detections_are_kept_next_to_the_log(tiny_config, tmp_path):
     assert not list((tmp_path / 'other').glob('*/val_detections*'))
 
 
+def test_detections_of_several_data_sets_are_kept_apart(tiny_config, tmp_path):
+    parts = [copy.deepcopy(tiny_config.val_dataloader.dataset) for _ in range(2)]
+    tiny_config.val_dataloader.dataset = dict(type='ConcatDataset', datasets=parts)
+    metric = dict(type='focal_retinanet.CocoMetric', metric='bbox')
+    ann_file = tiny_config.val_evaluator.ann_file
+    tiny_config.val_evaluator = dict(
+        type='MultiDatasetsEvaluator',
+        metrics=[metric | dict(ann_file=ann_file)] * 2,
+        dataset_prefixes=['one', 'two'],
+    )
+    train(tiny_config)
+    names = ['val_detections.bbox.json', 'val_detections_2.bbox.json']
+    files = sorted((tmp_path / 'work').glob('*/val_detections*.bbox.json'))
+    assert [file.name for file in files] == names
+    # One data set twice.
+    one, two = (json.loads(file.read_text()) for file in files)
+    assert one == two != []
+
+
 def test_validation_draws_where_it_is_asked_to(tiny_config, tmp_path):
     train(tiny_config, **{'default_hooks.visualization': dict(draw=True, interval=1)})
     (picture,) = (tmp_path / 'work').glob('*/vis_data/vis_image/val_img_*.png')

@@ -69,6 +69,31 @@ def test_every_anchor_beside_its_label(tiny_config, model):
     assert present == set(image.gt_labels.tolist())
 
 
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda part: dict(type='ConcatDataset', datasets=[part, part]),
+        lambda part: dict(type='RepeatDataset', times=2, dataset=part),
+        lambda part: dict(
+            type='RepeatDataset',
+            times=1,
+            dataset=dict(type='ConcatDataset', datasets=[part, part]),
+        ),
+    ],
+)
+def test_wrapped_data_sets(tiny_config, model, wrap):
+    part = tiny_config.val_dataloader.dataset
+    part.pipeline[1].scale = (128, 128)  # enlarged
+    plain = annotated_dataset(tiny_config)
+    tiny_config.val_dataloader.dataset = wrap(part)
+    dataset = annotated_dataset(tiny_config)
+    assert len(dataset) == 2 * len(plain)
+    (expected,) = anchor_logits(model, plain, [1])
+    for image in anchor_logits(model, dataset, [1, len(plain) + 1]):
+        assert torch.equal(image.gt_bboxes, expected.gt_bboxes)
+        assert torch.equal(image.flatten()[0], expected.flatten()[0])
+
+
 def test_what_can_not_be_shown_is_said(tiny_config, model):
     model.bbox_head.use_sigmoid_cls = False
     dataset = annotated_dataset(tiny_config)

@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 
 from focal_retinanet.engine.errors import UserError
 from focal_retinanet.evaluation.average_precision import MatchedDetections
 from focal_retinanet.evaluation.comparison import compare
+from focal_retinanet.evaluation.complexity import complexity
 from focal_retinanet.evaluation.runs import find_models
 from focal_retinanet.evaluation.tables import (
     as_csv,
@@ -91,6 +93,63 @@ def test_numbers_of_work_directories_with_seeds(data, make_run, tmp_path, to_coc
     assert gap['low'] <= gap['AP'] <= gap['high'] < 0
     assert not gap['within_noise']
     assert json.loads(json.dumps(result)) == result
+
+
+WRAPPERS = [
+    "dict(type='RepeatDataset', times=2, dataset={a})",
+    "dict(type='ConcatDataset', datasets=[{a}, {a}])",
+    "dict(type='ClassBalancedDataset', oversample_thr=0.1, "
+    "dataset=dict(type='ConcatDataset', datasets=[{a}, {b}]))",
+]
+
+
+@pytest.mark.parametrize('wrapper', WRAPPERS)
+def test_wrapped_data_sets(data, make_run, tmp_path, wrapper):
+    file, good, _ = data
+    plain = make_run(tmp_path / 'plain', good, classes=('0', '2'))
+    wrapped = make_run(tmp_path / 'wrapped', good, classes=('0', '2'))
+    config = wrapped / '20260101_000000' / 'vis_data' / 'config.py'
+    part = (
+        "dict(type='CocoDataset', metainfo=dict(classes=('0', '2')), "
+        "data_root='root', data_prefix=dict(img={img!r}))"
+    )
+    text = config.read_text()
+    inner = wrapper.format(a=part.format(img='a'), b=part.format(img='b'))
+    head, _, tail = text.partition('dataset=dict(metainfo=')
+    config.write_text(f'{head}dataset={inner})\n' + tail.partition('\n')[2])
+    models, _ = find_models([plain, wrapped])
+    run = models[1].runs[0]
+    assert run.classes == ('0', '2')
+    assert run.ann_file == str(file)
+    assert run.img_dir == (None if '{b}' in wrapper else Path('root/a'))
+    result = compare_quietly([plain, wrapped], num_resamples=20)
+    assert result['categories'] == ['0', '2']
+    [gap] = result['differences']
+    assert gap['AP'] == 0
+
+
+def test_ground_truth_of_several_metrics(data, make_run, tmp_path):
+    file, good, _ = data
+    run = make_run(tmp_path / 'run', good)
+    config = run / '20260101_000000' / 'vis_data' / 'config.py'
+    metric = f"dict(type='CocoMetric', ann_file={str(file)!r})"
+    for evaluator in (
+        f"[dict(type='CityScapesMetric'), {metric}]",
+        f"dict(type='MultiDatasetsEvaluator', metrics=[{metric}, {metric}])",
+    ):
+        config.write_text(f'{config.read_text()}\nval_evaluator = {evaluator}\n')
+        (model,), _ = find_models([run])
+        assert model.runs[0].ann_file == str(file)
+
+
+def test_multiply_adds_of_a_test_on_wrapped_data(tiny_config):
+    plain = complexity(tiny_config)
+    part = tiny_config.test_dataloader.dataset
+    tiny_config.test_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[part, part]
+    )
+    assert complexity(tiny_config) == plain
+    assert plain[2] == (64, 64)
 
 
 def test_the_same_twice_is_within_noise(data, tmp_path):

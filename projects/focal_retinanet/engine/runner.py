@@ -15,7 +15,9 @@ from torch import nn
 from focal_retinanet.engine.acceleration import accelerate
 from focal_retinanet.engine.check_data import CocoSource, checked_loading
 from focal_retinanet.engine.console import quiet_console
+from focal_retinanet.engine.file_names import unique_names
 from focal_retinanet.engine.iteration_seed_hook import IterationSeedHook
+from focal_retinanet.engine.metric_configs import metric_configs
 from focal_retinanet.engine.seeded_batches import with_seeded_batches
 
 
@@ -93,14 +95,20 @@ class Runner(MMEngineRunner):
             return super().build_test_loop(loop)
 
     def _keep_detections(self, evaluator, name: str):
-        """A copy of an evaluator's config; COCO metrics write detections to NAME."""
+        """A copy of an evaluator's config; COCO metrics write detections to NAME,
+        NAME_2, ..."""
         if not isinstance(evaluator, dict | list):
             return evaluator
         evaluator = copy.deepcopy(evaluator)
-        for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
-            is_coco = str(metric.get('type')).rpartition('.')[2] == 'CocoMetric'
-            if is_coco and metric.get('outfile_prefix') is None:
-                metric['outfile_prefix'] = str(Path(self._log_dir) / name)
+        of_coco = [
+            metric
+            for metric in metric_configs(evaluator)
+            if str(metric.get('type')).rpartition('.')[2] == 'CocoMetric'
+        ]
+        names = unique_names([name] * len(of_coco))
+        for metric, own_name in zip(of_coco, names, strict=True):
+            if metric.get('outfile_prefix') is None:
+                metric['outfile_prefix'] = str(Path(self._log_dir) / own_name)
         return evaluator
 
     def _checked_loading(self, *dataloaders: str) -> AbstractContextManager:

@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from focal_retinanet.data.dataset_configs import inner_datasets
 from focal_retinanet.engine.errors import UserError
 from focal_retinanet.models.retina_head import RetinaHead
 
@@ -51,21 +52,19 @@ def annotated_dataset(cfg: Config, split: str = 'val') -> Dataset:
     the image as it was read.
 
     Raises:
-        UserError: its pipeline loads no boxes.
+        UserError: a pipeline of it loads no boxes.
     """
     dataset = copy.deepcopy(cfg[f'{split}_dataloader'].dataset.to_dict())
-    inner = dataset
-    while 'dataset' in inner:
-        inner = inner['dataset']
-    steps = inner['pipeline']
-    loads = [step for step in steps if step['type'] == 'LoadAnnotations']
-    if not loads:
-        raise UserError(
-            f'the pipeline of {split}_dataloader in {cfg.filename} loads no boxes: '
-            'it has no LoadAnnotations'
-        )
-    others = [step for step in steps if step['type'] != 'LoadAnnotations']
-    inner['pipeline'] = [others[0], loads[0], *others[1:]]
+    for part in inner_datasets(dataset):
+        steps = part.get('pipeline', [])
+        loads = [step for step in steps if step['type'] == 'LoadAnnotations']
+        if not loads:
+            raise UserError(
+                f'a pipeline of {split}_dataloader in {cfg.filename} loads no boxes: '
+                'it has no LoadAnnotations'
+            )
+        others = [step for step in steps if step['type'] != 'LoadAnnotations']
+        part['pipeline'] = [others[0], loads[0], *others[1:]]
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
         return DATASETS.build(dataset)
 

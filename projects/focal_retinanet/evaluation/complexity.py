@@ -10,6 +10,7 @@ from mmengine.analysis import get_model_complexity_info
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from focal_retinanet.data.dataset_configs import inner_datasets
 from focal_retinanet.engine.console import quiet_mmengine
 
 
@@ -48,10 +49,8 @@ def complexity(cfg: Config) -> tuple[int, int, tuple[int, int]]:
 
 
 def _test_size(cfg: Config) -> tuple[int, int]:
-    """(height, width) of the test pipeline's Resize."""
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    """(height, width) of the Resize of the test pipeline, of several the first."""
+    dataset = next(inner_datasets(cfg.test_dataloader.dataset))
     for step in dataset.pipeline:
         scale = step.get('scale')
         if step.type.endswith('Resize') and scale is not None:

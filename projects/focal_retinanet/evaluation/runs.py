@@ -2,13 +2,15 @@
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
 
+from focal_retinanet.data.dataset_configs import inner_datasets
 from focal_retinanet.engine.errors import UserError
+from focal_retinanet.engine.metric_configs import metric_configs
 
 #: The detections that a validation or a test leaves next to its log.
 DETECTIONS = '*detections.bbox.json'
@@ -56,24 +58,30 @@ class Run:
         """Names of the classes that the config gives; None for the data set's own."""
         if self.cfg is None:
             return None
-        names = self._dataset.get('metainfo', {}).get('classes')
-        return None if names is None else tuple(names)
+        names = [(d.get('metainfo') or {}).get('classes') for d in self._datasets]
+        return tuple(names[0]) if names and names[0] is not None else None
 
     @property
     def img_dir(self) -> Path | None:
-        """Folder of the images that the config names; None for a file of detections."""
-        if self.cfg is None:
-            return None
-        prefix = (self._dataset.get('data_prefix') or {}).get('img') or ''
-        # As mmengine joins them: an absolute prefix stands for itself.
-        return Path(self._dataset.get('data_root') or '') / prefix
+        """Folder of the images that the config names.
+
+        None for a file of detections, and where the data set is several that have
+        their images in different folders.
+        """
+        folders = {
+            # As mmengine joins them: an absolute prefix stands for itself.
+            Path(dataset.get('data_root') or '')
+            / ((dataset.get('data_prefix') or {}).get('img') or '')
+            for dataset in self._datasets
+        }
+        return folders.pop() if len(folders) == 1 else None
 
     @property
     def ann_file(self) -> str | None:
-        """Ground truth that the config names."""
-        evaluators = self.cfg.get(f'{self.split}_evaluator') if self.cfg else None
-        evaluators = evaluators if isinstance(evaluators, list) else [evaluators or {}]
-        return next((e.ann_file for e in evaluators if e.get('ann_file')), None)
+        """Ground truth that the config names, of several the first."""
+        evaluator = self.cfg.get(f'{self.split}_evaluator') if self.cfg else None
+        metrics = metric_configs(evaluator)
+        return next((m['ann_file'] for m in metrics if m.get('ann_file')), None)
 
     @property
     def seconds_per_iter(self) -> float | None:
@@ -94,12 +102,11 @@ class Run:
         return self.cfg.get(f'{self.split}_dataloader') or {}
 
     @property
-    def _dataset(self) -> dict:
-        """The data set's own config, out of any wrappers."""
-        dataset = self._dataloader.get('dataset', {})
-        while 'dataset' in dataset:
-            dataset = dataset['dataset']
-        return dataset
+    def _datasets(self) -> list[Mapping]:
+        """The data sets' own configs, out of any wrappers."""
+        if self.cfg is None:
+            return []
+        return list(inner_datasets(self._dataloader.get('dataset')))
 
     @property
     def memory_gb(self) -> float | None:
