@@ -22,14 +22,14 @@ def accelerate(model: nn.Module, cfg: Config, logger: MMLogger | str) -> None:
 
             - ``channels_last = True``: feature maps in NHWC order;
             - ``fold_batch_norm = True``: frozen batch norms are done by the
-              convolutions before them, see
-              :mod:`focal_retinanet.models.fast_conv`;
+              convolutions before them, see :mod:`focal_retinanet.models.folding`;
             - ``winograd = True``: on a CPU, 3x3 convolutions by Winograd's
               algorithm, see :mod:`focal_retinanet.ops.winograd`; best with
               ``channels_last``;
             - ``compile = True``, or a dict of arguments of ``torch.compile``:
               backbone, neck and the convolutions of the head are compiled, by
-              default for any input size at once.
+              default for any input size at once. What is compiled are PyTorch's
+              own operators: the two settings before this one change nothing in it.
         logger: is told what was done, and what it costs.
     """
     if cfg.get('fold_batch_norm', False):

@@ -25,6 +25,7 @@ def is_eager(*tensors: Tensor | None) -> bool:
             type(tensor) not in (Tensor, torch.nn.Parameter)
             or tensor.layout != torch.strided
             or tensor.is_neg()  # whose minus sign is not in the memory yet
+            or not torch._C._has_storage(tensor)  # is_grads_batched of autograd.grad
             for tensor in tensors
             if tensor is not None
         )

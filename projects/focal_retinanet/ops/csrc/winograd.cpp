@@ -5,9 +5,12 @@
 // Images are (B, H, W, C), fp32. A tile is 4x4 pixels; its index counts the tiles
 // of a row, then the rows, then the images. Each transform of images handles
 // `count` tiles from `first` on; transformed tiles are (36, count, C). Weights are
-// (O, 3, 3, C), transformed (36, O, C).
+// (O, 3, 3, C), transformed (36, O, C). What returns a number returns 1 if all that
+// it wrote is finite, else 0.
 
 #include <algorithm>
+#include <cfloat>
+#include <cmath>
 #include <cstdint>
 
 namespace {
@@ -139,6 +142,11 @@ void read_pixels(const float* source, const Image& image, int64_t b, int64_t y,
   }
 }
 
+// Lanes beyond the channels hold no more than sums of zeros.
+inline void check_finite(const Lanes& values, int (&is_finite)[kLanes]) {
+  for (int c = 0; c < kLanes; ++c) is_finite[c] &= std::fabs(values[c]) <= FLT_MAX;
+}
+
 int lanes_from(int64_t channel, int64_t channels) {
   return static_cast<int>(std::min<int64_t>(kLanes, channels - channel));
 }
@@ -190,15 +198,18 @@ extern "C" void winograd_gradient(const float* gradient, float* points, int64_t 
 }
 
 // bias may be null.
-extern "C" void winograd_output(const float* points, const float* bias, float* output,
-                                int64_t height, int64_t width, int64_t channels,
-                                int64_t first, int64_t count, int threads) {
+extern "C" int winograd_output(const float* points, const float* bias, float* output,
+                               int64_t height, int64_t width, int64_t channels,
+                               int64_t first, int64_t count, int threads) {
   const Image image{height, width, channels};
-#pragma omp parallel for num_threads(threads) schedule(static)
+  int all_finite = 1;
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(& : all_finite)
   for (int64_t tile = 0; tile < count; ++tile) {
     const Corner corner = corner_of(image, first + tile);
     const int64_t rows = std::min<int64_t>(kPixels, height - corner.y);
     const int64_t columns = std::min<int64_t>(kPixels, width - corner.x);
+    int is_finite[kLanes];
+    std::fill_n(is_finite, kLanes, 1);
     for (int64_t channel = 0; channel < channels; channel += kLanes) {
       const int lanes = lanes_from(channel, channels);
       alignas(64) Lanes whole[kPoints * kPoints], half[kPixels * kPoints];
@@ -217,13 +228,16 @@ extern "C" void winograd_output(const float* points, const float* bias, float* o
         for (int64_t j = 0; j < columns; ++j) {
           Lanes& pixel = pixels[i * kPixels + j];
           for (int c = 0; c < kLanes; ++c) pixel[c] += shift[c];
+          check_finite(pixel, is_finite);
           const int64_t row = corner.image * height + corner.y + i;
           write_lanes(pixel, lanes,
                       output + (row * width + corner.x + j) * channels + channel);
         }
       }
     }
+    all_finite &= *std::min_element(is_finite, is_finite + kLanes);
   }
+  return all_finite;
 }
 
 // flipped: the weights of the gradient of the input, turned by 180 degrees.
@@ -247,11 +261,14 @@ extern "C" void winograd_weight(const float* weight, float* points, int64_t outp
   }
 }
 
-extern "C" void winograd_weight_gradient(const float* points, float* gradient,
-                                         int64_t outputs, int64_t channels,
-                                         int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
+extern "C" int winograd_weight_gradient(const float* points, float* gradient,
+                                        int64_t outputs, int64_t channels,
+                                        int threads) {
+  int all_finite = 1;
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(& : all_finite)
   for (int64_t o = 0; o < outputs; ++o) {
+    int is_finite[kLanes];
+    std::fill_n(is_finite, kLanes, 1);
     for (int64_t channel = 0; channel < channels; channel += kLanes) {
       const int lanes = lanes_from(channel, channels);
       alignas(64) Lanes whole[kPoints * kPoints], half[3 * kPoints], weights[9];
@@ -260,8 +277,12 @@ extern "C" void winograd_weight_gradient(const float* points, float* gradient,
                    whole[point]);
       for (int j = 0; j < kPoints; ++j) to_weights(whole + j, kPoints, half + j, kPoints);
       for (int i = 0; i < 3; ++i) to_weights(half + i * kPoints, 1, weights + i * 3, 1);
-      for (int i = 0; i < 9; ++i)
+      for (int i = 0; i < 9; ++i) {
+        check_finite(weights[i], is_finite);
         write_lanes(weights[i], lanes, gradient + (o * 9 + i) * channels + channel);
+      }
     }
+    all_finite &= *std::min_element(is_finite, is_finite + kLanes);
   }
+  return all_finite;
 }
