@@ -60,8 +60,10 @@ class _Network(nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def nothing_said(monkeypatch):
+def as_at_first(monkeypatch):
+    """Nothing was said, no working memory is there."""
     monkeypatch.setattr(step_aside, '_said', set())
+    monkeypatch.setattr(winograd._local, 'memory', None, raising=False)
 
 
 @pytest.fixture
@@ -142,7 +144,7 @@ def _inference_mode_then_training(model, images):
 
 def _averaged_weights_through_data(model, images):
     """As mmengine's EMAHook swaps them: no version counter moves."""
-    results = _step(model, images)
+    results = [*_detect(model, images), *_step(model, images)]
     state = [
         *model.parameters(),
         *(b for b in model.buffers() if b.is_floating_point()),
@@ -153,7 +155,7 @@ def _averaged_weights_through_data(model, images):
     results += _detect(model, images)
     for x, old in zip(state, kept, strict=True):
         x.data.copy_(old)
-    return [*results, *_step(model, images)]
+    return [*results, *_step(model, images), *_detect(model, images)]
 
 
 def _scaled_through_data(model, images):
