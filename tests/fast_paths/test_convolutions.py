@@ -481,7 +481,9 @@ def test_aside_and_the_same(path, way, taken, caplog):
     if way == 'batched gradients':  # Winograd's backward alone
         stepped_aside = set()
     said = [r.getMessage() for r in caplog.records if r.name == 'focal_retinanet']
-    assert len(said) == len(set(said)) == len(stepped_aside), said
+    assert len(said) == len(set(said)) <= len(stepped_aside), said
+    if way not in ('torch.compile', 'torch.export') or step_aside._is_new_compiler:
+        assert len(said) == len(stepped_aside)
 
 
 @pytest.mark.parametrize('path', PATHS)

@@ -264,6 +264,15 @@ def _backward_hook(model, seen):
     model[0].register_full_backward_hook(lambda m, g_in, g_out: seen.append(g_out[0]))
 
 
+def _hook_of_all_modules(model, seen):
+    def hook(module, args, output):
+        if module is model[0]:
+            seen.append(output.clone())
+            handle.remove()
+
+    handle = nn.modules.module.register_module_forward_hook(hook)
+
+
 def _replaced_norm(model, seen):
     model[1] = nn.InstanceNorm2d(8)
 
@@ -286,6 +295,11 @@ def _norm_with_a_forward(model, seen):
     norm.forward = lambda x: seen.append(x) or x * 2
 
 
+def _compiled_norm(model, seen):
+    if hasattr(model[1], 'compile'):  # torch 2.2
+        model[1].compile(backend='eager')
+
+
 def _unfrozen(model, seen):
     model[1].train()
 
@@ -296,6 +310,8 @@ def _unfrozen(model, seen):
         _hook,
         _hook_of_the_norm,
         _backward_hook,
+        _hook_of_all_modules,
+        _compiled_norm,
         _replaced_norm,
         _synchronized_norm,
         _replaced_conv,
@@ -390,7 +406,10 @@ def test_recomputed_blocks(norms_done):
 def test_half_precision_is_as_ever(dtype, norms_done, caplog):
     model = _frozen(nn.Sequential(_conv(), nn.BatchNorm2d(8))).to(dtype)
     image = torch.randn(1, 8, 4, 4).to(dtype)
-    expected = model(image)
+    try:
+        expected = model(image)
+    except RuntimeError as error:
+        pytest.skip(str(error))  # PyTorch before 2.2 has no such convolution
     fold_batch_norm(model)
     with caplog.at_level(logging.WARNING, logger='focal_retinanet'):
         for _ in range(2):

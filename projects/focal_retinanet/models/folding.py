@@ -25,15 +25,8 @@ from focal_retinanet.ops.autocast import autocast_dtype
 from focal_retinanet.ops.eager import is_eager
 from focal_retinanet.ops.step_aside import say_once
 
-# What a call of a module does besides its forward.
-_HOOKS = (
-    '_forward_pre_hooks',
-    '_forward_hooks',
-    '_backward_pre_hooks',
-    '_backward_hooks',
-    '_compiled_call_impl',
-    'forward',  # of the module in place of its class's
-)
+_HOOKS = ('_forward_pre_hooks', '_forward_hooks')
+_HOOKS += ('_backward_pre_hooks', '_backward_hooks')
 _local = threading.local()
 
 
@@ -139,10 +132,12 @@ def _why_apart(conv: nn.Conv2d, norm: FoldedBatchNorm2d, input: Tensor) -> str |
     tensors = [x for x in tensors if x is not None]
     if norm.running_mean is None:
         return 'without running statistics they are never frozen'
-    if nn_module._has_any_global_hook() or any(
-        vars(module).get(name) for module in (conv, norm) for name in _HOOKS
-    ):
+    if any(getattr(nn_module, f'_global{name}') for name in _HOOKS):
+        return 'hooks of all modules see what is between them'
+    if any(vars(module)[name] for module in (conv, norm) for name in _HOOKS):
         return 'hooks of a convolution or a batch norm see what is between them'
+    if 'forward' in vars(norm) or vars(norm).get('_compiled_call_impl') is not None:
+        return 'another forward was given to a batch norm'
     dtypes = {x.dtype for x in tensors[1:]}
     if dtypes not in ({torch.float32}, {torch.float64}):
         return 'their parameters are not fp32 or fp64'
