@@ -410,7 +410,7 @@ def test_the_device_path_never_asks_the_device(monkeypatch):
     chunks = focal_loss_chunked._device_chunks
     monkeypatch.setattr(focal_loss_native, 'is_available', lambda levels: False)
     monkeypatch.setattr(focal_loss_chunked, '_cpu_chunks', chunks)
-    monkeypatch.setattr(focal_loss_backends, '_on_host', lambda scale: scale)
+    monkeypatch.setattr(focal_loss_backends, 'on_host', lambda scale: scale)
     maps, targets = make_maps(), make_targets()
 
     class NoQuestions(torch.utils._python_dispatch.TorchDispatchMode):

@@ -40,17 +40,17 @@ def gather_positives(
     return torch.cat(deltas), torch.cat(positive_anchors), torch.cat(objects)
 
 
-def weigh_positives(
+def blank_negatives(
     bbox_preds: list[Tensor],
     anchors: Tensor,
     matched: Tensor,
     gt_bboxes: Tensor,
     channels: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """What the box loss needs of all anchors, without asking how many are positive.
 
-    An anchor without an object has deltas of 0, itself as the target and no weight,
-    so whatever the network says of it adds exactly nothing.
+    An anchor without an object has deltas of 0 and itself as the target, so that
+    whatever the network says of it reaches neither the loss nor the gradient.
 
     Args:
         bbox_preds: (B, A*channels, H, W) of each level.
@@ -60,14 +60,11 @@ def weigh_positives(
         channels: deltas of an anchor.
 
     Returns:
-        Deltas (B*N, channels), anchors (B*N, 4), targets (B*N, 4) and weights
-        (B*N, channels).
+        Deltas (B*N, channels), anchors (B*N, 4) and targets (B*N, 4).
     """
     positive = matched.flatten()[:, None] > 0  # (B*N, 1)
     deltas = flatten_levels(bbox_preds, channels)
     deltas = torch.where(positive, deltas, torch.zeros_like(deltas))
     anchors = anchors.repeat(len(matched), 1)
     objects = gt_bboxes[(matched.flatten() - 1).clamp(min=0)]
-    target = torch.where(positive, objects.to(anchors), anchors)
-    weight = positive.float().expand(-1, channels)
-    return deltas, anchors, target, weight
+    return deltas, anchors, torch.where(positive, objects.to(anchors), anchors)

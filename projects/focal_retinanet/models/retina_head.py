@@ -19,12 +19,13 @@ from focal_retinanet.models.assigning import assign_one, padding_anchors
 from focal_retinanet.models.batch_nms import batch_nms
 from focal_retinanet.models.dense_samplers import DenseSampler
 from focal_retinanet.models.level_maps import (
+    blank_negatives,
     featmap_sizes,
     flatten_levels,
     gather_positives,
-    weigh_positives,
 )
 from focal_retinanet.models.losses import FocalLoss, with_use_sigmoid
+from focal_retinanet.models.losses.reduction import EPS
 from focal_retinanet.ops.loss_shares import loss_shares
 from focal_retinanet.ops.matching import IGNORED
 from focal_retinanet.ops.postprocess import logit, select_candidates
@@ -417,11 +418,11 @@ class RetinaHead(MMDetRetinaHead):
             deltas, anchors, of_positive = gather_positives(
                 bbox_preds, anchors, matched, self.bbox_coder.encode_size
             )
-            target, weight = gt_bboxes[of_positive], None
+            target = gt_bboxes[of_positive]
             if not len(deltas):
                 return deltas.sum()
         else:
-            deltas, anchors, target, weight = weigh_positives(
+            deltas, anchors, target = blank_negatives(
                 bbox_preds, anchors, matched, gt_bboxes, self.bbox_coder.encode_size
             )
         deltas = deltas.float()
@@ -429,14 +430,19 @@ class RetinaHead(MMDetRetinaHead):
             deltas = get_box_tensor(self.bbox_coder.decode(anchors, deltas))
         else:
             target = self.bbox_coder.encode(anchors, target)
-        return self.loss_bbox(deltas, target, weight, avg_factor=num_positives)
+        if self._picks_positives(matched):
+            return self.loss_bbox(deltas, target, avg_factor=num_positives)
+        # Not by weights: mmdet's losses ask whether any of them is above 0.
+        losses = self.loss_bbox(deltas, target, reduction_override='none')
+        positive = matched.flatten() > 0
+        losses = losses.flatten(1).sum(1) if losses.dim() > 1 else losses
+        return torch.where(positive, losses, 0).sum() / (num_positives + EPS)
 
     @staticmethod
     def _picks_positives(matched: Tensor) -> bool:
         """Whether the box loss looks at the positives alone.
 
-        On a GPU the host would have to wait for their number, so all anchors go in,
-        most of them without weight.
+        On a GPU the host would have to wait for their number, so all anchors go in.
         """
         return not matched.is_cuda
 

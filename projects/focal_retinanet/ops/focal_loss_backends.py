@@ -51,7 +51,7 @@ def compute_loss(
     """``scale`` times the loss, a scalar; fp32 (fp64 for fp64 logits)."""
     backend = choose_backend(levels)
     if backend.ONE_PASS:
-        return backend.focal_loss_sum(levels, terms, None, _on_host(scale))
+        return backend.focal_loss_sum(levels, terms, None, on_host(scale))
     return (backend.focal_loss_sum(levels, terms) * scale).to(terms.alpha_pos.dtype)
 
 
@@ -62,7 +62,7 @@ def compute_gradient(
     backend = choose_backend(levels)
     grads = [torch.empty_like(level) for level in levels]
     if backend.ONE_PASS:
-        scale = _on_host(scale)
+        scale = on_host(scale)
     backend.focal_loss_sum(levels, terms, grads, scale)
     return grads
 
@@ -78,7 +78,7 @@ def compute_both(
     wide = torch.float32 if levels[0].dtype == torch.float16 else None
     grads = [torch.empty_like(level, dtype=wide) for level in levels]
     backend = choose_backend(levels)
-    return backend.focal_loss_sum(levels, terms, grads, _on_host(scale)), grads
+    return backend.focal_loss_sum(levels, terms, grads, on_host(scale)), grads
 
 
 def compute_anchor_losses(levels: Sequence[Tensor], terms: FocalTerms) -> Tensor:
@@ -86,7 +86,7 @@ def compute_anchor_losses(levels: Sequence[Tensor], terms: FocalTerms) -> Tensor
     return choose_backend(levels).anchor_losses(levels, terms)
 
 
-def _on_host(scale: float | Tensor) -> float | Tensor:
+def on_host(scale: float | Tensor) -> float | Tensor:
     """A number where reading it costs nothing; a GPU would have to be waited for."""
     is_on_cpu = not isinstance(scale, Tensor) or scale.device.type == 'cpu'
     return float(scale) if is_on_cpu else scale

@@ -198,8 +198,9 @@ class _FusedFocalLoss(torch.autograd.Function):
                 ctx.saved_tensors, ctx.terms, scale
             )
         grads = ctx.saved_tensors
-        # Looked at only where it is free; a factor that is not 1 costs a copy.
-        if grad_output.device.type != 'cpu' or grad_output != 1:
+        # A factor that is not 1 costs a copy.
+        factor = focal_loss_backends.on_host(grad_output)
+        if isinstance(factor, Tensor) or factor != 1:
             grads = [grad * grad_output for grad in grads]  # keeps its dtype
         return [grad.to(ctx.dtype) for grad in grads]
 
