@@ -10,7 +10,6 @@ import json
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from mmdet.registry import VISUALIZERS
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
 from focal_retinanet.engine.console import quiet_warnings
 from focal_retinanet.engine.errors import UserError, clear_errors
+from focal_retinanet.engine.file_names import unique_names
 from focal_retinanet.engine.inference import (
     CocoDetections,
     Detector,
@@ -29,6 +29,7 @@ from focal_retinanet.engine.inference import (
     read_frames,
 )
 from focal_retinanet.engine.output_dir import make_output_dir
+from focal_retinanet.engine.picture_file import PictureFile, frames_per_second
 from focal_retinanet.engine.table import load_config_or_row
 
 
@@ -91,15 +92,9 @@ def draw(
 
 def picture_names(files: list[Path]) -> list[str]:
     """A file name for each picture; equal names from several folders get numbers."""
-    names: list[str] = []
-    for file in files:
-        suffix = '.mp4' if is_video(file) else '.jpg'
-        name, number = file.stem + suffix, 1
-        while name in names:
-            number += 1
-            name = f'{file.stem}_{number}{suffix}'
-        names.append(name)
-    return names
+    return unique_names(
+        file.stem + ('.mp4' if is_video(file) else '.jpg') for file in files
+    )
 
 
 def main() -> None:
@@ -119,44 +114,43 @@ def main() -> None:
     visualizer.dataset_meta = detector.model.dataset_meta
 
     detections = CocoDetections(detector.classes)
-    unreadable = 0
+    unreadable, unwritten = 0, 0
     progress = tqdm(zip(files, picture_names(files), strict=True), total=len(files))
     for file, name in progress:
         progress.set_postfix_str(file.name)
-        writer = None
+        fps = frames_per_second(file) if is_video(file) else None
+        pictures = PictureFile(out_dir / 'vis' / name, fps)
         try:
             for index, frame in enumerate(read_frames(file)):
                 found = detector(frame)
                 label = f'{file}#{index:06d}' if is_video(file) else str(file)
                 detections.add(label, frame, found)
-                picture = draw(visualizer, frame, found, args.score_thr)
-                if not is_video(file):
-                    cv2.imwrite(str(out_dir / 'vis' / name), picture)
-                    continue
-                if writer is None:
-                    writer = open_video(out_dir / 'vis' / name, file, frame)
-                writer.write(np.ascontiguousarray(picture))
+                if pictures.error is None:
+                    pictures.add(draw(visualizer, frame, found, args.score_thr))
         except UserError as error:
             unreadable += 1
             tqdm.write(f'skipped: {error}', file=sys.stderr)
         finally:
-            if writer is not None:
-                writer.release()
+            pictures.close()
+        if pictures.error is not None:
+            unwritten += 1
+            tqdm.write(f'only detected: {pictures.error}', file=sys.stderr)
 
     (out_dir / 'detections.json').write_text(json.dumps(detections.as_dict()))
     print(
         f'{len(detections.annotations)} detections in {len(detections.images)} images: '
         f'{out_dir / "detections.json"}, pictures in {out_dir / "vis"}'
     )
+    errors = []
     if unreadable:
-        raise UserError(f'{unreadable} of {len(files)} inputs could not be read')
-
-
-def open_video(path: Path, source: Path, frame: np.ndarray) -> cv2.VideoWriter:
-    fps = cv2.VideoCapture(str(source)).get(cv2.CAP_PROP_FPS) or 25
-    height, width = frame.shape[:2]
-    fourcc = cv2.VideoWriter_fourcc(*'mp4v')
-    return cv2.VideoWriter(str(path), fourcc, fps, (width, height))
+        errors.append(f'{unreadable} of {len(files)} inputs could not be read')
+    if unwritten:
+        errors.append(
+            f'{unwritten} of {len(files)} pictures and videos could not be written; '
+            'their detections are in the JSON'
+        )
+    if errors:
+        raise UserError('\n       '.join(errors))
 
 
 if __name__ == '__main__':

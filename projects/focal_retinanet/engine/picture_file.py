@@ -1,0 +1,83 @@
+"""A picture or a video on disk, which says when it could not be written."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+class PictureFile:
+    """Where the pictures of one input go: a JPEG image, or an MP4 video.
+
+    OpenCV says nothing when it can not write; here the first failure is noted, and
+    what comes after it is not written.
+
+    Args:
+        path: file to write.
+        fps: frames a second of a video; None for an image.
+
+    Attributes:
+        error: why the file is not whole, with its name; None if it is.
+    """
+
+    def __init__(self, path: Path, fps: float | None = None) -> None:
+        self.path = path
+        self.fps = fps
+        self.error: str | None = None
+        self._video: cv2.VideoWriter | None = None
+        self._frames = 0
+
+    def add(self, picture: np.ndarray) -> None:
+        """Write the image, or the next frame, (H, W, 3) uint8 BGR."""
+        if self.error is not None:
+            return
+        picture = np.ascontiguousarray(picture)
+        if self.fps is None:
+            self._write_image(picture)
+            return
+        if self._video is None:
+            height, width = picture.shape[:2]
+            fourcc = cv2.VideoWriter_fourcc(*'mp4v')
+            self._video = cv2.VideoWriter(
+                str(self.path), fourcc, self.fps, (width, height)
+            )
+        if not self._video.isOpened():
+            self.error = (
+                f'{self.path} can not be written as a video: no such folder, no '
+                "permission, or an OpenCV without FFmpeg's encoder for MPEG-4"
+            )
+            return
+        self._video.write(picture)
+        self._frames += 1
+
+    def close(self) -> None:
+        """End a video, and see whether all its frames are there."""
+        if self._video is None:
+            return
+        self._video.release()
+        self._video = None
+        if self.error is not None:
+            return
+        written = cv2.VideoCapture(str(self.path))
+        count = int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written.isOpened() else 0
+        written.release()
+        if count < self._frames:
+            self.error = (
+                f'{self.path} has {count} of {self._frames} frames: the disk is full, '
+                'or the frames are not all of one size'
+            )
+
+    def _write_image(self, picture: np.ndarray) -> None:
+        try:
+            self.path.write_bytes(cv2.imencode('.jpg', picture)[1])
+        except (OSError, cv2.error) as error:
+            self.error = f'{self.path} can not be written ({error})'
+
+
+def frames_per_second(video: Path) -> float:
+    """Of a video file; 25 where it does not say."""
+    capture = cv2.VideoCapture(str(video))
+    try:
+        return capture.get(cv2.CAP_PROP_FPS) or 25
+    finally:
+        capture.release()
