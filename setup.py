@@ -36,7 +36,7 @@ setup(
             'visualization/report/static/*',
         ]
     },
-    python_requires='>=3.10,<3.13',
+    python_requires='>=3.10,<3.14',
     install_requires=requirements('runtime'),
     extras_require={
         'openmmlab': requirements('openmmlab'),

@@ -65,7 +65,7 @@ def test_complete_machine_passes(setup_env, machine):
     setup_env.check_machine(machine / 'venv', has_gpu=True)
 
 
-@pytest.mark.parametrize('version', [(3, 9, 18), (3, 13, 0)])
+@pytest.mark.parametrize('version', [(3, 9, 18), (3, 14, 0)])
 def test_wrong_python_is_named(setup_env, machine, monkeypatch, version):
     monkeypatch.setattr(setup_env.sys, 'version_info', version)
     number = re.escape('.'.join(map(str, version)))
@@ -229,7 +229,7 @@ def test_installing_the_package_touches_no_stack(monkeypatch):
     runpy.run_path('setup.py')
 
     assert metadata['name'] == 'focal-retinanet'
-    assert metadata['python_requires'] == '>=3.10,<3.13'
+    assert metadata['python_requires'] == '>=3.10,<3.14'
     assert {'openmmlab', 'onedl'} <= set(metadata['extras_require'])
     for line in metadata['install_requires']:
         # A bare name is satisfied by any version that is there.

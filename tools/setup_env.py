@@ -9,16 +9,19 @@ import hashlib
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / 'requirements'
+MMCV_BUILD = ROOT / 'tools' / 'mmcv_build'
 STACKS = {'openmmlab': 'mmcv', 'onedl': 'onedl-mmcv'}
 GIGABYTE = 1e9
 
@@ -99,9 +102,9 @@ def check_machine(venv: Path, has_gpu: bool) -> None:
             space is lacking.
     """
     version = '.'.join(map(str, sys.version_info[:3]))
-    if not (3, 10) <= sys.version_info < (3, 13):
+    if not (3, 10) <= sys.version_info < (3, 14):
         raise SetupError(
-            f'needs Python 3.10, 3.11 or 3.12, this is {version}; name another '
+            f'needs Python 3.10 to 3.13, this is {version}; name another '
             '(make PYTHON=/path/to/python3)'
         )
     # Debian ships venv without ensurepip, and it fails half-way.
@@ -138,10 +141,26 @@ def check_machine(venv: Path, has_gpu: bool) -> None:
 
 def find_compiler() -> str | None:
     """The C++ compiler that the build is to use: CXX and no other if it is set."""
-    if named := os.environ.get('CXX'):
+    if named := os.environ.get('CXX', '').strip():
         # It may be a command with arguments, as in `ccache g++`.
-        return named if shutil.which(named.split()[0]) else None
+        return named if shutil.which(shlex.split(named)[0]) else None
     return next(filter(shutil.which, ('c++', 'g++', 'clang++')), None)
+
+
+def _is_gcc(compiler: str | None) -> bool:
+    """Whether it is one that reads a precompiled header, or does without it.
+
+    Clang refuses one that was made with other flags.
+    """
+    if compiler is None:
+        return False
+    try:
+        said = subprocess.run(
+            [*shlex.split(compiler), '--version'], capture_output=True, text=True
+        ).stdout
+    except OSError:
+        return False
+    return 'Free Software Foundation' in said
 
 
 def find_nvcc() -> str | None:
@@ -233,7 +252,7 @@ class Environment:
                 'choose.'
             )
         if 'stack' in due:
-            minutes = 16 / (os.cpu_count() or 1) * (4 if self.has_gpu else 1)
+            minutes = self._minutes_of_one_core() / (os.cpu_count() or 1)
             print(
                 f'  mmcv: compiled from source, about {max(minutes, 1):.0f} minutes '
                 f'here ({os.cpu_count()} cores); pip keeps the result\n  for the next '
@@ -247,17 +266,30 @@ class Environment:
     def _install_torch(self) -> None:
         self._pip('torch', '-r', REQUIREMENTS / 'build.txt')
 
+    def _minutes_of_one_core(self) -> int:
+        """What compiling mmcv takes, as it was measured."""
+        minutes = 6 if _is_gcc(find_compiler()) else 20
+        return minutes + 48 if self.has_gpu else minutes
+
     def _install_stack(self) -> None:
+        # Else torch's build asks for c++ by name, which need not be there.
+        compiler = find_compiler() or 'c++'
         environment = {
             'MMCV_WITH_OPS': '1',
             'MAX_JOBS': str(os.cpu_count() or 1),
-            # Else torch's build asks for c++ by name, which need not be there.
-            'CXX': find_compiler() or 'c++',
-            'CFLAGS': self._fast_build_flags(),
+            'CXX': compiler,
         }
+        if sys.version_info >= (3, 13):
+            # Ahead of what the user has there.
+            path = [str(MMCV_BUILD), *filter(None, [os.environ.get('PYTHONPATH')])]
+            environment['PYTHONPATH'] = os.pathsep.join(path)
         if self.has_gpu:
             self._check_nvcc()
             environment['FORCE_CUDA'] = '1'
+        with self._fast_build(compiler) as flags:
+            self._install_mmcv({**environment, 'CFLAGS': flags})
+
+    def _install_mmcv(self, environment: dict) -> None:
         stack_file = REQUIREMENTS / f'{self.stack}.txt'
         self._pip('--no-build-isolation', '-r', stack_file, environment=environment)
         if not self._mmcv_works():
@@ -272,37 +304,46 @@ class Environment:
             )
             self._run(self.python, '-c', 'import mmcv.ops')
 
-    def _fast_build_flags(self) -> str:
+    @contextmanager
+    def _fast_build(self, compiler: str) -> Iterator[str]:
         """Compiler flags that build mmcv in a fraction of the time.
 
         Each of its 77 files spends some 10 s on torch's headers. GCC reads them
         precompiled, and where a flag of the build differs from those given here,
-        it reads them as text: slower, never wrong.
+        it reads them as text: slower, never wrong. Without the header the flags
+        are the same, so pip keeps the same wheel.
         """
-        flags = [*os.environ.get('CFLAGS', '').split(), '-g0', '-O2', '-DNDEBUG']
-        flags += ['-fwrapv', '-fPIC']
-        compiler = find_compiler().split()
-        version = [*compiler, '--version']
-        said = subprocess.run(version, capture_output=True, text=True).stdout
-        if 'Free Software Foundation' not in said:  # clang refuses what differs
-            return ' '.join(flags)
+        flags = ['-g0', '-O2', '-DNDEBUG', '-fwrapv', '-fPIC']
         header = self.stamps.absolute() / 'torch.hpp'
+        precompiled = header.with_name('torch.hpp.gch')
+        given = shlex.split(os.environ.get('CFLAGS', ''))
+        flags = [*given, *flags]
+        try:
+            if _is_gcc(compiler) and self._precompile(compiler, flags, header):
+                flags += ['-include', str(header)]
+            yield shlex.join(flags)
+        finally:
+            precompiled.unlink(missing_ok=True)  # some 400 MB
+
+    def _precompile(self, compiler: str, flags: list[str], header: Path) -> bool:
+        """Whether torch's headers could be precompiled, beside ``header``."""
         header.write_text('#include <torch/types.h>\n')
-        includes = subprocess.check_output(
-            [
-                *(self.python, '-W', 'ignore', '-c'),
-                'import sysconfig\n'
-                'from torch.utils.cpp_extension import include_paths\n'
-                'print(*include_paths(), sysconfig.get_path("include"), sep="\\n")',
-            ],
-            text=True,
-        )
-        self._run(
-            *(*compiler, *flags, '-std=c++17', '-x', 'c++-header', header),
-            *(word for path in includes.splitlines() for word in ('-isystem', path)),
-            *('-o', f'{header}.gch'),
-        )
-        return ' '.join([*flags, '-include', str(header)])
+        abi, *includes = self._ask(
+            'import sysconfig, torch\n'
+            'from torch.utils.cpp_extension import include_paths\n'
+            'print(int(torch.compiled_with_cxx11_abi()))\n'
+            'print(*include_paths(), sysconfig.get_path("include"), sep="\\n")'
+        ).splitlines()
+        # As torch's build says it; what it says besides, the headers do not read.
+        flags.append(f'-D_GLIBCXX_USE_CXX11_ABI={abi}')
+        command = [*shlex.split(compiler), *flags, '-std=c++17', '-x', 'c++-header']
+        for path in includes:
+            command += ['-isystem', path]
+        try:
+            self._run(*command, header, '-o', f'{header}.gch')
+        except SetupError:  # the log says why
+            return False
+        return True
 
     def _mmcv_works(self) -> bool:
         check = 'import mmcv.ops as ops'
@@ -312,8 +353,7 @@ class Environment:
         return subprocess.run(command, capture_output=True).returncode == 0
 
     def _check_nvcc(self) -> None:
-        ask = 'import torch; print(torch.version.cuda)'
-        wanted = subprocess.check_output([self.python, '-c', ask], text=True).strip()
+        wanted = self._ask('import torch; print(torch.version.cuda)').strip()
         if wanted == 'None':
             raise SetupError(
                 'there is an NVIDIA GPU, but the torch that pip chose is a CPU build; '
@@ -334,6 +374,16 @@ class Environment:
         self._pip('--no-deps', '--no-build-isolation', '-e', ROOT)
         self._run(self.python, '-c', 'import focal_retinanet.models')
 
+    def _ask(self, code: str) -> str:
+        """What the environment's Python prints; its warnings go to the log."""
+        command = [str(self.python), '-c', code]
+        with open(self.log, 'a') as log:
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        self._check(command, done.returncode)
+        return done.stdout
+
     def _pip(self, *words: str | Path, environment: dict | None = None) -> None:
         constraints = REQUIREMENTS / 'constraints.txt'
         self._run(
@@ -353,6 +403,9 @@ class Environment:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
             ).returncode
+        self._check(command, status)
+
+    def _check(self, command: list[str], status: int) -> None:
         if status:
             tail = '\n'.join(self.log.read_text(errors='replace').splitlines()[-25:])
             raise SetupError(
