@@ -3,9 +3,11 @@
 import ctypes
 import logging
 import os
+import platform
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,28 +26,38 @@ def kernels(tmp_path, monkeypatch):
     (sources / 'answer.cpp').write_text(SOURCE)
     monkeypatch.setattr(native, '_SOURCES', sources)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    (tmp_path / 'temporary').mkdir()
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'temporary'))
     monkeypatch.delenv('FOCAL_RETINANET_NATIVE', raising=False)
-    native.load.cache_clear()
+    monkeypatch.setattr(native, '_said', set())
+    forget()
     yield tmp_path
+    forget()
+
+
+def forget():
+    """Make it as a new process has it."""
     native.load.cache_clear()
+    native._accepted_flags.cache_clear()
 
 
 @pytest.fixture
 def compiler(kernels):
     try:
-        native._find_compiler()
+        return native._find_compiler()
     except native.CompilationError as error:
         pytest.skip(str(error))
 
 
 @pytest.fixture
 def commands(monkeypatch):
-    """What is run, leaving out the questions for the compiler's version."""
+    """What is compiled, leaving out the questions to the compiler."""
     ran = []
     run = subprocess.run
 
     def record(command, **options):
-        if '--version' not in command:
+        if any(word.endswith('answer.cpp') for word in command):
             ran.append(command)
         return run(command, **options)
 
@@ -62,10 +74,11 @@ def test_is_compiled_once_for_all_processes(kernels, commands):
     assert native.load('answer', '-DANSWER=42').answer() == 42
     assert len(commands) == 1
     native.load('answer', '-DANSWER=42')
-    native.load.cache_clear()  # as a new process has it
+    forget()
     assert native.load('answer', '-DANSWER=42').answer() == 42
     assert len(commands) == 1
     assert len(libraries(kernels)) == 1  # nothing temporary is left
+    assert not list((kernels / 'temporary').iterdir())
 
 
 @pytest.mark.usefixtures('compiler')
@@ -73,7 +86,7 @@ def test_other_source_or_flags_are_another_library(kernels, commands):
     native.load('answer', '-DANSWER=42')
     assert native.load('answer', '-DANSWER=43').answer() == 43
     (kernels / 'csrc' / 'answer.cpp').write_text(SOURCE.replace('ANSWER;', '44;'))
-    native.load.cache_clear()
+    forget()
     assert native.load('answer', '-DANSWER=42').answer() == 44
     assert len(commands) == len(libraries(kernels)) == 3
 
@@ -128,18 +141,19 @@ def source_with_an_error(kernels, monkeypatch):
     return '(?s)answer.cpp.*error'
 
 
-def cache_that_is_a_file(kernels, monkeypatch):
-    (kernels / 'cache').touch()
-    return 'cache'
+def no_folder(kernels, monkeypatch):
+    monkeypatch.setattr(native, 'private_folders', lambda make=False: [])
+    return 'no folder.*XDG_CACHE_HOME'
 
 
-def no_home(kernels, monkeypatch):
-    def home():
-        raise RuntimeError('Could not determine home directory.')
+def unbalanced_quotes(kernels, monkeypatch):
+    monkeypatch.setenv('CXX', 'g++ "-DX')
+    return 'CXX=g.. "-DX: No closing quotation'
 
-    monkeypatch.delenv('XDG_CACHE_HOME')
-    monkeypatch.setattr(native.Path, 'home', home)
-    return 'Could not determine home'
+
+def on_windows(kernels, monkeypatch):
+    monkeypatch.setattr(native.sys, 'platform', 'win32')
+    return 'not compiled on Windows'
 
 
 def damaged_library(kernels, monkeypatch):
@@ -155,8 +169,9 @@ def damaged_library(kernels, monkeypatch):
         missing_compiler,
         broken_compiler,
         source_with_an_error,
-        cache_that_is_a_file,
-        no_home,
+        no_folder,
+        unbalanced_quotes,
+        on_windows,
         damaged_library,
     ],
 )
@@ -171,6 +186,150 @@ def test_what_can_not_be_compiled_is_one_warning(
     assert len(warnings) == 1
     assert 'No compiled answer kernel, plain PyTorch' in warnings[0].message
     assert re.search(says, warnings[0].message)
+
+
+def test_same_reason_is_said_once_for_all_kernels(kernels, monkeypatch, caplog):
+    no_compiler(kernels, monkeypatch)
+    assert native.load('answer') is native.load('question') is None
+    assert len(caplog.records) == 1
+
+
+def compiler_without(kernels, monkeypatch, *flags):
+    """Let there be a compiler that does not know these flags."""
+    monkeypatch.delenv('CXX', raising=False)
+    (real,) = native._find_compiler()
+    script = kernels / 'compiler'
+    script.write_text(
+        '#!/bin/sh\nfor word; do\n'
+        f'  case $word in {"|".join(flags)}) echo "unknown $word" >&2; exit 1;; esac\n'
+        f'done\nexec {real} "$@"\n'
+    )
+    script.chmod(0o700)
+    monkeypatch.setenv('CXX', str(script))
+
+
+@pytest.mark.usefixtures('compiler')
+@pytest.mark.parametrize('kept', [['-fopenmp-simd'], []])
+def test_without_openmp_a_kernel_runs_on_one_thread(
+    kept, kernels, monkeypatch, commands, caplog
+):
+    lacking = ['-fopenmp', *({'-fopenmp-simd'} - set(kept))]
+    compiler_without(kernels, monkeypatch, *lacking)
+    monkeypatch.setattr(native.sys, 'platform', 'linux')
+    assert native.load('answer', '-DANSWER=42').answer() == 42
+    assert native.load('answer', '-DANSWER=43').answer() == 43
+    assert [r.message for r in caplog.records] == [
+        f'Compiled kernels run on one thread: {kernels}/compiler does not take -fopenmp'
+    ]
+    assert len(commands) == 2
+    for command in commands:
+        assert [x for x in command if x.startswith('-fopenmp')] == kept
+    forget()
+    assert native.load('answer', '-DANSWER=42').answer() == 42
+    assert len(commands) == 2  # the library is found again
+
+
+@pytest.mark.usefixtures('compiler')
+def test_openmp_that_is_installed_later_is_used(kernels, monkeypatch, commands):
+    monkeypatch.setattr(native.sys, 'platform', 'linux')
+    compiler_without(kernels, monkeypatch, '-fopenmp')
+    native.load('answer', '-DANSWER=42')
+    compiler_without(kernels, monkeypatch, '-no-such-flag')
+    forget()
+    native.load('answer', '-DANSWER=42')
+    assert ['-fopenmp' in command for command in commands] == [False, True]
+
+
+@pytest.mark.usefixtures('compiler')
+@pytest.mark.parametrize('capability', ['AVX2', 'AVX512'])
+def test_without_instruction_sets_a_kernel_is_compiled_plainly(
+    capability, kernels, monkeypatch, commands, caplog
+):
+    monkeypatch.setattr(native.platform, 'machine', lambda: 'x86_64')
+    monkeypatch.setattr(native.sys, 'platform', 'linux')
+    monkeypatch.setattr(
+        torch.backends.cpu, 'get_cpu_capability', lambda: capability, raising=False
+    )
+    compiler_without(kernels, monkeypatch, '-mfma')
+    assert native.load('answer', '-DANSWER=42').answer() == 42
+    assert not [word for word in commands[0] if word.startswith('-m')]
+    assert '-fopenmp' in commands[0]
+    assert len(caplog.records) == 1
+    assert f'do without {capability}' in caplog.text
+
+
+@pytest.mark.parametrize('level', ['v3', 'v4'])
+def test_instruction_sets_are_those_of_the_level(level, kernels, compiler):
+    """GCC's own list: the macros that it defines for the level and for ours."""
+    capability = {'v3': 'AVX2', 'v4': 'AVX512'}[level]
+
+    def macros(*flags):
+        command = [*compiler, *flags, '-dM', '-E', '-x', 'c++', os.devnull]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f'this compiler does not know {flags}')
+        # What else a level defines is its own name.
+        return {x for x in done.stdout.splitlines() if '__k8' not in x}
+
+    assert macros(*native._INSTRUCTION_SETS[capability]) == macros(
+        f'-march=x86-64-{level}'
+    )
+
+
+@pytest.mark.usefixtures('compiler')
+def test_shared_home_serves_no_code_of_another_machine(kernels, monkeypatch, commands):
+    native.load('answer', '-DANSWER=42')
+    monkeypatch.setattr(native, '_describe_machine', lambda: 'another')
+    forget()
+    native.load('answer', '-DANSWER=42')
+    assert len(commands) == len(libraries(kernels)) == 2
+
+
+def test_machine_is_described_by_its_processor():
+    described = native._describe_machine()
+    assert platform.machine() in described
+    info = Path('/proc/cpuinfo')
+    if not info.exists():
+        pytest.skip('no /proc/cpuinfo')
+    (features, *_) = re.findall(r'^(?:flags|Features).*', info.read_text(), re.M) or ['']
+    assert features in described
+
+
+@pytest.mark.usefixtures('compiler')
+def test_other_capability_is_another_library(kernels, monkeypatch, commands):
+    monkeypatch.setattr(native.platform, 'machine', lambda: 'x86_64')
+    for capability in ('DEFAULT', 'AVX2'):
+        monkeypatch.setattr(
+            torch.backends.cpu,
+            'get_cpu_capability',
+            lambda capability=capability: capability,
+            raising=False,
+        )
+        forget()
+        native._compile('answer', ('-DANSWER=42',))
+    assert ['-mavx2' in command for command in commands] == [False, True]
+
+
+@pytest.mark.usefixtures('compiler')
+def test_full_disk_is_passed_over(kernels, monkeypatch):
+    def make(dir=None, temporary=tempfile.TemporaryDirectory):
+        if dir and str(dir).startswith(str(kernels / 'cache')):
+            raise OSError('Disk quota exceeded')
+        return temporary(dir=dir)
+
+    monkeypatch.setattr(native.tempfile, 'TemporaryDirectory', make)
+    assert native.load('answer', '-DANSWER=42').answer() == 42
+    assert list((kernels / 'home' / '.cache' / 'focal_retinanet').glob('*.so'))
+
+
+@pytest.mark.usefixtures('compiler')
+def test_library_that_others_may_write_to_is_not_loaded(kernels, commands):
+    library = native._compile('answer', ('-DANSWER=42',))
+    library.write_bytes(b'of someone else')
+    library.chmod(0o777)
+    assert native.load('answer', '-DANSWER=42').answer() == 42
+    assert library.stat().st_mode & 0o777 == 0o700
+    assert len(commands) == 2
 
 
 def test_can_be_switched_off(kernels, monkeypatch, commands, caplog):
