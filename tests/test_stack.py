@@ -32,7 +32,7 @@ def test_supported_stacks_pass(installed):
             ['mmcv 2.2.0', '<2.2.0', 'pip install --no-build-isolation mmcv==2.1.0'],
         ),
         ({**OPENMMLAB, 'mmdet': '2.28.2'}, ['mmdet 2.28.2', 'mmdet==3.3.0']),
-        ({**OPENMMLAB, 'torch': '1.13.1'}, ['torch 1.13.1', '>=2.4']),
+        ({**OPENMMLAB, 'torch': '2.0.1'}, ['torch 2.0.1', '>=2.1']),
         (
             {k: v for k, v in ONEDL.items() if k != 'onedl-mmcv'},
             ['onedl-mmcv is not installed', 'onedl-mmcv==2.3.6'],

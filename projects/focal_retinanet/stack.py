@@ -35,7 +35,7 @@ STACKS = {
         Requirement('onedl-mmdetection', '>=3.5.0,<3.6', '3.5.1'),
     ),
 }
-TORCH = Requirement('torch', '>=2.4', '2.13.0')
+TORCH = Requirement('torch', '>=2.1', '2.13.0')
 # Builds of mmcv that are no use here, and the stack that each belongs to.
 _WITHOUT_OPERATORS = {'mmcv-lite': 'openmmlab', 'onedl-mmcv-lite': 'onedl'}
 

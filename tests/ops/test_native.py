@@ -291,7 +291,9 @@ def test_machine_is_described_by_its_processor():
     info = Path('/proc/cpuinfo')
     if not info.exists():
         pytest.skip('no /proc/cpuinfo')
-    (features, *_) = re.findall(r'^(?:flags|Features).*', info.read_text(), re.M) or ['']
+    (features, *_) = re.findall(r'^(?:flags|Features).*', info.read_text(), re.M) or [
+        ''
+    ]
     assert features in described
 
 

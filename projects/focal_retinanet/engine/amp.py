@@ -36,5 +36,11 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
         # Not mmengine's constructor, which insists on a GPU.
         OptimWrapper.__init__(self, **kwargs)
         self.cast_dtype = torch.bfloat16
-        self.loss_scaler = torch.amp.GradScaler('cpu', enabled=False)
+        self.loss_scaler = _scaler_that_does_nothing()
         self._scale_update_param = None
+
+
+def _scaler_that_does_nothing():
+    if hasattr(torch.amp, 'GradScaler'):  # from torch 2.3 on
+        return torch.amp.GradScaler('cpu', enabled=False)
+    return torch.cuda.amp.GradScaler(enabled=False)

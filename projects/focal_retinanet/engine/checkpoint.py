@@ -5,6 +5,7 @@ only", which refuses whatever is not on a list of harmless types; but the list
 lacks what mmengine itself saves for ``--resume``, and the maintained fork of
 mmengine loads unsafely where the safe way fails. Here mmengine's types are put
 on the list, and nothing is ever loaded in another way unless the user says so.
+torch before 2.6 gets a list that can be added to.
 """
 
 import os
@@ -19,6 +20,7 @@ import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
+from focal_retinanet.engine import restricted_unpickler
 from focal_retinanet.engine.errors import UserError
 
 # torch obeys this in every torch.load, whatever the caller asked for.
@@ -40,7 +42,11 @@ def enforce_safe_loading(allow_unsafe: bool = False) -> None:
         os.environ.pop(_FORCE_SAFE, None)
     else:
         os.environ[_FORCE_SAFE] = '1'
-    torch.serialization.add_safe_globals(_mmengine_globals())
+    if restricted_unpickler.is_needed():
+        restricted_unpickler.install(_mmengine_globals())
+    else:
+        named = [(value, name) for name, value in _mmengine_globals().items()]
+        torch.serialization.add_safe_globals(named)
     CheckpointLoader.register_scheme('', load_from_local, force=True)
 
 
@@ -87,18 +93,27 @@ def _clear_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _mmengine_globals() -> list:
-    """Types in the checkpoints that mmengine writes, all without side effects."""
-    core = np._core if hasattr(np, '_core') else np.core  # numpy 2, numpy 1
-    return [
-        HistoryBuffer,
-        (_method_of_history_buffer, 'builtins.getattr'),
-        np.ndarray,
-        np.dtype,
-        core.multiarray._reconstruct,
-        core.multiarray.scalar,
-        *{type(np.dtype(code)) for code in np.typecodes['All'] if code not in 'OSUVMm'},
-    ]
+def _mmengine_globals() -> dict[str, object]:
+    """Types in the checkpoints that mmengine writes, all without side effects.
+
+    By the names that a pickle has for them; numpy 1 and 2 have each its own, and
+    either reads what the other wrote.
+    """
+    # The functions that its own pickles name, wherever this numpy has them.
+    rebuild, scalar = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+    numbers = {type(np.dtype(x)) for x in np.typecodes['All'] if x not in 'OSUVMm'}
+    return {
+        'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
+        'builtins.getattr': _method_of_history_buffer,
+        'numpy.ndarray': np.ndarray,
+        'numpy.dtype': np.dtype,
+        **{
+            f'numpy.{package}.multiarray.{function.__name__}': function
+            for package in ('_core', 'core')
+            for function in (rebuild, scalar)
+        },
+        **{f'{x.__module__}.{x.__qualname__}': x for x in numbers},
+    }
 
 
 def _method_of_history_buffer(owner: object, name: str) -> object:
