@@ -1,8 +1,11 @@
 """Set-up: early failures in one line, steps done once, stacks never mixed."""
 
+import contextlib
 import importlib.util
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
@@ -216,6 +219,134 @@ def test_failed_command_shows_its_output_and_the_log(setup_env, tmp_path):
     with pytest.raises(setup_env.SetupError, match='no such operator') as error:
         environment._run(sys.executable, '-c', 'raise SystemExit("no such operator")')
     assert str(environment.log) in str(error.value)
+
+
+@pytest.fixture
+def building(setup_env, tmp_path, monkeypatch):
+    """An environment whose commands are kept, and leave what a compiler does."""
+    environment = setup_env.Environment(tmp_path / 'venv', 'openmmlab', has_gpu=False)
+    environment.stamps.mkdir(parents=True)
+    environment.commands = []
+
+    def run(*words, environment_=environment, environment=None):
+        environment_.commands.append([str(word) for word in words])
+        if '-o' in words:
+            Path(words[-1]).touch()
+
+    monkeypatch.delenv('CFLAGS', raising=False)
+    monkeypatch.setattr(environment, '_run', run)
+    monkeypatch.setattr(environment, '_ask', lambda code: '1\n/torch/include\n')
+    monkeypatch.setattr(setup_env, '_is_gcc', lambda compiler: compiler == 'g++')
+    return environment
+
+
+def test_torch_headers_are_precompiled_for_the_build_alone(building, monkeypatch):
+    monkeypatch.setenv('CFLAGS', '-DMINE')
+    with building._fast_build('g++') as flags:
+        header = Path(flags.split(' -include ')[1])
+        assert header.exists()
+        assert header.with_name('torch.hpp.gch').exists()
+    assert not header.with_name('torch.hpp.gch').exists()
+    (command,) = building.commands
+    # GCC reads it only if the build has the flags that it was made with.
+    assert (
+        command[1 : command.index('-std=c++17')] == flags.split(' -include ')[0].split()
+    )
+    assert flags.startswith('-DMINE ')
+    assert command[command.index('-isystem') + 1] == '/torch/include'
+
+
+def test_build_without_a_precompiled_header_has_the_same_flags(building):
+    with building._fast_build('g++') as flags:
+        pass
+    with building._fast_build('clang++') as plain:
+        pass
+    assert plain == flags.split(' -D_GLIBCXX')[0]
+    assert len(building.commands) == 1
+
+
+def test_header_that_does_not_compile_is_no_error(setup_env, building, monkeypatch):
+    def fail(*words, **options):
+        raise setup_env.SetupError('no space left')
+
+    monkeypatch.setattr(building, '_run', fail)
+    with building._fast_build('g++') as flags:
+        assert '-include' not in flags
+
+
+@pytest.mark.parametrize('error', [None, KeyboardInterrupt])
+def test_precompiled_header_goes_whatever_happens(building, error):
+    with contextlib.suppress(KeyboardInterrupt), building._fast_build('g++'):
+        precompiled = building.stamps / 'torch.hpp.gch'
+        assert precompiled.exists()
+        if error:
+            raise error
+    assert not precompiled.exists()
+
+
+def test_gcc_is_known_by_what_it_says(setup_env, tmp_path):
+    compiler = tmp_path / 'c++'
+    for says, is_gcc in (('Free Software Foundation', True), ('clang 14', False)):
+        compiler.write_text(f'#!/bin/sh\necho "{says}"\n')
+        compiler.chmod(0o755)
+        assert setup_env._is_gcc(str(compiler)) == is_gcc
+    assert not setup_env._is_gcc(str(tmp_path / 'missing'))
+    assert not setup_env._is_gcc(None)
+
+
+def test_warnings_of_what_is_asked_go_to_the_log(setup_env, tmp_path, capfd):
+    environment = setup_env.Environment(tmp_path, 'openmmlab', has_gpu=False)
+    environment.stamps.mkdir()
+    environment.python = sys.executable
+    said = environment._ask('import sys; print(1); sys.stderr.write("no numpy")')
+    assert said == '1\n'
+    assert capfd.readouterr() == ('', '')
+    assert 'no numpy' in environment.log.read_text()
+    with pytest.raises(setup_env.SetupError, match='no such module'):
+        environment._ask('raise SystemExit("no such module")')
+
+
+@pytest.mark.parametrize('version', [(3, 12, 1), (3, 13, 0)])
+def test_mmcv_build_gets_the_former_exec_where_it_is_gone(
+    setup_env, building, monkeypatch, version
+):
+    given = []
+    monkeypatch.setattr(setup_env.sys, 'version_info', version)
+    monkeypatch.setenv('PYTHONPATH', '/mine')
+    monkeypatch.setattr(building, '_install_mmcv', given.append)
+    building._install_stack()
+    path = given[0].get('PYTHONPATH')
+    expected = f'{ROOT}/tools/mmcv_build{os.pathsep}/mine'
+    assert path == (expected if version >= (3, 13) else None)
+
+
+def test_mmcv_setup_reads_its_version_with_the_former_exec():
+    code = (
+        'def get_version():\n'
+        '    exec(compile("__version__ = 1 + one", "version.py", "exec"))\n'
+        '    return locals()["__version__"]\n'
+        'one = 1; scope = {}; exec("two = 2", scope); exec("three = 3")\n'
+        'print(get_version(), scope["two"], three)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        env={**os.environ, 'PYTHONPATH': str(ROOT / 'tools' / 'mmcv_build')},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == '2 2 3\n', done.stderr
+
+
+def test_compiler_for_newer_torch_asks_for_a_newer_standard(tmp_path):
+    compiler = tmp_path / 'c++'
+    compiler.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    compiler.chmod(0o755)
+    said = subprocess.check_output(
+        [ROOT / 'tools/mmcv_build/c++20', '-c', 'a b.cpp', '-std=c++17', '-O2'],
+        env={**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'},
+        text=True,
+    )
+    assert said == '-c|a b.cpp|-std=c++20|-O2|'
 
 
 def test_installing_the_package_touches_no_stack(monkeypatch):
