@@ -35,6 +35,8 @@ STACKS = {
         Requirement('onedl-mmdetection', '>=3.5.0,<3.6', '3.5.1'),
     ),
 }
+# Seen to work: 2.1.2 with numpy 1.26, 2.13 and 2.14.1 with numpy 2.2. Before 2.1
+# there is no `torch.compiler`.
 TORCH = Requirement('torch', '>=2.1', '2.13.0')
 # Builds of mmcv that are no use here, and the stack that each belongs to.
 _WITHOUT_OPERATORS = {'mmcv-lite': 'openmmlab', 'onedl-mmcv-lite': 'onedl'}
