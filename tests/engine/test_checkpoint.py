@@ -30,7 +30,7 @@ def unpickler(request, monkeypatch):
     if request.param == "torch's":
         if restricted_unpickler.is_needed():
             pytest.skip('this torch cannot be taught further types')
-        return
+        return request.param
     for module, name in [
         (_weights_only_unpickler, 'Unpickler'),
         (_weights_only_unpickler, 'load'),
@@ -41,6 +41,7 @@ def unpickler(request, monkeypatch):
     monkeypatch.setattr(restricted_unpickler, '_allowed', {})
     monkeypatch.setattr(restricted_unpickler, 'is_needed', lambda: True)
     enforce_safe_loading()
+    return request.param
 
 
 class Evil:
@@ -174,7 +175,9 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize('attack', ATTACKS)
-def test_pickle_that_does_more_than_hold_data_is_refused(attack):
+def test_pickle_that_does_more_than_hold_data_is_refused(attack, unpickler):
+    if unpickler != 'restricted':
+        pytest.skip("how strict torch's own is, is a matter of its version")
     file = io.BytesIO(b'\x80\x02' + ATTACKS[attack])
     with pytest.raises(pickle.UnpicklingError):
         _weights_only_unpickler.load(file)
