@@ -17,7 +17,11 @@ ONEDL = {
 }
 
 
-@pytest.mark.parametrize('installed', [OPENMMLAB, ONEDL])
+OLDEST = {'torch': '2.1.0', 'mmengine': '0.10.0', 'mmcv': '2.1.0', 'mmdet': '3.3.0'}
+NEWER_TORCH = {**OPENMMLAB, 'torch': '2.14.1+cu130'}
+
+
+@pytest.mark.parametrize('installed', [OPENMMLAB, ONEDL, OLDEST, NEWER_TORCH])
 def test_supported_stacks_pass(installed):
     assert find_problem(installed) is None
 
@@ -31,6 +35,7 @@ def test_supported_stacks_pass(installed):
             {**OPENMMLAB, 'mmcv': '2.2.0'},
             ['mmcv 2.2.0', '<2.2.0', 'pip install --no-build-isolation mmcv==2.1.0'],
         ),
+        ({**OPENMMLAB, 'mmcv': '2.0.1'}, ['mmcv 2.0.1', '>=2.1.0']),
         ({**OPENMMLAB, 'mmdet': '2.28.2'}, ['mmdet 2.28.2', 'mmdet==3.3.0']),
         ({**OPENMMLAB, 'torch': '2.0.1'}, ['torch 2.0.1', '>=2.1']),
         (

@@ -25,8 +25,9 @@ class Requirement:
 STACKS = {
     'openmmlab': (
         Requirement('mmengine', '>=0.10.0,<1.0', '0.10.7'),
-        # Above this, mmdet 3.3.0 itself refuses.
-        Requirement('mmcv', '>=2.0.0rc4,<2.2.0', '2.1.0'),
+        # Earlier ones ask for C++14, with which torch 2.1 does not compile; later
+        # ones mmdet 3.3.0 itself refuses.
+        Requirement('mmcv', '>=2.1.0,<2.2.0', '2.1.0'),
         Requirement('mmdet', '>=3.3.0,<3.4', '3.3.0'),
     ),
     'onedl': (

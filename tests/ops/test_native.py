@@ -183,6 +183,8 @@ def test_what_can_not_be_compiled_is_one_warning(
         for _ in range(3):
             assert native.load('answer', '-DANSWER=42') is None
     warnings = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    # A compiler without OpenMP is another line.
+    warnings = [r for r in warnings if 'run on one thread' not in r.message]
     assert len(warnings) == 1
     assert 'No compiled answer kernel, plain PyTorch' in warnings[0].message
     assert re.search(says, warnings[0].message)
@@ -268,8 +270,8 @@ def test_instruction_sets_are_those_of_the_level(level, kernels, compiler):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             pytest.skip(f'this compiler does not know {flags}')
-        # What else a level defines is its own name.
-        return {x for x in done.stdout.splitlines() if '__k8' not in x}
+        # What else a level defines is the processor that it has no name for.
+        return {x for x in done.stdout.splitlines() if 'k8' not in x}
 
     assert macros(*native._INSTRUCTION_SETS[capability]) == macros(
         f'-march=x86-64-{level}'
