@@ -5,8 +5,8 @@ Winograd's algorithm (Lavin and Gray, 2016), 4x4 pixels of the output take 36
 multiplications for each pair of channels in place of 144. What is multiplied
 are matrices, by the BLAS that torch has; the transforms before and after are in
 ``csrc/winograd.cpp``. The arithmetic is fp32; rounding errors are some ten times
-those of the plain sum, about 1e-6 of the largest output that the same tile of 4x4
-pixels and its surroundings could give.
+those of the plain sum, about 1e-6 of the largest output in the same tile of 4x4
+pixels.
 
 Nothing is kept between calls but working memory: the weights are transformed in
 every call, since there is no telling whether they changed (a write through
@@ -31,7 +31,7 @@ from focal_retinanet.ops.step_aside import say_once
 # Tiles at a time: enough for fast products, few enough for their transforms to
 # stay small beside the feature maps.
 _CHUNK = 512
-# Tiles below which transforming the weights takes longer than it saves.
+# Of fewer tiles, a convolution saves less than it takes to transform its weights.
 _MIN_TILES = 32
 _local = threading.local()
 

@@ -9,8 +9,6 @@
 // it wrote is finite, else 0.
 
 #include <algorithm>
-#include <cfloat>
-#include <cmath>
 #include <cstdint>
 
 namespace {
@@ -142,9 +140,13 @@ void read_pixels(const float* source, const Image& image, int64_t b, int64_t y,
   }
 }
 
-// Lanes beyond the channels hold no more than sums of zeros.
-inline void check_finite(const Lanes& values, int (&is_finite)[kLanes]) {
-  for (int c = 0; c < kLanes; ++c) is_finite[c] &= std::fabs(values[c]) <= FLT_MAX;
+// Sums of 0 * x, which are 0 as long as x is finite, else NaN.
+inline void add_zero_times(const Lanes& values, Lanes& sums) {
+  for (int c = 0; c < kLanes; ++c) sums[c] += 0.f * values[c];
+}
+
+bool are_zero(const Lanes& sums) {
+  return std::all_of(sums, sums + kLanes, [](float sum) { return sum == 0; });
 }
 
 int lanes_from(int64_t channel, int64_t channels) {
@@ -208,8 +210,7 @@ extern "C" int winograd_output(const float* points, const float* bias, float* ou
     const Corner corner = corner_of(image, first + tile);
     const int64_t rows = std::min<int64_t>(kPixels, height - corner.y);
     const int64_t columns = std::min<int64_t>(kPixels, width - corner.x);
-    int is_finite[kLanes];
-    std::fill_n(is_finite, kLanes, 1);
+    alignas(64) Lanes check = {};
     for (int64_t channel = 0; channel < channels; channel += kLanes) {
       const int lanes = lanes_from(channel, channels);
       alignas(64) Lanes whole[kPoints * kPoints], half[kPixels * kPoints];
@@ -228,14 +229,14 @@ extern "C" int winograd_output(const float* points, const float* bias, float* ou
         for (int64_t j = 0; j < columns; ++j) {
           Lanes& pixel = pixels[i * kPixels + j];
           for (int c = 0; c < kLanes; ++c) pixel[c] += shift[c];
-          check_finite(pixel, is_finite);
+          add_zero_times(pixel, check);
           const int64_t row = corner.image * height + corner.y + i;
           write_lanes(pixel, lanes,
                       output + (row * width + corner.x + j) * channels + channel);
         }
       }
     }
-    all_finite &= *std::min_element(is_finite, is_finite + kLanes);
+    all_finite &= are_zero(check);
   }
   return all_finite;
 }
@@ -267,8 +268,7 @@ extern "C" int winograd_weight_gradient(const float* points, float* gradient,
   int all_finite = 1;
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(& : all_finite)
   for (int64_t o = 0; o < outputs; ++o) {
-    int is_finite[kLanes];
-    std::fill_n(is_finite, kLanes, 1);
+    alignas(64) Lanes check = {};
     for (int64_t channel = 0; channel < channels; channel += kLanes) {
       const int lanes = lanes_from(channel, channels);
       alignas(64) Lanes whole[kPoints * kPoints], half[3 * kPoints], weights[9];
@@ -278,11 +278,11 @@ extern "C" int winograd_weight_gradient(const float* points, float* gradient,
       for (int j = 0; j < kPoints; ++j) to_weights(whole + j, kPoints, half + j, kPoints);
       for (int i = 0; i < 3; ++i) to_weights(half + i * kPoints, 1, weights + i * 3, 1);
       for (int i = 0; i < 9; ++i) {
-        check_finite(weights[i], is_finite);
+        add_zero_times(weights[i], check);
         write_lanes(weights[i], lanes, gradient + (o * 9 + i) * channels + channel);
       }
     }
-    all_finite &= *std::min_element(is_finite, is_finite + kLanes);
+    all_finite &= are_zero(check);
   }
   return all_finite;
 }
