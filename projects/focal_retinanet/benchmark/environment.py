@@ -55,7 +55,8 @@ def describe_environment() -> dict:
             python=platform.python_version(),
             cuda=torch.version.cuda,
             cudnn=torch.backends.cudnn.version(),
-            **_versions(),
+            # The metadata of torch do not always name its build.
+            **{**_versions(), 'torch': str(torch.__version__)},
         ),
         variables={name: os.environ[name] for name in _VARIABLES if name in os.environ},
     )
