@@ -217,6 +217,17 @@ def test_second_derivative_is_refused(backend):
         penalty.backward()
 
 
+def test_several_upstream_gradients_at_once(backend):
+    maps, targets = make_maps(), make_targets()
+    loss = fused(maps, targets)
+    factors = torch.tensor([1.0, 2.0])
+    batched = torch.autograd.grad(
+        loss, maps, factors, is_grads_batched=True, retain_graph=True
+    )
+    for a, b in zip(batched, torch.autograd.grad(loss, maps), strict=True):
+        torch.testing.assert_close(a, torch.stack([b, 2 * b]))
+
+
 @pytest.mark.parametrize('batch', [0, 1])
 def test_empty_batch(backend, layout, batch):
     assert_same(make_maps(layout, batch=batch), make_targets(batch))

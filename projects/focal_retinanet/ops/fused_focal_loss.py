@@ -199,7 +199,11 @@ class _FusedFocalLoss(torch.autograd.Function):
             )
         grads = ctx.saved_tensors
         # A factor that is not 1 costs a copy.
-        factor = focal_loss_backends.on_host(grad_output)
+        # Several at once, by is_grads_batched, have no value.
+        if is_eager(grad_output):
+            factor = focal_loss_backends.on_host(grad_output)
+        else:
+            factor = grad_output
         if isinstance(factor, Tensor) or factor != 1:
             grads = [grad * grad_output for grad in grads]  # keeps its dtype
         return [grad.to(ctx.dtype) for grad in grads]
