@@ -98,12 +98,12 @@ def test_train_test_and_infer(trained, tmp_path, shapes_root):
     again = run(*infer, fails=True)
     assert 'has files already' in again
 
-    # What can not be written is named, and its detections are kept.
+    # What cannot be written is named, and its detections are kept.
     (found / 'vis' / 'clip.mp4').unlink()
     (found / 'vis' / 'clip.mp4').mkdir()
     infer = ['tools/infer.py', config, checkpoint, video, '--out-dir', found]
     output = run(*infer, '--overwrite', fails=True)
-    assert f'{found}/vis/clip.mp4 can not be written as a video' in output
+    assert f'{found}/vis/clip.mp4 cannot be written as a video' in output
     assert '1 of 1 pictures and videos could not be written' in output
     coco = COCO(str(found / 'detections.json'))
     assert [image['file_name'] for image in coco.dataset['images']] == [

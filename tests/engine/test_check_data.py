@@ -228,7 +228,7 @@ def test_mistakes_are_named_where_mmdet_would_fail_while_building(dataset, mista
 def test_errors_of_files_that_are_not_built_yet_are_raised_too(dataset):
     other = dataset.copy()
     other.ann_file = 'gone.json'
-    load(dataset, other)  # of which the check comes when it is built
+    load(dataset, other)  # the other is checked when it is built
     degrade(dataset, category_id=9)
     with pytest.raises(DataError) as error:
         load(dataset, other)

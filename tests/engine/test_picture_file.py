@@ -39,7 +39,7 @@ def test_an_image_is_written(tmp_path):
 @pytest.mark.parametrize(('name', 'fps'), [('clip.mp4', 5), ('a.jpg', None)])
 def test_a_folder_that_is_not_there_is_named(tmp_path, name, fps):
     path = tmp_path / 'gone' / name
-    assert f'{path} can not be written' in write(path, fps=fps).error
+    assert f'{path} cannot be written' in write(path, fps=fps).error
 
 
 def test_a_codec_that_is_missing_is_an_error(tmp_path, monkeypatch):
@@ -47,7 +47,7 @@ def test_a_codec_that_is_missing_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, 'VideoWriter_fourcc', lambda *letters: unknown)
     path = tmp_path / 'clip.mp4'
     file = write(path)
-    assert f'{path} can not be written as a video' in file.error
+    assert f'{path} cannot be written as a video' in file.error
     assert 'MPEG-4' in file.error
 
 

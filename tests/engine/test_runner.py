@@ -190,7 +190,7 @@ def test_resume_does_not_load_again_what_was_trained(
         val_cfg=None,
         **{'val_dataloader': None, 'val_evaluator': None},
     )
-    assert len(loaded) == 3 * 4  # of iterations 6, 7 and 8
+    assert len(loaded) == 3 * 4  # iterations 6, 7 and 8
 
 
 def test_mmengines_runner_resumes_by_epochs_and_warns_by_iterations(

@@ -365,9 +365,9 @@ class _Rule:
     """What a value has to be.
 
     Attributes:
-        is_valid: of one value.
-        expected: in words.
-        are_valid: whether all of many values are valid, faster than one by one.
+        is_valid: whether one value is valid.
+        expected: what is valid, in words.
+        are_valid: whether all values of a list are, faster than one by one.
     """
 
     is_valid: Callable[[object], bool]

@@ -9,7 +9,7 @@ import numpy as np
 class PictureFile:
     """Where the pictures of one input go: a JPEG image, or an MP4 video.
 
-    OpenCV says nothing when it can not write; here the first failure is noted, and
+    OpenCV says nothing when it cannot write; here the first failure is noted, and
     what comes after it is not written.
 
     Args:
@@ -43,7 +43,7 @@ class PictureFile:
             )
         if not self._video.isOpened():
             self.error = (
-                f'{self.path} can not be written as a video: no such folder, no '
+                f'{self.path} cannot be written as a video: no such folder, no '
                 "permission, or an OpenCV without FFmpeg's encoder for MPEG-4"
             )
             return
@@ -71,11 +71,11 @@ class PictureFile:
         try:
             self.path.write_bytes(cv2.imencode('.jpg', picture)[1])
         except (OSError, cv2.error) as error:
-            self.error = f'{self.path} can not be written ({error})'
+            self.error = f'{self.path} cannot be written ({error})'
 
 
 def frames_per_second(video: Path) -> float:
-    """Of a video file; 25 where it does not say."""
+    """Frames a second of a video file; 25 where it does not say."""
     capture = cv2.VideoCapture(str(video))
     try:
         return capture.get(cv2.CAP_PROP_FPS) or 25

@@ -27,6 +27,7 @@ class Runner(MMEngineRunner):
     - the console shows progress and results; environment, config and
       initialisation stay in the log file;
     - annotation files are checked as they are loaded, before the first iteration;
+    - batches have their seeds with them where ``IterationSeedHook`` is a hook;
     - detections of the last validation and of a test are kept next to the log,
       for ``tools/compare.py``;
     - ``channels_last``, ``fold_batch_norm`` and ``compile`` of the config make
@@ -74,7 +75,7 @@ class Runner(MMEngineRunner):
             self._train_dataloader = with_seeded_batches(
                 self._train_dataloader, self.seed
             )
-        # All errors at once, of the validation's data too.
+        # An error of these data is raised together with those of the validation's.
         with self._checked_loading('train_dataloader', 'val_dataloader'):
             return super().build_train_loop(loop)
 

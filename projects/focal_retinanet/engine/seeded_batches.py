@@ -50,12 +50,12 @@ class SeededBatchSampler:
 
     Args:
         batch_sampler: gives the indices.
-        seed: of the run.
+        seed: the run's.
 
     Attributes:
-        epoch: of the next pass; each pass that ends adds 1.
-        drawn: batches that were given, over all passes.
-        skip: batches that are going to be left out, from the next on.
+        epoch: number of the next pass; each pass that ends adds 1.
+        drawn: number of batches that were given, over all passes.
+        skip: number of batches that are left out, from the next on.
     """
 
     def __init__(self, batch_sampler: BatchSampler, seed: int) -> None:
