@@ -53,6 +53,8 @@ def select_candidates(
     batch, channels, height, width = logits.shape
     a = channels // num_classes
     cells = height * width
+    if logits.is_cpu and logits.dtype == torch.float16:
+        logits = logits.float()  # torch 2.1 has no topk of halves on a CPU
     maps = logits.reshape(batch, a, num_classes, cells)
     best = maps.amax(dim=2).transpose(1, 2).flatten(1)  # (B, cells * A)
     if limit <= 0:
