@@ -79,7 +79,11 @@ float focal_tile(const T* x, T* grad, float* losses, const float* sign,
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < n; ++i) {
-    const float u = sign[i] * load(x[i]);
+    // Where infinity times 0 would be NaN there is a choice: here in what has no
+    // weight, below in p_t * ce, which goes to 0, in gamma = 0 and in the smoothing
+    // of none. Choices between values, so that the loop stays one of vectors.
+    const float signed_logit = sign[i] * load(x[i]);
+    const float u = weight[i] != 0 ? signed_logit : 0.0f;
     const float e = exp_of_nonpositive(-std::fabs(u));
     // 1 / (1 + e) and e / (2 + e) from one division.
     const float inverse = 1.0f / ((1.0f + e) * (2.0f + e));
@@ -99,8 +103,6 @@ float focal_tile(const T* x, T* grad, float* losses, const float* sign,
     const bool is_positive = u > 0;
     const float one_minus_p_t = is_positive ? larger : smaller;
     const float p_t = is_positive ? smaller : larger;
-    // Infinity times 0 would be NaN: in the smoothing of none, in gamma = 0, in
-    // p_t * ce, which goes to 0, and in what has no weight.
     const float smoothing =
         formula.half_epsilon != 0 ? formula.half_epsilon * u : 0.0f;
     const float softplus = (is_positive ? u : 0.0f) + log_1p_e;
@@ -110,16 +112,14 @@ float focal_tile(const T* x, T* grad, float* losses, const float* sign,
         kGammaIsTwo
             ? one_minus_p_t * one_minus_p_t
             : exp_of_nonpositive(formula.gamma * (negative_part - log_1p_e));
-    const float weighted = weight[i] * modulating * cross_entropy;
-    const float loss = weight[i] != 0 ? weighted : 0.0f;
+    const float loss = weight[i] * modulating * cross_entropy;
     sum += loss;
     if (kWant == Want::kAnchors) losses[i] = loss;
     if (kWant == Want::kGradient) {
       const float bounded = (softplus > 88.0f ? 88.0f : softplus) - smoothing;
       const float slope =
           formula.gamma * p_t * bounded + one_minus_p_t - formula.half_epsilon;
-      const float gradient = scale * sign[i] * weight[i] * modulating * slope;
-      store(weight[i] != 0 ? gradient : 0.0f, grad + i);
+      store(scale * sign[i] * weight[i] * modulating * slope, grad + i);
     }
   }
   return sum;
