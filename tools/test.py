@@ -13,11 +13,13 @@ from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmengine.config import Config, ConfigDict
 
+from focal_retinanet.data.dataset_configs import inner_datasets
 from focal_retinanet.engine.config import (
     add_config_arguments,
     build_runner,
     load_config,
 )
+from focal_retinanet.engine.distributed import end_distributed
 from focal_retinanet.engine.errors import clear_errors
 
 
@@ -58,9 +60,7 @@ def use_test_time_augmentation(cfg: Config) -> None:
         ),
     )
     if 'tta_pipeline' not in cfg:
-        dataset = cfg.test_dataloader.dataset
-        while 'dataset' in dataset:
-            dataset = dataset.dataset
+        dataset = next(inner_datasets(cfg.test_dataloader.dataset))
         meta_keys = (
             'img_id',
             'img_path',
@@ -75,7 +75,8 @@ def use_test_time_augmentation(cfg: Config) -> None:
         cfg.tta_pipeline = deepcopy(dataset.pipeline)
         cfg.tta_pipeline[-1] = dict(type='TestTimeAug', transforms=[flips, [pack]])
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    for dataset in inner_datasets(cfg.test_dataloader.dataset):
+        dataset.pipeline = cfg.tta_pipeline
 
 
 def main() -> None:
@@ -92,6 +93,7 @@ def main() -> None:
     if args.out is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     runner.test()
+    end_distributed(runner)
 
 
 if __name__ == '__main__':

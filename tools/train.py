@@ -13,6 +13,7 @@ from focal_retinanet.engine.config import (
     build_runner,
     load_config,
 )
+from focal_retinanet.engine.distributed import end_distributed
 from focal_retinanet.engine.errors import UserError, clear_errors
 
 
@@ -60,7 +61,9 @@ def main() -> None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
 
-    build_runner(cfg).train()
+    runner = build_runner(cfg)
+    runner.train()
+    end_distributed(runner)
 
 
 if __name__ == '__main__':

@@ -108,3 +108,17 @@ def test_data_that_are_not_there_are_named(tmp_path):
         resolve_data_from(cfg, nothing)
     with pytest.raises(FileNotFoundError, match='absent'):
         resolve_data_from(cfg, tmp_path / 'absent.py')
+
+
+def test_a_detector_whose_own_data_are_several_takes_others(tmp_path):
+    several = tmp_path / 'several.py'
+    several.write_text(f'_base_ = {str(BASELINES[0])!r}\n')
+    cfg = Config.fromfile(several)
+    own = leaves(cfg.val_dataloader.dataset)
+    cfg.val_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[own.to_dict(), own.to_dict()], _delete_=True
+    )
+    resolved = resolve_data_from(cfg, SHAPES)
+    found = resolved.val_dataloader.dataset
+    assert found.ann_file.startswith('annotations/val')
+    assert [t.type for t in found.pipeline] == [t.type for t in own.pipeline]

@@ -11,6 +11,7 @@ from pathlib import Path
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config, ConfigDict
 
+from focal_retinanet.data.dataset_configs import inner_datasets
 from focal_retinanet.engine.errors import UserError
 
 KEY = 'data_from'
@@ -46,7 +47,7 @@ def resolve_data_from(cfg: Config, other: str | Path | None = None) -> Config:
         while 'dataset' in holder['dataset']:  # RepeatDataset and the like
             holder = holder['dataset']
         holder['dataset'] = _with_pipeline(
-            data[loader].dataset.to_dict(), holder['dataset']['pipeline']
+            data[loader].dataset.to_dict(), next(inner_datasets(holder['dataset']))['pipeline']
         )
         if split != 'train':
             changes[evaluator] = copy.deepcopy(data[evaluator].to_dict())

@@ -30,7 +30,7 @@ class Runner(MMEngineRunner):
     - batches have their seeds with them where ``IterationSeedHook`` is a hook;
     - detections of the last validation and of a test are kept next to the log,
       for ``tools/compare.py``;
-    - ``channels_last``, ``fold_batch_norm`` and ``compile`` of the config make
+    - ``channels_last``, ``fold_batch_norm``, ``winograd`` and ``compile`` make
       the model faster, see :mod:`focal_retinanet.engine.acceleration`;
     - ``launcher='pytorch'`` works on a machine without CUDA, over gloo, where
       mmengine's own ``init_dist`` asks for a GPU.
