@@ -111,7 +111,7 @@ def match_by_threshold(
             bits = tl.where(takes_part, bits, 0)
             best_gt = tl.where(bits > max_bits, j, best_gt)  # a tie changes nothing
             max_bits = tl.maximum(max_bits, bits)
-            key = (bits.to(tl.int64) << 32) + (_LAST_ANCHOR - anchor)
+            key = (bits.to(tl.int64) << 32) - anchor + _LAST_ANCHOR
             tl.atomic_max(best_of_gt + j, tl.max(key, axis=0))
 
     max_iou = max_bits.to(tl.float32, bitcast=True)
@@ -167,7 +167,8 @@ def match_low_quality(
                 bits = _iou_bits(gx1, gy1, gx2, gy2, x1, y1, x2, y2, area)
                 is_best = (bits == best_bits) & takes_part
             else:
-                is_best = anchor == _LAST_ANCHOR - (key & _LAST_ANCHOR).to(tl.int32)
+                from_last = (key & _LAST_ANCHOR).to(tl.int32)
+                is_best = anchor + from_last == _LAST_ANCHOR
             claimed_by = tl.where(is_best, j, claimed_by)
     is_claimed = inside & (claimed_by >= 0)
     tl.store(matched + at, claimed_by.to(tl.int64) + 1, mask=is_claimed)
