@@ -103,7 +103,7 @@ def test_missing_venv_module_is_named(setup_env, machine, monkeypatch):
     monkeypatch.setattr(
         setup_env.importlib.util, 'find_spec', lambda name: name != 'ensurepip' or None
     )
-    with pytest.raises(setup_env.SetupError, match=r'can not make environments.*-venv'):
+    with pytest.raises(setup_env.SetupError, match=r'cannot make environments.*-venv'):
         setup_env.check_machine(machine / 'venv', has_gpu=False)
 
 

@@ -74,7 +74,7 @@ def test_import_fails_clearly_without_mmdet(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(stack, 'version', not_found)
-    with pytest.raises(ImportError, match='focal_retinanet can not work here: torch'):
+    with pytest.raises(ImportError, match='focal_retinanet cannot work here: torch'):
         check_stack()
 
 

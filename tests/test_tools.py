@@ -86,7 +86,7 @@ def test_train_test_and_infer(trained, tmp_path, shapes_root):
     inputs = [images, f'{shapes_root}/images/train/00000[12].png', video, broken]
     infer = ['tools/infer.py', config, checkpoint, *inputs, '--out-dir', found]
     output = run(*infer, fails=True)  # for the broken one, which is named
-    assert f'{broken} can not be decoded' in output
+    assert f'{broken} cannot be decoded' in output
     assert '1 of 8 inputs could not be read' in output
     coco = COCO(str(found / 'detections.json'))
     assert len(coco.imgs) == 4 + 2 + 2

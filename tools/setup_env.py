@@ -110,7 +110,7 @@ def check_machine(venv: Path, has_gpu: bool) -> None:
     # Debian ships venv without ensurepip, and it fails half-way.
     if not all(importlib.util.find_spec(name) for name in ('venv', 'ensurepip')):
         raise SetupError(
-            f'this Python {version} can not make environments; install the package '
+            f'this Python {version} cannot make environments; install the package '
             f'python{sys.version_info[0]}.{sys.version_info[1]}-venv'
         )
     header = Path(sysconfig.get_path('include')) / 'Python.h'

@@ -59,7 +59,7 @@ def check_stack() -> None:
             continue
     problem = find_problem(installed)
     if problem is not None:
-        raise ImportError(f'focal_retinanet can not work here: {problem}')
+        raise ImportError(f'focal_retinanet cannot work here: {problem}')
 
 
 def find_problem(installed: Mapping[str, str]) -> str | None:

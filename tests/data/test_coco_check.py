@@ -259,7 +259,7 @@ def test_an_image_without_boxes_is_fine(check):
 
 def test_a_folder_for_a_file(tmp_path):
     (error,) = check_coco(tmp_path).errors
-    assert 'can not be read' in error
+    assert 'cannot be read' in error
 
 
 def test_a_file_that_was_read_already_is_not_read_again(tmp_path):

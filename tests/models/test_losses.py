@@ -148,7 +148,7 @@ def test_bad_arguments_are_refused(options):
 
 def test_bad_calls_are_refused(batch):
     logits, target = batch
-    with pytest.raises(ValueError, match='avg_factor can not be used'):
+    with pytest.raises(ValueError, match='avg_factor cannot be used'):
         FocalLoss(reduction='sum')(logits, target, avg_factor=3)
     with pytest.raises(ValueError, match='fits neither'):
         FocalLoss()(logits, target, weight=torch.ones(7))

@@ -132,7 +132,7 @@ def test_finite_and_exact_at_extreme_logits(dtype, gamma, form):
     assert torch.isfinite(logits.grad).all()
     exact = logits.detach().double().requires_grad_()
     focal_loss(exact, target, gamma=gamma).sum().backward()
-    # fp16 can not hold what is below 6e-8.
+    # fp16 cannot hold what is below 6e-8.
     atol = 1e-7 if dtype == torch.float16 else 1e-37
     rtol = {torch.float32: 2e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}[dtype]
     torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=rtol, atol=atol)

@@ -1,4 +1,4 @@
-"""Kernels are compiled once and kept; where they can not be, it is said once."""
+"""Kernels are compiled once and kept; where they cannot be, it is said once."""
 
 import ctypes
 import logging

@@ -22,7 +22,7 @@ class Contestant:
         run: does the work once; its result is what ``agree`` compares.
         agree: takes our result and this one's; says how well they agree, or
             raises :class:`~focal_retinanet.benchmark.agreement.Disagreement`.
-            None where the two can not be compared.
+            None where the two cannot be compared.
         note: what a reader has to know about this contestant.
     """
 
@@ -87,6 +87,6 @@ def import_peer(module: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name == module.split('.')[0]:
             raise LeftOut('not installed') from error
-        raise LeftOut(f'can not be imported: {error}') from error
+        raise LeftOut(f'cannot be imported: {error}') from error
     except Exception as error:  # a binary that does not fit torch raises anything
-        raise LeftOut(f'can not be imported: {error}') from error
+        raise LeftOut(f'cannot be imported: {error}') from error

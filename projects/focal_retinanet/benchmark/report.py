@@ -10,7 +10,7 @@ from focal_retinanet.engine.errors import UserError
 
 
 def check_output(path: Path, force: bool) -> None:
-    """Refuse, before anything is measured, a file that can not be written.
+    """Refuse, before anything is measured, a file that cannot be written.
 
     Raises:
         UserError: it exists, and ``force`` is not given; or it is a folder.

@@ -1,6 +1,6 @@
 """Look through a COCO annotation file before a training trips over it.
 
-mmdet leaves out what it can not use without a word, and labels by the order of
+mmdet leaves out what it cannot use without a word, and labels by the order of
 the file's categories whatever the order of ``classes``; here each such thing
 gets one line that names it.
 """
@@ -90,7 +90,7 @@ def read_coco(ann_file: str | Path) -> dict:
         ) from error
     except OSError as error:  # a folder, no permission
         raise CocoFileError(
-            f'{ann_file}: can not be read ({error.strerror})'
+            f'{ann_file}: cannot be read ({error.strerror})'
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CocoFileError(f'{ann_file}: is not JSON ({error})') from error

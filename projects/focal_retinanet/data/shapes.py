@@ -95,7 +95,7 @@ def make_shapes(out: Path, config: ShapesConfig) -> bool:
             in, holds something else. Nothing in either was touched.
         OSError: an image could not be written.
     """
-    out = out.resolve()  # '.' has no name, and a link can not be renamed onto
+    out = out.resolve()  # '.' has no name, and a link cannot be renamed onto
     arguments = json.dumps(asdict(config), indent=2) + '\n'
     if (out / RECORD).exists():
         _check_made(out, arguments, config)

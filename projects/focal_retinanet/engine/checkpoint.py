@@ -88,7 +88,7 @@ def _clear_errors(path: Path) -> Iterator[None]:
         ) from error
     except Exception as error:  # whatever torch stumbles over in foreign bytes
         raise UnsafeCheckpointError(
-            f'{path} can not be read as a checkpoint; is it complete? '
+            f'{path} cannot be read as a checkpoint; is it complete? '
             f'({type(error).__name__}: {error})'
         ) from error
 

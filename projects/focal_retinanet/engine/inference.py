@@ -24,7 +24,7 @@ def find_inputs(inputs: Iterable[str]) -> list[Path]:
 
     Raises:
         UserError: an input does not exist, holds no image, or is of a kind
-            that can not be read.
+            that cannot be read.
     """
     files: dict[Path, None] = {}
     for given in inputs:
@@ -64,20 +64,20 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
     """The image, or the frames of the video, (H, W, 3) uint8 BGR.
 
     Raises:
-        UserError: the file can not be decoded.
+        UserError: the file cannot be decoded.
     """
     if not is_video(path):
         # From memory, so that OpenCV takes any file name.
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
         if image is None:
-            raise UserError(f'{path} can not be decoded as an image')
+            raise UserError(f'{path} cannot be decoded as an image')
         yield image
         return
     video = cv2.VideoCapture(str(path))
     try:
         ok, frame = video.read()
         if not ok:
-            raise UserError(f'{path} can not be decoded as a video')
+            raise UserError(f'{path} cannot be decoded as a video')
         while ok:
             yield frame
             ok, frame = video.read()

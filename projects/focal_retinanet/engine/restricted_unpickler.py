@@ -1,6 +1,6 @@
 """A restricted unpickler, for torch before 2.6.
 
-These versions have weights-only loading, but it can not be taught further types
+These versions have weights-only loading, but it cannot be taught further types
 (or not under the names that a pickle gives them), and it unpacks tar files and
 TorchScript archives before it looks at them. Here is the unpickler of later
 versions in their place: the same operations, the same list of globals, the same
@@ -39,7 +39,7 @@ _allowed: dict[str, object] = {}
 
 
 def is_needed() -> bool:
-    """Whether torch's own can not be taught what mmengine saves."""
+    """Whether torch's own cannot be taught what mmengine saves."""
     return torch.__version__ < (2, 6)
 
 
@@ -69,7 +69,7 @@ def load(file: BinaryIO, *, encoding: str = 'ASCII') -> object:
     return RestrictedUnpickler(file, encoding=encoding).load()
 
 
-# The one written in C can not be kept from single operations.
+# The one written in C cannot be kept from single operations.
 class RestrictedUnpickler(pickle._Unpickler):
     """Python's own, with torch's operations and globals, and no others."""
 

@@ -27,7 +27,7 @@ class Table:
     Args:
         file: the table.
         base: config that takes the place of the table's own; then rows that
-            are configs of their own can not be had.
+            are configs of their own cannot be had.
 
     Attributes:
         name: of the file, without its ending.

@@ -117,7 +117,7 @@ def _row(model: Model, seeds: list[dict], warn: Callable[[str], None]) -> dict:
     if model.cfg is not None:
         try:
             params, flops, size = complexity(model.cfg)
-        except Exception as error:  # one model that can not be traced, of many
+        except Exception as error:  # one model that cannot be traced, of many
             reason = str(error).strip().split('\n')[0]
             warn(f'{model.name}: parameters and FLOPs are not measured ({reason})')
     row = dict(

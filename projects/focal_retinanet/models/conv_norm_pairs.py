@@ -24,7 +24,7 @@ def find_conv_norm_pairs(block: nn.Module) -> list[tuple[str, str]]:
 
     Returns:
         Names of ``nn.Conv2d`` and of ``nn.BatchNorm2d``, subclasses among them, in
-        the block. None where its ``forward`` can not be traced, of which a line in
+        the block. None where its ``forward`` cannot be traced, of which a line in
         the log tells.
     """
     kinds = [type(child) for child in _own_children(block)]
@@ -43,8 +43,8 @@ def find_conv_norm_pairs(block: nn.Module) -> list[tuple[str, str]]:
             graphs.append(_ShallowTracer().trace(block, concrete_args=options))
     except Exception as error:  # whatever a module raises that expects a tensor
         say_once(
-            f'Batch norms of {type(block).__name__} are not folded: its forward can '
-            f'not be traced ({str(error).splitlines()[0]})'
+            f'Batch norms of {type(block).__name__} are not folded: its forward '
+            f'cannot be traced ({str(error).splitlines()[0]})'
         )
         return []
     finally:  # what the forward kept is no tensor

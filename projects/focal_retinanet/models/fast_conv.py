@@ -7,7 +7,7 @@
    :mod:`focal_retinanet.ops.winograd`.
 
 State-dict keys stay, and gradients reach the same parameters. The modules may be
-called in any way that PyTorch's own may be; where these two can not serve,
+called in any way that PyTorch's own may be; where these two cannot serve,
 PyTorch's own are computed, and one line in the log says why.
 """
 

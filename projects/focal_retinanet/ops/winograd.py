@@ -71,7 +71,7 @@ def conv3x3(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def _why_plain(*arguments: Tensor | None) -> str | None:
-    """Why these tensors can not be served, whatever their shapes; None if they can."""
+    """Why these tensors cannot be served, whatever their shapes; None if they can."""
     # First, so that nothing else is seen by what records or compiles the call.
     if not is_eager(*arguments):
         return 'the call is traced, compiled or transformed, or its tensors are special'

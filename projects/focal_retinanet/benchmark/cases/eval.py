@@ -81,13 +81,13 @@ def read_json(file: str, kind: type):
     """Contents of a JSON file.
 
     Raises:
-        UserError: it can not be read, or is not a ``kind``.
+        UserError: it cannot be read, or is not a ``kind``.
     """
     path = Path(file)
     try:
         content = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f'{path} can not be read as JSON: {error}') from error
+        raise UserError(f'{path} cannot be read as JSON: {error}') from error
     if not isinstance(content, kind):
         raise UserError(f'{path} holds no JSON {kind.__name__}')
     return content

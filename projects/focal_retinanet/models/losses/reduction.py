@@ -36,7 +36,7 @@ def choose_reduction(
         reduction = override
     check_reduction(reduction)
     if reduction == 'sum' and avg_factor is not None:
-        raise LossArgumentError('avg_factor can not be used with reduction="sum"')
+        raise LossArgumentError('avg_factor cannot be used with reduction="sum"')
     return reduction
 
 

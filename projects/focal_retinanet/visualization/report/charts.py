@@ -22,7 +22,7 @@ from focal_retinanet.visualization.style import PALETTE, new_figure, save_figure
 
 #: Of all charts, in inches.
 WIDTH = 4.4
-#: Bars of more models than this can not be told apart; the tables have them all.
+#: Bars of more models than this cannot be told apart; the tables have them all.
 MOST_BARS = 8
 
 # The first six are what the style's lines take; yellow and black follow badly.

@@ -29,7 +29,7 @@ class Compared:
 
 
 def read_models(paths: Sequence[str | Path]) -> tuple[list[Model], list[str]]:
-    """As ``find_models``, but what can not be read is left out too.
+    """As ``find_models``, but what cannot be read is left out too.
 
     Raises:
         UserError: nothing is left.

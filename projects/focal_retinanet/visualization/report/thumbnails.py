@@ -16,7 +16,7 @@ class Thumbnails:
         folder: to write into; made when the first one is written.
 
     Attributes:
-        missing: image files that are not there or can not be read, in order.
+        missing: image files that are not there or cannot be read, in order.
     """
 
     def __init__(self, folder: Path) -> None:
