@@ -8,6 +8,7 @@ of its own calls them by name.
 """
 
 import functools
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -28,7 +29,9 @@ TRITONS = [
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec('triton') is None, reason='Triton is not installed'
+    importlib.util.find_spec('triton') is None
+    or int(importlib.metadata.version('triton').split('.')[0]) < 3,
+    reason='no Triton 3.0 or later',
 )
 
 

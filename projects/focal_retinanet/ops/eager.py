@@ -16,9 +16,10 @@ def is_eager(*tensors: Tensor | None) -> bool:
     Args:
         tensors: what the kernel would read. None is skipped.
     """
+    if is_compiling():  # by itself: torch 2.1's compiler stumbles over what follows
+        return False
     return not (
-        _is_compiling()
-        or torch.jit.is_tracing()
+        torch.jit.is_tracing()
         or _get_current_dispatch_mode() is not None
         or is_transformed()
         or any(
@@ -34,12 +35,13 @@ def is_eager(*tensors: Tensor | None) -> bool:
 
 def is_transformed() -> bool:
     """Whether a transform of ``torch.func`` (``grad``, ``vmap``) is at work."""
-    if _is_compiling():
+    if is_compiling():
         return False
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def _is_compiling() -> bool:
+def is_compiling() -> bool:
+    """Whether ``torch.compile`` or ``torch.export`` is tracing this call."""
     if hasattr(torch.compiler, 'is_compiling'):
         return torch.compiler.is_compiling()
     return torch._dynamo.is_compiling()  # torch before 2.3
