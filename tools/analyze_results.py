@@ -78,9 +78,9 @@ def main() -> None:
     make_output_dir(args.show_dir, '--show-dir', args.overwrite)
     with quiet_mmengine():
         models, left_out = find_models([args.run])
-        truth = read_ground_truth(models, args.ann_file)
+        truth = read_ground_truth(models, args.ann_file, warn)
     for line in left_out:
-        print(f'warning: left out {line}', file=sys.stderr)
+        warn(f'left out {line}')
     run = models[0].runs[0]
     img_dir = args.img_dir or run.img_dir
     if img_dir is None:
@@ -109,6 +109,10 @@ def main() -> None:
             for i in order[: args.topk]
         ]
         draw(order[: args.topk], titles, truth, img_dir, args, name)
+
+
+def warn(line: str) -> None:
+    print(f'warning: {line}', file=sys.stderr)
 
 
 def errors_table(images: list[ImageDetections]) -> list[list[str]]:

@@ -1,6 +1,8 @@
 """What every run has: hooks, visualizer, logging."""
 
 default_scope = 'mmdet'
+# So that mmdet's own tools take it too.
+runner_type = 'focal_retinanet.Runner'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

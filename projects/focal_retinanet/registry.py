@@ -10,7 +10,8 @@ from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.registry import OPTIM_WRAPPERS as MMDET_OPTIM_WRAPPERS
 from mmdet.registry import TASK_UTILS as MMDET_TASK_UTILS
 from mmdet.registry import VISUALIZERS as MMDET_VISUALIZERS
-from mmengine.registry import Registry
+from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
+from mmengine.registry import Registry, build_runner_from_cfg
 
 SCOPE = 'focal_retinanet'
 
@@ -22,6 +23,14 @@ TASK_UTILS = Registry(
     parent=MMDET_TASK_UTILS,
     scope=SCOPE,
     locations=['focal_retinanet.models'],
+)
+# mmengine's own child: a runner is built before there is a default scope.
+RUNNERS = Registry(
+    'runner',
+    build_func=build_runner_from_cfg,
+    parent=MMENGINE_RUNNERS,
+    scope=SCOPE,
+    locations=['focal_retinanet.engine.runner'],
 )
 HOOKS = Registry(
     'hook', parent=MMDET_HOOKS, scope=SCOPE, locations=['focal_retinanet.engine']

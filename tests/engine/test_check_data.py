@@ -16,10 +16,16 @@ from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
+from PIL import Image
 from torch import nn
 
 from focal_retinanet.engine import check_data as module
-from focal_retinanet.engine.check_data import DataError, check_data, checked_loading
+from focal_retinanet.engine.check_data import (
+    DataError,
+    check_data,
+    checked_loading,
+    coco_sources,
+)
 
 LOGGER = logging.getLogger('test_check_data')
 
@@ -33,7 +39,7 @@ def _modules():
 def dataset(tmp_path):
     """Config of a data set of one image and the classes cat and dog."""
     (tmp_path / 'images').mkdir()
-    (tmp_path / 'images' / 'a.jpg').touch()
+    Image.new('RGB', (100, 80)).save(tmp_path / 'images' / 'a.jpg')
     coco = dict(
         images=[dict(id=1, file_name='a.jpg', width=100, height=80)],
         annotations=[dict(id=1, image_id=1, category_id=2, bbox=[5, 5, 9, 9], area=81)],
@@ -54,8 +60,11 @@ def head(num_classes):
 
 
 def check(*datasets, model=None):
-    loaders = [ConfigDict(dataset=dataset) for dataset in datasets]
-    check_data([*loaders, None], model or head(2), LOGGER)
+    check_data(sources(*datasets), model or head(2), LOGGER)
+
+
+def sources(*datasets):
+    return [source for dataset in datasets for source in coco_sources(dataset)]
 
 
 def degrade(dataset, **values):
@@ -166,9 +175,8 @@ def test_without_an_annotation_file_or_not_on_disk(dataset):
 
 def load(*datasets, build=None, checked=None, model=None):
     """Build the first data set, or another, as the runner does."""
-    loaders = [ConfigDict(dataset=dataset) for dataset in datasets]
     checked = set() if checked is None else checked
-    with checked_loading(loaders, model or head(2), LOGGER, checked):
+    with checked_loading(sources(*datasets), model or head(2), LOGGER, checked):
         return DATASETS.build(build or datasets[0])
 
 
@@ -189,8 +197,8 @@ def test_what_was_parsed_is_not_kept(dataset, monkeypatch):
 
     watched = []
 
-    def read(ann_file):
-        content = Content(read_coco(ann_file))
+    def read(*args):
+        content = Content(read_coco(*args))
         watched.append(weakref.ref(content))
         return content
 
@@ -214,7 +222,7 @@ def test_what_was_parsed_is_not_kept(dataset, monkeypatch):
         dict(image_id=9),
         dict(id=1),
         dict(bbox=[1, 2, 3]),
-        dict(area=None),
+        dict(area='9'),
     ],
 )
 def test_mistakes_are_named_where_mmdet_would_fail_while_building(dataset, mistake):
@@ -273,9 +281,9 @@ cfg = ConfigDict(type='CocoDataset', data_root=root, ann_file='ann.json',
                  data_prefix=dict(img='images/'), pipeline=[],
                  metainfo=dict(classes=('cat', 'dog')))
 model = SimpleNamespace(bbox_head=SimpleNamespace(num_classes=2))
-loaders = [ConfigDict(dataset=cfg)]
+sources = module.coco_sources(cfg)
 try:
-    with module.checked_loading(loaders, model, logging.getLogger('rank'), set()):
+    with module.checked_loading(sources, model, logging.getLogger('rank'), set()):
         dataset = DATASETS.build(cfg)
     print(f'rank {rank}: {len(dataset)} image, {len(counts)} checks')
 except module.DataError as error:

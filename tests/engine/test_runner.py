@@ -234,10 +234,9 @@ def test_detections_of_several_data_sets_are_kept_apart(tiny_config, tmp_path):
     parts = [copy.deepcopy(tiny_config.val_dataloader.dataset) for _ in range(2)]
     tiny_config.val_dataloader.dataset = dict(type='ConcatDataset', datasets=parts)
     metric = dict(type='focal_retinanet.CocoMetric', metric='bbox')
-    ann_file = tiny_config.val_evaluator.ann_file
     tiny_config.val_evaluator = dict(
         type='MultiDatasetsEvaluator',
-        metrics=[metric | dict(ann_file=ann_file)] * 2,
+        metrics=[metric] * 2,
         dataset_prefixes=['one', 'two'],
     )
     train(tiny_config)
@@ -266,7 +265,6 @@ def test_images_without_objects_train_and_test(tiny_config, shapes_root, tmp_pat
     changes = {
         'train_dataloader.dataset.ann_file': str(tmp_path / 'train.json'),
         'val_dataloader.dataset.ann_file': str(tmp_path / 'val.json'),
-        'val_evaluator.ann_file': str(tmp_path / 'val.json'),
         'train_dataloader.batch_size': 2,
     }
     runner = train(tiny_config, **changes)

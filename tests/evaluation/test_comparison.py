@@ -211,7 +211,7 @@ def test_what_can_not_be_compared_is_said(data, make_run, tmp_path):
     with pytest.raises(UserError, match='no model is called x; there are a'):
         compare(models, file, reference='x')
     (tmp_path / 'other.json').write_text(json.dumps([{**good[0], 'image_id': 777}]))
-    with pytest.raises(UserError, match='image 777'):
+    with pytest.raises(UserError, match='image_id 777'):
         compare_quietly([tmp_path / 'other.json'], file)
     with pytest.raises(FileNotFoundError, match='absent'):
         find_models([tmp_path / 'absent'])

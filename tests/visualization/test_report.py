@@ -277,7 +277,7 @@ def test_one_bad_run_does_not_spoil_the_others(
     html, _, said = report(paths)
     text = '\n'.join(said)
     assert 'noise.json is not JSON' in text
-    assert 'image 777' in text
+    assert 'image_id 777' in text
     assert 'empty has no detection at all' in text
     assert 'bad: no log' in html
     assert 'Not measured, so not in it: bad.' in html
@@ -323,7 +323,7 @@ def test_what_makes_no_report(report, make_run, detections, tmp_path):
     with pytest.raises(UserError, match='absent'):
         report([tmp_path / 'absent'])
     elsewhere = make_run('elsewhere', [{**detections[0], 'image_id': 777}])
-    with pytest.raises(UserError, match='image 777'):
+    with pytest.raises(UserError, match='image_id 777'):
         report([elsewhere])
     out = tmp_path / 'report'
     assert not out.exists()

@@ -25,6 +25,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-
-val_evaluator = dict(ann_file=data_root + '/annotations/val.json')
-test_evaluator = val_evaluator

@@ -52,9 +52,6 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type='focal_retinanet.CocoMetric',
-    ann_file=data_root + 'annotations/instances_val2017.json',
-    metric='bbox',
-)
+# The ground truth is the data set's own file.
+val_evaluator = dict(type='focal_retinanet.CocoMetric', metric='bbox')
 test_evaluator = val_evaluator

@@ -50,8 +50,6 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type='focal_retinanet.CocoMetric',
-    metric='bbox',
-)
+# The ground truth is the data set's own file.
+val_evaluator = dict(type='focal_retinanet.CocoMetric', metric='bbox')
 test_evaluator = val_evaluator

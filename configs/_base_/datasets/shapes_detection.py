@@ -41,5 +41,5 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(classwise=True, ann_file=data_root + '/annotations/val.json')
+val_evaluator = dict(classwise=True)
 test_evaluator = val_evaluator

@@ -5,25 +5,24 @@ the file's categories whatever the order of ``classes``; here each such thing
 gets one line that names it.
 """
 
-import contextlib
 import difflib
-import gc
-import json
-import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, compress
 from pathlib import Path
 
 import numpy as np
 
-_SHOWN = 3
-
-
-class CocoFileError(ValueError):
-    """A file is no COCO annotation file, for the reason given."""
+from focal_retinanet.data.coco_boxes import (
+    are_usable,
+    describe_leaving,
+    describe_left_out,
+)
+from focal_retinanet.data.coco_file import CocoFileError, read_coco
+from focal_retinanet.data.coco_images import check_images
+from focal_retinanet.data.naming import few
 
 
 @dataclass
@@ -40,20 +39,24 @@ def check_coco(
     classes: Sequence[str] | None = None,
     num_classes: int | None = None,
     coco: dict | None = None,
+    needs_boxes: bool = True,
+    color_type: str | None = 'color',
 ) -> CocoReport:
     """Check an annotation file, its images and its classes against each other.
 
     Args:
-        ann_file: COCO JSON; boxes are xywh in absolute pixels.
+        ann_file: path of the COCO JSON; boxes are xywh in absolute pixels.
         img_dir: folder of the images; None leaves them unchecked.
         classes: names that the data set's ``metainfo`` gives.
-        num_classes: what the model's head is built for.
-        coco: what :func:`read_coco` gave for this file, if it was read already.
+        num_classes: number of classes that the model's head is built for.
+        coco: content of the file from :func:`read_coco`, if it was read already.
+        needs_boxes: whether there has to be a box to learn or to find.
+        color_type: how mmcv reads the images, see :func:`check_images`.
     """
     report = CocoReport()
     where = str(ann_file)
     try:
-        coco = read_coco(where) if coco is None else coco
+        coco = read_coco(where, needs_boxes) if coco is None else coco
     except CocoFileError as error:
         report.errors.append(str(error))
         return report
@@ -66,58 +69,20 @@ def check_coco(
     )
     if report.errors:  # what follows relies on these entries
         return report
+    if not images['id']:
+        report.errors.append(f'{where}: its list images is empty')
+        return report
     if classes is not None:
         _check_classes(where, classes, categories['name'], num_classes, report)
-    _check_annotations(where, images, annotations, categories, classes, report)
+    _check_annotations(
+        where, images, annotations, categories, classes, needs_boxes, report
+    )
     if img_dir is not None:
-        _check_files(where, Path(img_dir), images['file_name'], report)
+        sizes = list(zip(images['width'], images['height'], strict=True))
+        faults = check_images(img_dir, images['file_name'], sizes, color_type)
+        report.errors += [f'{where}: {line}' for line in faults.errors]
+        report.warnings += [f'{where}: {line}' for line in faults.warnings]
     return report
-
-
-def read_coco(ann_file: str | Path) -> dict:
-    """The content of an annotation file, with its three lists.
-
-    Raises:
-        CocoFileError: it is not there, is not JSON, or lacks one of the lists
-            ``images``, ``annotations`` and ``categories``.
-    """
-    try:
-        with open(ann_file) as file, _no_garbage_collection():
-            coco = json.load(file)
-    except FileNotFoundError as error:
-        raise CocoFileError(
-            f'{ann_file}: no such annotation file; is data_root right?'
-        ) from error
-    except OSError as error:  # a folder, no permission
-        raise CocoFileError(
-            f'{ann_file}: cannot be read ({error.strerror})'
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CocoFileError(f'{ann_file}: is not JSON ({error})') from error
-    wanted = ('images', 'annotations', 'categories')
-    missing = [
-        key
-        for key in wanted
-        if not isinstance(coco, dict) or not isinstance(coco.get(key), list)
-    ]
-    if missing:
-        raise CocoFileError(
-            f'{ann_file}: has no list {_names(missing)}; a COCO detection file has '
-            f'{", ".join(wanted)}'
-        )
-    return coco
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """JSON has no cycles, and looking for them takes a third of the parsing."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _check_entries(
@@ -132,7 +97,7 @@ def _check_entries(
     if not _types(entries) <= {dict}:
         no_dict = [entry for entry in entries if not isinstance(entry, dict)]
         report.errors.append(
-            f'{where}: {kind} {_names(no_dict)} is no object with keys and values'
+            f'{where}: {kind} {few(no_dict)} is no object with keys and values'
         )
         entries = [entry for entry in entries if isinstance(entry, dict)]
     columns = {key: [entry.get(key, _ABSENT) for entry in entries] for key in rules}
@@ -141,8 +106,8 @@ def _check_entries(
         if rule.are_valid(values):
             continue
         lacking = [_id(i, e) for i, e in enumerate(entries) if values[i] is _ABSENT]
-        if lacking:
-            report.errors.append(f'{where}: {kind} {_names(lacking)} has no {key!r}')
+        if lacking and not rule.is_optional:
+            report.errors.append(f'{where}: {kind} {few(lacking)} has no {key!r}')
         wrong = [
             _id(i, e)
             for i, e in enumerate(entries)
@@ -150,7 +115,7 @@ def _check_entries(
         ]
         if wrong:
             report.errors.append(
-                f'{where}: {kind} {_names(wrong)} has a {key} that is not '
+                f'{where}: {kind} {few(wrong)} has a {key} that is not '
                 f'{rule.expected}'
             )
     ids = columns['id']
@@ -159,7 +124,7 @@ def _check_entries(
     if len(set(ids)) < len(ids):
         double = [id_ for id_, count in Counter(ids).items() if count > 1]
         report.errors.append(
-            f'{where}: {kind} id {_names(double)} stands more than once'
+            f'{where}: {kind} id {few(double)} stands more than once'
         )
     return columns
 
@@ -184,7 +149,7 @@ def _check_classes(
         double = [name for name, count in Counter(listed).items() if count > 1]
         if double:
             report.errors.append(
-                f'{where}: {owner} name {_names(double)} more than once, so labels and '
+                f'{where}: {owner} name {few(double)} more than once, so labels and '
                 'names do not fit together; name each once'
             )
             return
@@ -193,15 +158,15 @@ def _check_classes(
         close = difflib.get_close_matches(unknown[0], names, n=1, cutoff=0.5)
         hint = f' (is {unknown[0]} {close[0]}?)' if close else ''
         report.errors.append(
-            f'{where}: class {_names(unknown)} of metainfo is no category of the file, '
-            f'which has {_names(names)}{hint}; set metainfo=dict(classes=...) of the '
+            f'{where}: class {few(unknown)} of metainfo is no category of the file, '
+            f'which has {few(names)}{hint}; set metainfo=dict(classes=...) of the '
             'data set'
         )
         return
     if num_classes is not None and len(classes) != num_classes:
         report.errors.append(
             f'the head is built for {num_classes} classes, but the data set of {where} '
-            f'has {len(classes)} ({_names(classes)}); set '
+            f'has {len(classes)} ({few(classes)}); set '
             f'model.bbox_head.num_classes={len(classes)}'
         )
     in_file_order = [name for name in names if name in classes]
@@ -214,7 +179,7 @@ def _check_classes(
     left_out = [name for name in names if name not in classes]
     if left_out:
         report.warnings.append(
-            f'{where}: category {_names(left_out)} is not among the classes of '
+            f'{where}: category {few(left_out)} is not among the classes of '
             'metainfo; its boxes are left out'
         )
 
@@ -225,6 +190,7 @@ def _check_annotations(
     annotations: dict[str, list],
     categories: dict[str, list],
     classes: Sequence[str] | None,
+    needs_boxes: bool,
     report: CocoReport,
 ) -> None:
     ids, labels = annotations['id'], annotations['category_id']
@@ -234,85 +200,82 @@ def _check_annotations(
             id_ for id_, label in zip(ids, labels, strict=True) if label in unknown
         ]
         report.errors.append(
-            f'{where}: annotation {_names(no_category)} has the unknown category_id '
-            f'{_names(sorted(unknown, key=str))}; add it to categories, or remove it'
+            f'{where}: annotation {few(no_category)} has the unknown category_id '
+            f'{few(sorted(unknown, key=str))}; add it to categories, or remove it'
         )
-    number = {id_: index for index, id_ in enumerate(images['id'])}
-    image = np.array([number.get(i, -1) for i in annotations['image_id']], dtype=int)
-    if (image < 0).any():
-        no_image = compress(ids, image < 0)
+    size_of = {
+        id_: (width, height)
+        for id_, width, height in zip(
+            images['id'], images['width'], images['height'], strict=True
+        )
+    }
+    no_image = [
+        id_
+        for id_, image_id in zip(ids, annotations['image_id'], strict=True)
+        if image_id not in size_of
+    ]
+    if no_image:
         report.errors.append(
-            f'{where}: annotation {_names(no_image)} has an image_id that is no image; '
+            f'{where}: annotation {few(no_image)} has an image_id that is no image; '
             'add the image, or remove it'
         )
-    usable = _are_usable(annotations, images, image)
-    degenerate = ~usable & (image >= 0)
-    if degenerate.any():
-        report.warnings.append(
-            f'{where}: annotation {_names(compress(ids, degenerate))} has a box '
-            'narrower or lower than a pixel, or outside of its image, or an area of '
-            '0; it is left out'
-        )
+    if report.errors:
+        return
+    sizes = [size_of[image_id] for image_id in annotations['image_id']]
+    boxes = annotations['bbox']
+    # Where no area is given, it is that of the box.
+    areas = [
+        1 if area is _ABSENT or area is None else area for area in annotations['area']
+    ]
+    usable = are_usable(boxes, areas, sizes)
+    if not needs_boxes and not ids:
+        return
+    used = [list(compress(column, usable)) for column in (ids, boxes, sizes)]
+    for text in (
+        describe_left_out(ids, usable, boxes),
+        describe_leaving(*used),
+        _describe_ignored(ids, annotations['ignore']),
+    ):
+        if text is not None:
+            report.warnings.append(f'{where}: {text}')
+    usable &= np.array([not _is_set(f) for f in annotations['ignore']], dtype=bool)
     wanted = {
         id_
         for id_, name in zip(categories['id'], categories['name'], strict=True)
         if classes is None or name in classes
     }
-    if not report.errors and not any(
-        label in wanted for label in compress(labels, usable)
-    ):
+    if needs_boxes and not any(label in wanted for label in compress(labels, usable)):
         report.errors.append(
             f'{where}: has no box to learn or to find, of {len(ids)} annotations'
         )
 
 
-def _are_usable(
-    annotations: dict[str, list], images: dict[str, list], image: np.ndarray
-) -> np.ndarray:
-    """Whether mmdet uses each box; the same conditions as its CocoDataset's.
-
-    Args:
-        annotations: ``bbox``, xywh in absolute pixels, and ``area`` of N boxes.
-        images: ``width`` and ``height``.
-        image: (N,) number of each box's image; -1 for none.
-
-    Returns:
-        (N,) bool; False for a box with a NaN, and for one that has no image.
-    """
-    numbers = chain.from_iterable(annotations['bbox'])
-    bboxes = np.fromiter(numbers, float, 4 * len(image)).reshape(-1, 4)
-    sizes = np.array([images['width'], images['height']], dtype=float).T
-    sizes = np.concatenate([sizes, [[0, 0]]])[image]  # (N, 2)
-    has_area = np.array([not area <= 0 for area in annotations['area']], dtype=bool)
-    low, extent = bboxes[:, :2], bboxes[:, 2:]
-    is_inside = np.minimum(low + extent, sizes) > np.maximum(low, 0)
-    return (is_inside & (extent >= 1)).all(1) & has_area & (image >= 0)
+def _describe_ignored(ids: list, ignore: list) -> str | None:
+    ignored = list(compress(ids, map(_is_set, ignore)))
+    if not ignored:
+        return None
+    return (
+        f"annotation {few(ignored)} has 'ignore' ({len(ignored)} of {len(ids)}); it is "
+        'left out, in training and in AP'
+    )
 
 
-def _check_files(
-    where: str, img_dir: Path, file_names: list[str], report: CocoReport
-) -> None:
-    # One listing a folder: asking for each of 118,000 files takes minutes on a
-    # network disk.
-    listing: dict[str, set[str]] = {}
-    missing = []
-    for file_name in file_names:
-        path = os.path.join(img_dir, file_name)
-        folder, name = os.path.split(path)
-        if folder not in listing:
-            is_dir = os.path.isdir(folder or '.')
-            listing[folder] = set(os.listdir(folder or '.')) if is_dir else set()
-        if name not in listing[folder]:
-            missing.append(path)
-    if missing:
-        report.errors.append(
-            f'{where}: image {_names(missing)} is missing on disk '
-            f'({len(missing)} of {len(file_names)}); is data_prefix right?'
-        )
+def _is_set(flag: object) -> bool:
+    return flag is not _ABSENT and bool(flag)
 
 
 def _is_id(value: object) -> bool:
     return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def _is_number_id(value: object) -> bool:
+    """Whether pycocotools counts with it as int64."""
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    return is_int and -(2**63) <= value < 2**63
+
+
+def _are_number_ids(values: list) -> bool:
+    return _types(values) <= {int} and all(map(_is_number_id, set(values)))
 
 
 def _is_number(value: object) -> bool:
@@ -368,11 +331,13 @@ class _Rule:
         is_valid: whether one value is valid.
         expected: what is valid, in words.
         are_valid: whether all values of a list are, faster than one by one.
+        is_optional: whether an entry may lack the key.
     """
 
     is_valid: Callable[[object], bool]
     expected: str
     are_valid: Callable[[list], bool]
+    is_optional: bool = False
 
 
 def _each(is_valid: Callable[[object], bool]) -> Callable[[list], bool]:
@@ -381,24 +346,41 @@ def _each(is_valid: Callable[[object], bool]) -> Callable[[list], bool]:
 
 _ABSENT = object()
 _ID = _Rule(_is_id, 'a whole number or a text', lambda v: _types(v) <= {int, str})
+_NUMBER_ID = _Rule(
+    _is_number_id,
+    'a whole number of 64 bits, without quotes, as pycocotools needs it; number the '
+    'images and categories 1, 2, 3, ..., in the annotations too',
+    _are_number_ids,
+)
 _SIZE = _Rule(_is_size, 'a number of pixels above 0', _each(_is_size))
 _TEXT = _Rule(_is_text, 'a text', _each(_is_text))
 _BOX = _Rule(_is_box, '4 finite numbers [x, y, width, height]', _are_boxes)
-_AREA = _Rule(  # mmdet reads it of every box
-    _is_number, 'a number of pixels', lambda v: _types(v) <= {int, float}
+_AREA = _Rule(
+    lambda area: area is None or _is_number(area),
+    'a number of pixels',
+    lambda v: _types(v) <= {int, float, type(None), object},
+    is_optional=True,
 )
-_IMAGE = dict(id=_ID, file_name=_TEXT, width=_SIZE, height=_SIZE)
-_ANNOTATION = dict(id=_ID, image_id=_ID, category_id=_ID, bbox=_BOX, area=_AREA)
-_CATEGORY = dict(id=_ID, name=_TEXT)
+_CROWD = _Rule(
+    lambda flag: flag is None or (isinstance(flag, int) and flag in (0, 1)),
+    '0 or 1',
+    lambda v: _types(v) <= {int, bool, type(None), object}
+    and set(v) <= {0, 1, None, _ABSENT},
+    is_optional=True,
+)
+_IGNORE = _Rule(lambda _: True, 'anything', lambda _: True, is_optional=True)
+_IMAGE = dict(id=_NUMBER_ID, file_name=_TEXT, width=_SIZE, height=_SIZE)
+_ANNOTATION = dict(
+    id=_ID,
+    image_id=_NUMBER_ID,
+    category_id=_NUMBER_ID,
+    bbox=_BOX,
+    area=_AREA,
+    iscrowd=_CROWD,
+    ignore=_IGNORE,
+)
+_CATEGORY = dict(id=_NUMBER_ID, name=_TEXT)
 
 
 def _id(index: int, entry: dict) -> object:
     return entry.get('id', f'number {index}')
-
-
-def _names(items: Iterable) -> str:
-    """The first few, and how many there are."""
-    items = list(items)
-    shown = ', '.join(str(item) for item in items[:_SHOWN])
-    more = len(items) - _SHOWN
-    return f'{shown} and {more} more' if more > 0 else shown

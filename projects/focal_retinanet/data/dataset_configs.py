@@ -1,5 +1,6 @@
 """Data sets' configs, which may be wrapped in others."""
 
+import os
 from collections.abc import Iterator, Mapping
 
 
@@ -18,3 +19,16 @@ def inner_datasets(dataset: Mapping | None) -> Iterator[Mapping]:
     for part in dataset.get('datasets') or []:
         yield from inner_datasets(part)
     yield from inner_datasets(dataset.get('dataset'))
+
+
+def ann_file_of(dataset: Mapping) -> str | None:
+    """Path of the annotation file that a data set's own config names.
+
+    Args:
+        dataset: config of a data set, out of any wrappers.
+    """
+    ann_file = dataset.get('ann_file')
+    if not ann_file:
+        return None
+    # As mmengine joins them: an absolute path stands for itself.
+    return os.path.join(dataset.get('data_root') or '', ann_file)

@@ -13,14 +13,22 @@ from mmdet.datasets import CocoDataset
 from mmdet.models import RPNHead
 from mmdet.registry import DATASETS
 from mmengine.config import ConfigDict
+from mmengine.dataset import BaseDataset
 from mmengine.dist import all_gather_object, get_rank
 from mmengine.fileio import list_from_file
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from focal_retinanet.data.coco_check import CocoFileError, check_coco, read_coco
+from focal_retinanet.data.coco_check import CocoReport, check_coco
+from focal_retinanet.data.coco_file import (
+    CocoFileError,
+    index_coco,
+    prepare_coco,
+    read_coco,
+)
 from focal_retinanet.data.dataset_configs import inner_datasets
 from focal_retinanet.engine.errors import UserError
+from focal_retinanet.engine.metric_configs import type_name
 
 
 class DataError(UserError, ValueError):
@@ -34,20 +42,36 @@ class CocoSource(NamedTuple):
         ann_file: annotation file.
         img_dir: folder of the images.
         classes: names, or the text that stands for them; None for none.
+        color_type: how the pipeline reads the images; None where it does not.
+        needs_boxes: whether there has to be a box in the file.
     """
 
     ann_file: Path
     img_dir: Path
     classes: tuple | str | None
+    color_type: str | None = 'color'
+    needs_boxes: bool = True
+
+    def check(self, num_classes: int | None, coco: dict | None = None) -> CocoReport:
+        """What :func:`check_coco` finds, of a head for some classes."""
+        return check_coco(
+            self.ann_file,
+            self.img_dir,
+            self.classes,
+            num_classes,
+            coco,
+            self.needs_boxes,
+            self.color_type,
+        )
 
 
 def check_data(
-    dataloaders: Iterable[ConfigDict | None], model: nn.Module, logger: Logger
+    sources: Iterable[CocoSource], model: nn.Module, logger: Logger
 ) -> None:
-    """Check every COCO data set of some data loaders, see :func:`check_coco`.
+    """Check the files of COCO data sets, see :func:`check_coco`.
 
     Args:
-        dataloaders: configs of data loaders; None is passed over.
+        sources: what the data sets read.
         model: detector whose head has to fit the number of classes.
         logger: where warnings go, one line each.
 
@@ -56,8 +80,8 @@ def check_data(
     """
     num_classes = _num_classes(model)
     errors: list[str] = []
-    for source in coco_sources(dataloaders):
-        report = check_coco(*source, num_classes)
+    for source in dict.fromkeys(sources):  # each once
+        report = source.check(num_classes)
         for warning in report.warnings:
             logger.warning(warning)
         errors += report.errors
@@ -66,7 +90,7 @@ def check_data(
 
 @contextmanager
 def checked_loading(
-    dataloaders: Iterable[ConfigDict | None],
+    sources: Iterable[CocoSource],
     model: nn.Module,
     logger: Logger,
     checked: set[CocoSource],
@@ -76,63 +100,90 @@ def checked_loading(
     Each file is checked between its parsing and all that mmdet makes of it,
     because mmdet fails on many mistakes while building, and then names neither
     file nor cause. It is parsed once for both. In a distributed run the first
-    process checks, and all of them raise what it or another one has found.
+    process checks, and all of them raise what it or another one has found. The data
+    sets get what :func:`prepare_coco` makes of the content.
 
     Args:
-        dataloaders: configs of data loaders, those not built here among them:
-            if there is an error, the errors of all of them are raised.
+        sources: what the data sets read, those not built here among them: if there
+            is an error, the errors of all of them are raised.
         model: detector whose head has to fit the number of classes.
         logger: where warnings go, one line each.
         checked: what was checked before is not checked again; is added to.
 
     Raises:
-        DataError: with all errors of all files.
+        DataError: with all errors of all files; or a filter leaves no image.
     """
-    dataloaders = list(dataloaders)
+    by_file: dict[str, list[CocoSource]] = {}
+    for source in sources:
+        by_file.setdefault(os.path.abspath(source.ann_file), []).append(source)
     num_classes = _num_classes(model)
-    to_check: dict[str, list[CocoSource]] = {}
-    for source in coco_sources(dataloaders):
-        if source not in checked:
-            to_check.setdefault(os.path.abspath(source.ann_file), []).append(source)
 
     class CheckedCOCO(CocoDataset.COCOAPI):
         def __init__(self, annotation_file: str | None = None) -> None:
-            sources = to_check.pop(os.path.abspath(annotation_file or ''), None)
-            if sources is None:
+            mine = by_file.get(os.path.abspath(annotation_file or ''))
+            if mine is None:
                 super().__init__(annotation_file)
                 return
             super().__init__()
-            self.dataset = _load_together(sources, num_classes, logger)
-            self.createIndex()
-            self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
-            checked.update(sources)
+            new = [source for source in mine if source not in checked]
+            content = _load_together(mine, new, num_classes, logger)
+            self.dataset = prepare_coco(content)
+            index_coco(self)
+            checked.update(new)
 
-    with mock.patch.object(CocoDataset, 'COCOAPI', CheckedCOCO):
+    with (
+        mock.patch.object(CocoDataset, 'COCOAPI', CheckedCOCO),
+        mock.patch.object(BaseDataset, '_serialize_data', _serialize_images),
+    ):
         try:
             yield
         except DataError:
-            check_data(dataloaders, model, logger)  # says the others' errors too
+            # Says the others' errors too.
+            others = chain.from_iterable(by_file.values())
+            check_data((s for s in others if s not in checked), model, logger)
             raise
 
 
+_serialize_data = BaseDataset._serialize_data
+
+
+def _serialize_images(self: BaseDataset):
+    """As mmengine's, which without an image ends in an error of numpy's.
+
+    Raises:
+        DataError: no image is left.
+    """
+    if not self.data_list:
+        raise DataError(
+            f'{self.ann_file}: no image is left by filter_cfg={self.filter_cfg} and '
+            f'indices={self._indices}; filter_empty_gt takes out images without an '
+            'object of the classes, min_size those with a side of fewer pixels'
+        )
+    return _serialize_data(self)
+
+
 def _load_together(
-    sources: list[CocoSource], num_classes: int | None, logger: Logger
+    sources: list[CocoSource],
+    new: list[CocoSource],
+    num_classes: int | None,
+    logger: Logger,
 ) -> dict:
-    """A file's content, checked by the first process.
+    """A file's content, checked by the first process for the new of its sources.
 
     Raises:
         DataError: in every process, whichever found an error.
     """
-    ann_file = sources[0].ann_file
     coco, errors = {}, []
     try:
-        coco = read_coco(ann_file)
+        coco = read_coco(
+            sources[0].ann_file, any(source.needs_boxes for source in sources)
+        )
     except CocoFileError as error:
         errors.append(str(error))
     else:
         if get_rank() == 0:
-            for source in sources:
-                report = check_coco(*source, num_classes, coco)
+            for source in new:
+                report = source.check(num_classes, coco)
                 for warning in report.warnings:
                     logger.warning(warning)
                 errors += report.errors
@@ -158,19 +209,25 @@ def _num_classes(model: nn.Module) -> int | None:
     return getattr(head, 'num_classes', None)
 
 
-def coco_sources(dataloaders: Iterable[ConfigDict | None]) -> list[CocoSource]:
-    """What the COCO data sets of some data loaders read on local disk, each once."""
+def coco_sources(
+    dataset: ConfigDict | None, needs_boxes: bool = True
+) -> list[CocoSource]:
+    """What the COCO data sets in a config read on local disk, each once.
+
+    Args:
+        dataset: config of a data set, wrapped or not; None gives nothing.
+        needs_boxes: whether there has to be a box in each file.
+    """
     sources: dict[CocoSource, None] = {}
-    for dataloader in dataloaders:
-        for dataset in inner_datasets(dataloader.dataset if dataloader else None):
-            kind = dataset.type
-            kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-            if (
-                _reads_coco(kind)
-                and dataset.get('ann_file')
-                and not dataset.get('backend_args')
-            ):
-                sources[_source(dataset, kind)] = None
+    for inner in inner_datasets(dataset):
+        kind = inner.type
+        kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+        if (
+            _reads_coco(kind)
+            and inner.get('ann_file')
+            and not inner.get('backend_args')
+        ):
+            sources[_source(inner, kind, needs_boxes)] = None
     return list(sources)
 
 
@@ -186,7 +243,9 @@ def _reads_coco(kind: object) -> bool:
     )
 
 
-def _source(dataset: ConfigDict, kind: type[CocoDataset]) -> CocoSource:
+def _source(
+    dataset: ConfigDict, kind: type[CocoDataset], needs_boxes: bool
+) -> CocoSource:
     root = Path(dataset.get('data_root') or '')
     metainfo = kind.METAINFO | (dataset.get('metainfo') or {})
     classes = metainfo.get('classes')
@@ -195,4 +254,18 @@ def _source(dataset: ConfigDict, kind: type[CocoDataset]) -> CocoSource:
     if classes is not None and not isinstance(classes, str):
         classes = tuple(classes)
     img_dir = (dataset.get('data_prefix') or {}).get('img', '')
-    return CocoSource(root / dataset.ann_file, root / img_dir, classes)
+    return CocoSource(
+        root / dataset.ann_file,
+        root / img_dir,
+        classes,
+        _color_type(dataset.get('pipeline') or []),
+        needs_boxes,
+    )
+
+
+def _color_type(pipeline: list) -> str | None:
+    """How a pipeline reads images; None where mmcv's transform does not."""
+    for step in pipeline:
+        if type_name(step) == 'LoadImageFromFile':
+            return step.get('color_type', 'color')
+    return None

@@ -1,4 +1,4 @@
-"""Metrics' configs, of which an evaluator may have several."""
+"""Configs of metrics, of which an evaluator may have several."""
 
 from collections.abc import Iterator, Mapping
 
@@ -16,3 +16,10 @@ def metric_configs(evaluator: object) -> Iterator[Mapping]:
                 yield from metric_configs(metric['metrics'])
             else:
                 yield metric
+
+
+def type_name(config: Mapping) -> str:
+    """Name of the class that a config's ``type`` stands for, without its scope."""
+    kind = config.get('type')
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    return name.rpartition('.')[2]

@@ -1,10 +1,10 @@
 """mmengine's Runner, with a readable console and distributed runs on CPUs."""
 
-import copy
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.dist import is_distributed
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
@@ -13,20 +13,34 @@ from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
 from focal_retinanet.engine.acceleration import accelerate
-from focal_retinanet.engine.check_data import CocoSource, checked_loading
+from focal_retinanet.engine.check_data import (
+    CocoSource,
+    checked_loading,
+    coco_sources,
+)
+from focal_retinanet.engine.check_evaluator import check_evaluator
 from focal_retinanet.engine.console import quiet_console
+from focal_retinanet.engine.evaluator_files import (
+    coco_metrics,
+    copy_evaluator,
+    name_ann_files,
+    sources_to_evaluate,
+)
 from focal_retinanet.engine.file_names import unique_names
+from focal_retinanet.engine.image_errors import name_image_errors
 from focal_retinanet.engine.iteration_seed_hook import IterationSeedHook
-from focal_retinanet.engine.metric_configs import metric_configs
 from focal_retinanet.engine.seeded_batches import with_seeded_batches
+from focal_retinanet.registry import RUNNERS
 
 
+@RUNNERS.register_module()
 class Runner(MMEngineRunner):
     """As mmengine's, but
 
     - the console shows progress and results; environment, config and
       initialisation stay in the log file;
-    - annotation files are checked as they are loaded, before the first iteration;
+    - annotation files are checked as they are loaded, before the first iteration,
+      and evaluators need not name theirs again;
     - batches have their seeds with them where ``IterationSeedHook`` is a hook;
     - detections of the last validation and of a test are kept next to the log,
       for ``tools/compare.py``;
@@ -76,45 +90,70 @@ class Runner(MMEngineRunner):
                 self._train_dataloader, self.seed
             )
         # An error of these data is raised together with those of the validation's.
-        with self._checked_loading('train_dataloader', 'val_dataloader'):
-            return super().build_train_loop(loop)
+        sources = self._sources('train') + self._sources('val')
+        with self._checked_loading(sources):
+            loop = super().build_train_loop(loop)
+        name_image_errors(loop.dataloader.dataset)
+        return loop
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """The loop, whose data are checked and whose detections are kept."""
-        self._val_evaluator = self._keep_detections(
-            self._val_evaluator, 'val_detections'
-        )
-        with self._checked_loading('val_dataloader'):
-            return super().build_val_loop(loop)
+        self._val_evaluator = self._complete_evaluator('val')
+        with self._checked_loading(self._sources('val')):
+            loop = super().build_val_loop(loop)
+        self._check_loop(loop, 'val')
+        return loop
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """The loop, whose data are checked and whose detections are kept."""
-        self._test_evaluator = self._keep_detections(
-            self._test_evaluator, 'test_detections'
-        )
-        with self._checked_loading('test_dataloader'):
-            return super().build_test_loop(loop)
+        self._test_evaluator = self._complete_evaluator('test')
+        with self._checked_loading(self._sources('test')):
+            loop = super().build_test_loop(loop)
+        self._check_loop(loop, 'test')
+        return loop
 
-    def _keep_detections(self, evaluator, name: str):
-        """A copy of an evaluator's config; COCO metrics write detections to NAME,
-        NAME_2, ..."""
+    def _complete_evaluator(self, split: str):
+        """A copy of an evaluator's config; COCO metrics take the data set's file and
+        write detections to {split}_detections, {split}_detections_2, ..."""
+        evaluator = getattr(self, f'_{split}_evaluator')
         if not isinstance(evaluator, dict | list):
             return evaluator
-        evaluator = copy.deepcopy(evaluator)
-        of_coco = [
-            metric
-            for metric in metric_configs(evaluator)
-            if str(metric.get('type')).rpartition('.')[2] == 'CocoMetric'
-        ]
-        names = unique_names([name] * len(of_coco))
-        for metric, own_name in zip(of_coco, names, strict=True):
+        evaluator = copy_evaluator(evaluator)
+        dataset = self._dataset(split)
+        name_ann_files(evaluator, dataset, f'{split}_evaluator')
+        metrics = [metric for metric, _ in coco_metrics(evaluator, dataset)]
+        names = unique_names([f'{split}_detections'] * len(metrics))
+        for metric, own_name in zip(metrics, names, strict=True):
             if metric.get('outfile_prefix') is None:
                 metric['outfile_prefix'] = str(Path(self._log_dir) / own_name)
         return evaluator
 
-    def _checked_loading(self, *dataloaders: str) -> AbstractContextManager:
-        configs = [self.cfg.get(key) for key in dataloaders]
-        return checked_loading(configs, self.model, self.logger, self._checked_sources)
+    def _check_loop(self, loop: BaseLoop, split: str) -> None:
+        """See that the images are readable and those that the evaluator knows."""
+        dataset = loop.dataloader.dataset
+        name_image_errors(dataset)
+        metrics = coco_metrics(
+            getattr(self, f'_{split}_evaluator'), self._dataset(split)
+        )
+        ann_files = [str(metric.get('ann_file')) for metric, _ in metrics]
+        check_evaluator(
+            loop.evaluator, dataset, ann_files, f'{split}_evaluator', self.logger
+        )
+
+    def _dataset(self, split: str) -> ConfigDict | None:
+        """Config of a data set; None where there is none."""
+        dataloader = self.cfg.get(f'{split}_dataloader')
+        return dataloader.get('dataset') if dataloader else None
+
+    def _sources(self, split: str) -> list[CocoSource]:
+        if split == 'train':
+            return coco_sources(self._dataset(split))
+        return sources_to_evaluate(
+            self._complete_evaluator(split), self._dataset(split)
+        )
+
+    def _checked_loading(self, sources: list[CocoSource]) -> AbstractContextManager:
+        return checked_loading(sources, self.model, self.logger, self._checked_sources)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap for distributed training; on CPUs without device ids."""

@@ -15,8 +15,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from focal_retinanet.engine.check_data import check_data
+from focal_retinanet.engine.check_data import checked_loading, coco_sources
 from focal_retinanet.engine.errors import UserError
+from focal_retinanet.engine.image_errors import name_image_errors
 
 
 @dataclass
@@ -108,11 +109,16 @@ def build_dataset(dataloader: ConfigDict, model: nn.Module) -> Dataset:
     Raises:
         DataError: the annotation file does not fit.
     """
-    # Without handlers, so its warnings are printed as they are.
-    check_data([dataloader], model, logging.getLogger('training_images'))
     _load_boxes_first(dataloader.dataset)
-    with contextlib.redirect_stdout(io.StringIO()):  # "creating index..."
-        return DATASETS.build(dataloader.dataset)
+    # Without handlers, so its warnings are printed as they are.
+    logger = logging.getLogger('training_images')
+    with (
+        checked_loading(coco_sources(dataloader.dataset), model, logger, set()),
+        contextlib.redirect_stdout(io.StringIO()),  # "creating index..."
+    ):
+        dataset = DATASETS.build(dataloader.dataset)
+    name_image_errors(dataset)
+    return dataset
 
 
 def _load_boxes_first(dataset: ConfigDict) -> None:

@@ -5,6 +5,7 @@ from unittest import mock
 
 from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
 
+from focal_retinanet.evaluation.ground_truth import load_coco
 from focal_retinanet.registry import METRICS
 
 BACKENDS = ('auto', 'faster_coco_eval', 'pycocotools')
@@ -13,6 +14,11 @@ BACKENDS = ('auto', 'faster_coco_eval', 'pycocotools')
 @METRICS.register_module()
 class CocoMetric(MMDetCocoMetric):
     """COCO's metrics, drop-in for mmdet's ``CocoMetric``.
+
+    The ground truth is checked as the data sets are, and has no part in AP that
+    training leaves out, see :func:`focal_retinanet.data.coco_file.prepare_coco`.
+    ``tools/train.py`` and ``tools/test.py`` give an ``ann_file`` that the config
+    leaves out: that of the data set.
 
     Args:
         backend: 'faster_coco_eval', 'pycocotools', or 'auto', which is the
@@ -24,6 +30,7 @@ class CocoMetric(MMDetCocoMetric):
     Raises:
         ValueError: there is no such backend.
         ImportError: the backend that was named is not installed.
+        UserError: there is an error in the annotation file.
     """
 
     def __init__(self, *args, backend: str = 'auto', **kwargs) -> None:
@@ -37,16 +44,24 @@ class CocoMetric(MMDetCocoMetric):
                 "backend='faster_coco_eval' needs that package: "
                 'pip install faster-coco-eval'
             )
-        super().__init__(*args, **kwargs)
+        needs_boxes = not kwargs.get('format_only', False)
+        # mmdet names its classes in its module and takes no others.
+        with mock.patch(
+            'mmdet.evaluation.metrics.coco_metric.COCO',
+            lambda ann_file: load_coco(ann_file, needs_boxes),
+        ):
+            super().__init__(*args, **kwargs)
         boxes_only = set(self.metrics) <= {'bbox', 'proposal', 'proposal_fast'}
         self._is_fast = is_installed and backend != 'pycocotools' and boxes_only
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """As mmdet's: the metrics by name, rounded to three digits."""
-        if not self._is_fast:
+        coco = self._coco_api
+        # faster-coco-eval has ids as float64, which mixes up large ones.
+        ids = () if coco is None else (*coco.imgs, *coco.cats)
+        if not self._is_fast or any(abs(id_) > 2**53 for id_ in ids):
             return super().compute_metrics(results)
         from focal_retinanet.evaluation.fast_coco_eval import FastCOCOeval
 
-        # mmdet names the class in its module and takes no other.
         with mock.patch('mmdet.evaluation.metrics.coco_metric.COCOeval', FastCOCOeval):
             return super().compute_metrics(results)

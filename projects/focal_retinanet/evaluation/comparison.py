@@ -48,7 +48,7 @@ def compare(
         UserError: the models have other ground truths or other classes, or
             detections are not of these images; or there is no such reference.
     """
-    truth = read_ground_truth(models, ann_file)
+    truth = read_ground_truth(models, ann_file, warn)
     names = [model.name for model in models]
     reference = names[0] if reference is None else reference
     if reference not in names:

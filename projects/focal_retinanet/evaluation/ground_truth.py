@@ -1,15 +1,21 @@
-"""The ground truth that runs have in common."""
+"""Ground truth: of a file, and the one that runs have in common."""
 
-import contextlib
-import io
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pycocotools.coco import COCO
+from mmdet.datasets.api_wrappers import COCO
 
-from focal_retinanet.data.coco_check import CocoFileError, check_coco, read_coco
+from focal_retinanet.data.coco_check import check_coco
+from focal_retinanet.data.coco_file import (
+    CocoFileError,
+    as_coco,
+    prepare_coco,
+    read_coco,
+)
+from focal_retinanet.data.naming import few
 from focal_retinanet.engine.errors import UserError
 from focal_retinanet.evaluation.runs import Model, Run
 
@@ -30,41 +36,72 @@ class GroundTruth:
 
 
 def read_ground_truth(
-    models: Sequence[Model], ann_file: str | Path | None = None
+    models: Sequence[Model],
+    ann_file: str | Path | None = None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> GroundTruth:
     """That of the models' configs, or of a file.
 
+    Args:
+        models: models whose detections are compared to it.
+        ann_file: path of the COCO JSON; that of the models' configs by default.
+        warn: function that is given what is left out of the file, a line each.
+
     Raises:
-        FileNotFoundError: there is no ground truth.
-        UserError: the models have other ground truths or other classes, or
+        UserError: there is no ground truth, or an error in it; the models have other ground truths or other classes, or
             detections are not of these images; or there is no object.
     """
     ann_file = str(ann_file) if ann_file is not None else _common_ann_file(models)
-    coco = _load(ann_file)
+    coco = load_coco(ann_file, warn=warn)
     cat_ids = _category_ids(models, coco, ann_file)
     if not any(coco.loadAnns(coco.getAnnIds(catIds=cat_ids, iscrowd=False))):
         raise UserError(f'{ann_file} has no object to find')
     for model in models:
         for run in model.runs:
-            _check_images(run, coco, ann_file)
+            _check_ids(run, coco, ann_file)
     classes = {cat_id: coco.cats[cat_id]['name'] for cat_id in cat_ids}
     return GroundTruth(ann_file, coco, classes)
 
 
-def _load(ann_file: str) -> COCO:
-    """A checked annotation file as pycocotools has it, parsed once for both."""
+def load_coco(
+    ann_file: str | Path,
+    needs_boxes: bool = True,
+    warn: Callable[[str], None] = lambda line: None,
+) -> COCO:
+    """A checked annotation file, with what :func:`prepare_coco` leaves in.
+
+    Args:
+        ann_file: path of the COCO JSON.
+        needs_boxes: whether there has to be a box in it.
+        warn: function that is given what is left out of it, a line each.
+
+    Raises:
+        UserError: there is an error in the file.
+    """
     try:
-        content = read_coco(ann_file)
+        content = read_coco(ann_file, needs_boxes)
     except CocoFileError as error:
         raise UserError(str(error)) from error
-    errors = check_coco(ann_file, coco=content).errors
-    if errors:
-        raise UserError('\n'.join(errors))
-    coco = COCO()
-    coco.dataset = content
-    with contextlib.redirect_stdout(io.StringIO()):  # what pycocotools prints
-        coco.createIndex()
-    return coco
+    return as_coco(check_and_prepare(content, ann_file, needs_boxes, warn))
+
+
+def check_and_prepare(
+    content: dict,
+    ann_file: str | Path,
+    needs_boxes: bool = True,
+    warn: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """The content of an annotation file, checked and prepared, in place.
+
+    Raises:
+        UserError: there is an error in it.
+    """
+    report = check_coco(ann_file, coco=content, needs_boxes=needs_boxes)
+    if report.errors:
+        raise UserError('\n       '.join(report.errors))
+    for line in report.warnings:
+        warn(line)
+    return prepare_coco(content)
 
 
 def _common_ann_file(models: Sequence[Model]) -> str:
@@ -106,10 +143,12 @@ def _of_configs(models: Sequence[Model], attribute: str) -> list:
     return [getattr(r, attribute) for m in models for r in m.runs if r.cfg is not None]
 
 
-def _check_images(run: Run, coco: COCO, ann_file: str) -> None:
-    for detection in run.detections:
-        if detection['image_id'] not in coco.imgs:
+def _check_ids(run: Run, coco: COCO, ann_file: str) -> None:
+    for key, known in (('image_id', coco.imgs), ('category_id', coco.cats)):
+        unknown = {d[key] for d in run.detections if d[key] not in known}
+        if unknown:
             raise UserError(
-                f'{run.path} has a detection in image {detection["image_id"]}, '
-                f'which {ann_file} has not: they are of other data'
+                f'{run.path} has detections with the {key} {few(sorted(unknown))}, '
+                f'which {ann_file} does not have (it has {few(known)}): they are for '
+                'other data, or use other ids'
             )

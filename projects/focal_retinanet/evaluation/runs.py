@@ -1,6 +1,7 @@
 """Trained models on disk: their detections, configs and logs, several seeds as one."""
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from focal_retinanet.data.dataset_configs import inner_datasets
+from focal_retinanet.data.dataset_configs import ann_file_of, inner_datasets
 from focal_retinanet.engine.errors import UserError
 from focal_retinanet.engine.metric_configs import metric_configs
 
@@ -78,10 +79,17 @@ class Run:
 
     @property
     def ann_file(self) -> str | None:
-        """Ground truth that the config names, of several the first."""
+        """Ground truth that the config names, of several the first.
+
+        The evaluator names it, or else the data set is its own.
+        """
         evaluator = self.cfg.get(f'{self.split}_evaluator') if self.cfg else None
         metrics = metric_configs(evaluator)
-        return next((m['ann_file'] for m in metrics if m.get('ann_file')), None)
+        named = next((m['ann_file'] for m in metrics if m.get('ann_file')), None)
+        if named is not None:
+            return named
+        files = (ann_file_of(dataset) for dataset in self._datasets)
+        return next((file for file in files if file is not None), None)
 
     @property
     def seconds_per_iter(self) -> float | None:
@@ -223,7 +231,35 @@ def _read_detections(file: Path) -> list[dict]:
             f'{file} is not a file of detections in COCO format: a list of '
             f'{{{", ".join(sorted(KEYS))}}}'
         )
+    for number, detection in enumerate(detections):
+        for key, (is_valid, expected) in _VALUES.items():
+            if not is_valid(detection[key]):
+                raise UserError(
+                    f'{file}: detection {number} (counted from 0) has the {key} '
+                    f'{detection[key]!r}, which is not {expected}'
+                )
     return detections
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(value: object) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_finite, value))
+
+
+_VALUES = {
+    'image_id': (_is_id, 'a whole number'),
+    'category_id': (_is_id, 'a whole number'),
+    'bbox': (_is_box, '4 finite numbers [x, y, width, height]'),
+    'score': (_is_finite, 'a finite number'),
+}
 
 
 def _is_training(line: dict) -> bool:

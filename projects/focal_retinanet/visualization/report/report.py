@@ -1,7 +1,5 @@
 """From trained models to a folder of HTML: numbers, charts, galleries, configs."""
 
-import contextlib
-import io
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from pycocotools.coco import COCO
+from mmdet.datasets.api_wrappers import COCO
 
 from focal_retinanet.engine.console import quiet_mmengine
 from focal_retinanet.engine.output_dir import check_output_dir
@@ -17,6 +15,7 @@ from focal_retinanet.evaluation.detection_errors import (
     ImageDetections,
     classify_detections,
 )
+from focal_retinanet.evaluation.ground_truth import load_coco
 from focal_retinanet.evaluation.runs import Model
 from focal_retinanet.evaluation.tables import differences_table, models_table
 from focal_retinanet.version import __version__
@@ -190,8 +189,7 @@ def _ground_truths(
         numbers = compared.alone[model.name]
         key = (numbers['ann_file'], *numbers['categories'])
         if key not in truths:
-            with contextlib.redirect_stdout(io.StringIO()):
-                coco = COCO(numbers['ann_file'])
+            coco = load_coco(numbers['ann_file'])
             names = {cat_id: coco.cats[cat_id]['name'] for cat_id in sorted(coco.cats)}
             classes = {i: n for i, n in names.items() if n in numbers['categories']}
             truths[key] = GroundTruth(numbers['ann_file'], coco, classes, {})

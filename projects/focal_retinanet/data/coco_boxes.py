@@ -1,0 +1,113 @@
+"""Boxes of a COCO file, against the images that they are in."""
+
+from collections.abc import Sequence
+from itertools import chain, compress
+
+import numpy as np
+
+from focal_retinanet.data.naming import few
+
+#: Pixels that a box may leave its image by, from rounding, without a word.
+_TOLERANCE = 1.0
+#: Share of boxes that has to fit a reading of the numbers before it is suggested.
+_MOST = 0.95
+
+
+def are_usable(
+    boxes: Sequence[Sequence[float]],
+    areas: Sequence[float],
+    sizes: Sequence[tuple[float, float]],
+) -> np.ndarray:
+    """Whether mmdet uses each box; the same conditions as its CocoDataset's.
+
+    Args:
+        boxes: N boxes xywh in absolute pixels.
+        areas: N areas in square pixels.
+        sizes: (width, height) of each box's image; (0, 0) for no image.
+
+    Returns:
+        (N,) bool; False for a box narrower or lower than a pixel, outside of its
+        image, or with an area of 0, and for one with a NaN.
+    """
+    bboxes, sizes = _as_array(boxes, 4), _as_array(sizes, 2)
+    has_area = np.array([not area <= 0 for area in areas], dtype=bool)
+    low, extent = bboxes[:, :2], bboxes[:, 2:]
+    is_inside = np.minimum(low + extent, sizes) > np.maximum(low, 0)
+    return (is_inside & (extent >= 1)).all(1) & has_area
+
+
+def describe_left_out(
+    ids: Sequence, usable: np.ndarray, boxes: Sequence[Sequence[float]]
+) -> str | None:
+    """What is left out and the likely cause, in words; None for nothing.
+
+    Args:
+        ids: ids of N annotations.
+        usable: (N,) bool, of :func:`are_usable`.
+        boxes: N boxes xywh.
+    """
+    if usable.all():
+        return None
+    cause = ''
+    numbers = _as_array(boxes, 4)
+    if ((numbers >= 0) & (numbers <= 1)).all():
+        cause = (
+            '; all numbers are between 0 and 1: are they relative to the size of the '
+            'image? COCO has pixels'
+        )
+    count = int((~usable).sum())
+    return (
+        f'annotation {few(compress(ids, ~usable))} has a box narrower or lower than a '
+        f'pixel, or outside of its image, or an area of 0 ({count} of {len(ids)}); it '
+        f'is left out, in training and in AP{cause}'
+    )
+
+
+def describe_leaving(
+    ids: Sequence,
+    boxes: Sequence[Sequence[float]],
+    sizes: Sequence[tuple[float, float]],
+) -> str | None:
+    """Boxes that leave their image and the likely cause, in words; None for none.
+
+    Args:
+        ids: ids of N annotations.
+        boxes: N boxes xywh in absolute pixels.
+        sizes: (width, height) of each box's image.
+    """
+    bboxes, image_sizes = _as_array(boxes, 4), _as_array(sizes, 2)
+    low, extent = bboxes[:, :2], bboxes[:, 2:]
+    ends = low + extent
+    leaves = ((low < -_TOLERANCE) | (ends > image_sizes + _TOLERANCE)).any(1)
+    if not leaves.any():
+        return None
+    first = int(leaves.argmax())
+    width, height = sizes[first]
+    x, y, *_ = boxes[first]
+    right, bottom = ends[first]
+    # Read as corners they are boxes inside of their images, as centres too.
+    as_corners = (extent > low) & (extent <= image_sizes + _TOLERANCE)
+    as_centres = (low >= extent / 2 - _TOLERANCE) & (
+        low + extent / 2 <= image_sizes + _TOLERANCE
+    )
+    if as_corners.all(1).mean() >= _MOST:
+        cause = 'these look like [x1, y1, x2, y2], where COCO has [x, y, width, height]'
+    elif as_centres.all(1).mean() >= _MOST:
+        cause = (
+            'these look like [centre x, centre y, width, height], where COCO has x and '
+            'y of the upper left corner'
+        )
+    else:
+        cause = "are width and height those of the file's images?"
+    return (
+        f'{int(leaves.sum())} of {len(ids)} boxes leave their image, such as '
+        f'{list(boxes[first])} of annotation {ids[first]}, which goes from '
+        f'({x:g}, {y:g}) to ({right:g}, {bottom:g}) in an image of {width:g}x{height:g}; '
+        f'{cause}'
+    )
+
+
+def _as_array(rows: Sequence[Sequence[float]], width: int) -> np.ndarray:
+    """(N, width) float64."""
+    numbers = chain.from_iterable(rows)
+    return np.fromiter(numbers, float, width * len(rows)).reshape(-1, width)

@@ -1,0 +1,126 @@
+"""COCO annotation files: how they are read, and what of them counts.
+
+Training, every AP, the reports and the pictures have their objects from here, so
+that what one of them leaves out is left out by all.
+"""
+
+import contextlib
+import gc
+import json
+from collections.abc import Iterator
+from itertools import compress
+from pathlib import Path
+
+import numpy as np
+from mmdet.datasets.api_wrappers import COCO
+
+from focal_retinanet.data.coco_boxes import are_usable
+
+
+class CocoFileError(ValueError):
+    """A file is no COCO annotation file, for the reason given."""
+
+
+def read_coco(ann_file: str | Path, needs_boxes: bool = True) -> dict:
+    """The content of an annotation file, with its three lists.
+
+    Args:
+        ann_file: path of the JSON file.
+        needs_boxes: whether the file must have ``annotations``; a file of images
+            alone, such as that of COCO's test-dev, otherwise gets an empty list.
+
+    Raises:
+        CocoFileError: the file does not exist, is not JSON, or lacks one of the
+            lists ``images``, ``annotations`` and ``categories``.
+    """
+    try:
+        with open(ann_file, encoding='utf-8-sig') as file, _no_garbage_collection():
+            coco = json.load(file)
+    except FileNotFoundError as error:
+        raise CocoFileError(
+            f'{ann_file}: no such annotation file; is data_root right?'
+        ) from error
+    except OSError as error:  # a folder, no permission
+        raise CocoFileError(
+            f'{ann_file}: cannot be read ({error.strerror})'
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CocoFileError(f'{ann_file}: is not JSON ({error})') from error
+    if isinstance(coco, dict) and not needs_boxes:
+        coco.setdefault('annotations', [])
+    wanted = ('images', 'annotations', 'categories')
+    missing = [
+        key
+        for key in wanted
+        if not isinstance(coco, dict) or not isinstance(coco.get(key), list)
+    ]
+    if missing:
+        raise CocoFileError(
+            f'{ann_file}: has no list {", ".join(missing)}; a COCO detection file has '
+            f'{", ".join(wanted)}'
+        )
+    return coco
+
+
+def prepare_coco(coco: dict) -> dict:
+    """What counts of a file's content, as mmdet and pycocotools need it.
+
+    - Annotations are numbered 1, 2, 3, ... in their order: pycocotools takes 0 for
+      "matched nothing", and text and negative numbers are no better.
+    - ``iscrowd`` is 0 and ``area`` is width times height where they are not given.
+    - Boxes that :func:`are_usable` refuses and those with ``ignore`` are left out,
+      as mmdet leaves them out of training. Otherwise an AP would count them as
+      objects that were missed.
+
+    Args:
+        coco: content of a file in which :func:`check_coco` found no error. It is
+            changed in place, as a copy of COCO's would take a gigabyte; to
+            prepare it twice changes nothing more.
+
+    Returns:
+        The same content.
+    """
+    annotations = coco['annotations']
+    sizes = {image['id']: (image['width'], image['height']) for image in coco['images']}
+    boxes = [annotation['bbox'] for annotation in annotations]
+    for annotation, (_, _, width, height) in zip(annotations, boxes, strict=True):
+        if annotation.get('area') is None:
+            annotation['area'] = width * height
+        annotation['iscrowd'] = int(annotation.get('iscrowd') or 0)
+    usable = are_usable(
+        boxes,
+        [annotation['area'] for annotation in annotations],
+        [sizes[annotation['image_id']] for annotation in annotations],
+    )
+    usable &= np.array([not a.get('ignore') for a in annotations], dtype=bool)
+    coco['annotations'] = list(compress(annotations, usable))
+    for number, annotation in enumerate(coco['annotations'], start=1):
+        annotation['id'] = number
+    return coco
+
+
+def as_coco(content: dict) -> COCO:
+    """The object through which mmdet and pycocotools see a file's content."""
+    coco = COCO()
+    coco.dataset = content
+    index_coco(coco)
+    return coco
+
+
+def index_coco(coco: COCO) -> None:
+    """Build the index of a ``COCO`` whose ``dataset`` was set."""
+    with contextlib.redirect_stdout(None):  # "creating index..."
+        coco.createIndex()
+    coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """JSON has no cycles, and looking for them takes a third of the parsing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
