@@ -31,4 +31,4 @@ lint: setup
 	@$(VENV)/bin/ruff check .
 
 test: lint
-	@$(VENV)/bin/python -m pytest
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
