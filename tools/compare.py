@@ -47,9 +47,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     outputs = [Path(out) for out in (args.json, args.markdown, args.csv) if out]
-    for out in outputs:  # before the work, not after it
-        if not out.parent.is_dir():
-            raise UserError(f'there is no folder {out.parent} for {out}')
+    check_outputs(outputs, [*args.runs, *([args.ann_file] if args.ann_file else [])])
     with quiet_mmengine():
         models, left_out = find_models(args.runs)
     for line in left_out:
@@ -77,6 +75,22 @@ def main() -> None:
         Path(args.markdown).write_text('\n\n'.join(parts) + '\n')
     if args.csv:
         Path(args.csv).write_text(as_csv(comparison))
+
+
+def check_outputs(outputs: list[Path], inputs: list[str]) -> None:
+    """See that files can be written and write over nothing that is needed, before
+    the work and not after it."""
+    taken = {Path(name).resolve() for name in inputs}
+    for out in outputs:
+        if not out.parent.is_dir():
+            raise UserError(f'there is no folder {out.parent} for {out}')
+        if out.is_dir():
+            raise UserError(f'{out} is a folder; name a file')
+        if out.resolve() in taken:
+            raise UserError(
+                f'{out} is an input or another output of this call; name another file'
+            )
+        taken.add(out.resolve())
 
 
 def _notes(comparison: dict) -> list[str]:

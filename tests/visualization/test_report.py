@@ -177,12 +177,18 @@ def test_thumbnails_are_small_and_turned_and_written_once(tmp_path):
     broken = tmp_path / 'broken.jpg'
     broken.write_text('no image')
     thumbnails = Thumbnails(tmp_path / 'small')
-    assert thumbnails.add(wide) == thumbnails.add(wide) == '00000.jpg'
+    for _ in range(2):
+        assert thumbnails.add(wide, (1280, 320)) == '00000.jpg'
     assert Image.open(tmp_path / 'small' / '00000.jpg').size == (640, 160)
-    assert thumbnails.add(turned) == '00001.jpg'
+    assert thumbnails.add(turned, (20, 40)) == '00001.jpg'
     assert Image.open(tmp_path / 'small' / '00001.jpg').size == (20, 40)
+    # Boxes that were drawn in the photo as it is stored get that.
+    stored = shutil.copy(turned, tmp_path / 'stored.jpg')
+    assert thumbnails.add(stored, (40, 20)) == '00002.jpg'
+    assert Image.open(tmp_path / 'small' / '00002.jpg').size == (40, 20)
     absent = tmp_path / 'absent.jpg'
-    assert thumbnails.add(broken) is thumbnails.add(absent) is thumbnails.add(absent)
+    for file in (broken, absent, absent):
+        assert thumbnails.add(file, (20, 40)) is None
     assert thumbnails.missing == [broken, absent]
 
 

@@ -3,6 +3,8 @@
 import os
 from collections.abc import Iterator, Mapping
 
+from mmengine.fileio import list_from_file
+
 
 def inner_datasets(dataset: Mapping | None) -> Iterator[Mapping]:
     """The data sets' own configs, in order, out of any wrappers.
@@ -32,3 +34,19 @@ def ann_file_of(dataset: Mapping) -> str | None:
         return None
     # As mmengine joins them: an absolute path stands for itself.
     return os.path.join(dataset.get('data_root') or '', ann_file)
+
+
+def classes_of(metainfo: Mapping | None) -> tuple[str, ...] | str | None:
+    """Names of the classes, as mmengine reads them.
+
+    Args:
+        metainfo: ``metainfo`` of a data set; ``classes`` may be a file with a name in
+            each line.
+
+    Returns:
+        None where no classes are given; a text that is no file is given back.
+    """
+    classes = (metainfo or {}).get('classes')
+    if isinstance(classes, str) and os.path.isfile(classes):
+        classes = list_from_file(classes)
+    return classes if classes is None or isinstance(classes, str) else tuple(classes)

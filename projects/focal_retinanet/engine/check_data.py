@@ -15,7 +15,6 @@ from mmdet.registry import DATASETS
 from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.dist import all_gather_object, get_rank
-from mmengine.fileio import list_from_file
 from mmengine.model import is_model_wrapper
 from torch import nn
 
@@ -26,7 +25,7 @@ from focal_retinanet.data.coco_file import (
     prepare_coco,
     read_coco,
 )
-from focal_retinanet.data.dataset_configs import inner_datasets
+from focal_retinanet.data.dataset_configs import classes_of, inner_datasets
 from focal_retinanet.engine.errors import UserError
 from focal_retinanet.engine.metric_configs import type_name
 
@@ -248,16 +247,11 @@ def _source(
 ) -> CocoSource:
     root = Path(dataset.get('data_root') or '')
     metainfo = kind.METAINFO | (dataset.get('metainfo') or {})
-    classes = metainfo.get('classes')
-    if isinstance(classes, str) and Path(classes).is_file():
-        classes = list_from_file(classes)
-    if classes is not None and not isinstance(classes, str):
-        classes = tuple(classes)
     img_dir = (dataset.get('data_prefix') or {}).get('img', '')
     return CocoSource(
         root / dataset.ann_file,
         root / img_dir,
-        classes,
+        classes_of(metainfo),
         _color_type(dataset.get('pipeline') or []),
         needs_boxes,
     )

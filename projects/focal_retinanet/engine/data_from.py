@@ -11,7 +11,7 @@ from pathlib import Path
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config, ConfigDict
 
-from focal_retinanet.data.dataset_configs import inner_datasets
+from focal_retinanet.data.dataset_configs import classes_of, inner_datasets
 from focal_retinanet.engine.errors import UserError
 
 KEY = 'data_from'
@@ -61,7 +61,7 @@ def num_classes(dataset: ConfigDict) -> int:
     """Of a data set's config, inside any wrappers; COCO's 80 where it names none."""
     while 'dataset' in dataset or 'datasets' in dataset:
         dataset = dataset['dataset'] if 'dataset' in dataset else dataset.datasets[0]
-    classes = (dataset.get('metainfo') or {}).get('classes')
+    classes = classes_of(dataset.get('metainfo'))
     return len(CocoDataset.METAINFO['classes'] if classes is None else classes)
 
 

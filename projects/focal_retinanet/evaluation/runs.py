@@ -9,7 +9,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from focal_retinanet.data.dataset_configs import ann_file_of, inner_datasets
+from focal_retinanet.data.dataset_configs import (
+    ann_file_of,
+    classes_of,
+    inner_datasets,
+)
 from focal_retinanet.engine.errors import UserError
 from focal_retinanet.engine.metric_configs import metric_configs
 
@@ -59,8 +63,8 @@ class Run:
         """Names of the classes that the config gives; None for the data set's own."""
         if self.cfg is None:
             return None
-        names = [(d.get('metainfo') or {}).get('classes') for d in self._datasets]
-        return tuple(names[0]) if names and names[0] is not None else None
+        names = [classes_of(dataset.get('metainfo')) for dataset in self._datasets]
+        return names[0] if names else None
 
     @property
     def img_dir(self) -> Path | None:

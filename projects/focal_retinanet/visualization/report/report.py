@@ -242,8 +242,9 @@ def _truth_section(
     folder = Path(img_dir) if img_dir else next((f for f in folders if f), None)
     names = {}
     for img_id in progress(shown, 'images'):
-        file_name = truth.coco.imgs[img_id]['file_name']
-        names[img_id] = folder and thumbnails.add(folder / file_name)
+        image = truth.coco.imgs[img_id]
+        size = (image['width'], image['height'])
+        names[img_id] = folder and thumbnails.add(folder / image['file_name'], size)
     galleries = []
     for index, (name, images) in enumerate(first_runs.items()):
         data = f'gallery-{number}-{index}'

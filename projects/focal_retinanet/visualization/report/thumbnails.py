@@ -7,6 +7,8 @@ from PIL import Image, ImageOps
 #: Longest side in pixels, and JPEG quality.
 LONGEST_SIDE = 640
 QUALITY = 80
+#: EXIF's tag.
+ORIENTATION = 0x0112
 
 
 class Thumbnails:
@@ -24,23 +26,33 @@ class Thumbnails:
         self._folder = folder
         self._names: dict[Path, str | None] = {}
 
-    def add(self, file: Path) -> str | None:
-        """The name of an image's thumbnail; None where there is no such image."""
+    def add(self, file: Path, size: tuple[int, int]) -> str | None:
+        """The name of an image's thumbnail; None where there is no such image.
+
+        Args:
+            file: path of the image.
+            size: (width, height) that its boxes are drawn in, which tells whether
+                they are of the photo as it is seen or as it is stored.
+        """
         if file not in self._names:
             name = f'{len(self._names):05d}.jpg'
-            if not self._write(file, self._folder / name):
+            if not self._write(file, size, self._folder / name):
                 self.missing.append(file)
                 name = None
             self._names[file] = name
         return self._names[file]
 
-    def _write(self, file: Path, thumbnail: Path) -> bool:
+    def _write(self, file: Path, size: tuple[int, int], thumbnail: Path) -> bool:
         try:
             with Image.open(file) as image:
+                image_size = width, height = image.size
                 # Decodes a JPEG at a fraction of its size, which is much faster.
                 image.draft('RGB', (LONGEST_SIDE, LONGEST_SIDE))
-                # Boxes are of the turned image, as mmcv reads it.
-                small = ImageOps.exif_transpose(image).convert('RGB')
+                # mmcv turns an image by its EXIF orientation unless it is told not to.
+                is_turned = image.getexif().get(ORIENTATION, 1) > 4  # by a quarter
+                is_as_stored = is_turned and width != height and image_size == size
+                seen = image if is_as_stored else ImageOps.exif_transpose(image)
+                small = seen.convert('RGB')
                 small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
         except OSError:
             return False

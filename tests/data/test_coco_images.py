@@ -1,0 +1,159 @@
+"""Images and boxes that do not fit are said with a count, an example, a cause."""
+
+import json
+
+import cv2
+import mmcv
+import numpy as np
+import pytest
+from PIL import Image
+
+from focal_retinanet.data import coco_images
+from focal_retinanet.data.coco_boxes import describe_leaving, describe_left_out
+from focal_retinanet.data.coco_check import check_coco
+from focal_retinanet.data.coco_images import check_images
+
+ORIENTATION = 0x0112
+
+
+def save(path, size=(60, 40), orientation=None):
+    """A photo of (width, height) in memory, with an EXIF orientation."""
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[ORIENTATION] = orientation
+    Image.new('RGB', size, 'red').save(path, exif=exif)
+    return path.name
+
+
+def test_images_as_the_file_says(tmp_path):
+    names = [save(tmp_path / f'{n}.jpg') for n in range(3)]
+    names.append(save(tmp_path / 'turned.jpg', orientation=6))  # 40x60 as it is seen
+    sizes = [(60, 40)] * 3 + [(40, 60)]
+    assert check_images(tmp_path, names, sizes) == ([], [])
+    assert check_images(tmp_path, names, [(60.0, 40.0)] * 3 + [(40, 60)]) == ([], [])
+
+
+@pytest.mark.parametrize('orientation', [5, 6, 7, 8])
+@pytest.mark.parametrize('suffix', ['jpg', 'png', 'webp'])
+def test_a_rotation_that_whoever_drew_the_boxes_did_not_see(
+    tmp_path, orientation, suffix
+):
+    name = save(tmp_path / f'a.{suffix}', orientation=orientation)
+    path = str(tmp_path / name)
+    height, width = mmcv.imread(path).shape[:2]
+    errors, _ = check_images(tmp_path, [name], [(60, 40)])
+    if (width, height) == (60, 40):  # a format that this OpenCV does not turn
+        assert errors == []
+    else:
+        (error,) = errors
+        assert f'{path} is 40x60 where the file says 60x40 (1 of 1)' in error
+        assert 'EXIF rotation' in error
+        assert 'color_ignore_orientation' in error
+    # What the message says to do is right.
+    assert check_images(
+        tmp_path, [name], [(60, 40)], 'color_ignore_orientation'
+    ) == ([], [])
+    assert mmcv.imread(path, 'color_ignore_orientation').shape[:2] == (40, 60)
+
+
+def test_half_a_turn_changes_no_size(tmp_path):
+    names = [save(tmp_path / 'a.jpg', orientation=3), save(tmp_path / 'b.jpg')]
+    errors, (warning,) = check_images(tmp_path, names, [(60, 40)] * 2)
+    assert errors == []
+    assert 'a.jpg has an EXIF rotation by half a turn' in warning
+    assert '(1 of 2)' in warning
+
+
+def test_another_size(tmp_path):
+    names = [save(tmp_path / f'{n}.jpg') for n in range(4)]
+    sizes = [(60, 40), (120, 80), (40, 60), (60, 40)]
+    (error,), _ = check_images(tmp_path, names, sizes)
+    assert '1.jpg is 60x40 where the file says 120x80' in error
+    assert '(2 of 4)' in error
+    assert 'at the wrong place' in error
+
+
+@pytest.mark.parametrize(
+    ('content', 'says'), [(b'', 'it is empty'), (b'no image', 'OpenCV')]
+)
+def test_no_image(tmp_path, content, says):
+    (tmp_path / 'a.jpg').write_bytes(content)
+    (error,), _ = check_images(tmp_path, ['a.jpg'], [(60, 40)])
+    assert 'a.jpg' in error
+    assert 'cannot be read (1 of 1)' in error
+    assert says in error
+    # Who reads no images is not held up.
+    assert check_images(tmp_path, ['a.jpg'], [(60, 40)], None) == ([], [])
+
+
+def test_formats_that_only_opencv_knows(tmp_path):
+    image = np.zeros((40, 60, 3), np.float32)
+    (tmp_path / 'a.hdr').write_bytes(cv2.imencode('.hdr', image)[1])
+    assert check_images(tmp_path, ['a.hdr'], [(60, 40)]) == ([], [])
+
+
+def test_names_of_windows(tmp_path):
+    (error,), _ = check_images(tmp_path, ['sub\\a.jpg'], [(60, 40)])
+    assert 'sub\\a.jpg is missing on disk (1 of 1)' in error
+    assert "write '/'" in error
+
+
+def test_of_many_images_a_sample_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(coco_images, 'SAMPLED', 5)
+    names = [save(tmp_path / f'{n}.jpg') for n in range(20)]
+    (error,), _ = check_images(tmp_path, names, [(6, 4)] * 20)
+    assert '(5 of 5 that were looked at)' in error
+
+
+SIZES = [(100, 80)] * 4
+CORNERS = [[5, 5, 60, 40], [30, 20, 90, 70], [40, 40, 99, 79], [50, 10, 80, 60]]
+
+
+@pytest.mark.parametrize(
+    ('boxes', 'count', 'cause'),
+    [
+        (CORNERS, 3, 'look like [x1, y1, x2, y2]'),
+        (
+            [[50, 40, 90, 70], [60, 40, 70, 60], [50, 60, 90, 30], [80, 60, 30, 30]],
+            4,
+            'look like [centre x, centre y',
+        ),
+        (
+            [[150, 20, 30, 30], [5, 5, 9, 9], [5, 90, 9, 9], [9, 5, 9, 9]],
+            2,
+            'width and height',
+        ),
+    ],
+)
+def test_boxes_that_leave_their_image(boxes, count, cause):
+    text = describe_leaving([7, 8, 9, 10], boxes, SIZES)
+    assert f'{count} of 4 boxes leave their image' in text
+    assert cause in text
+    assert 'in an image of 100x80' in text
+
+
+def test_boxes_that_do_not():
+    boxes = [[0, 0, 100, 80], [-0.5, 5, 20, 20], [80.4, 60.9, 20, 20], [1, 1, 1, 1]]
+    assert describe_leaving([1, 2, 3, 4], boxes, SIZES) is None
+    assert describe_leaving([], [], []) is None
+
+
+def test_numbers_relative_to_the_image():
+    boxes = [[0.1, 0.1, 0.5, 0.5], [0.2, 0.3, 0.1, 0.1]]
+    text = describe_left_out([1, 2], np.zeros(2, bool), boxes)
+    assert 'are they relative to the size of the image?' in text
+    text = describe_left_out([1, 2], np.array([False, True]), [[5, 5, 0, 9], [5] * 4])
+    assert 'relative' not in text
+    assert '(1 of 2)' in text
+
+
+def test_real_data_are_without_a_fault(shared_data):
+    """No check may cry wolf."""
+    for name in ('bccd', 'cherry', 'pcb'):
+        for split in ('train', 'val'):
+            file = shared_data / name / 'annotations' / f'{split}.json'
+            images = json.loads(file.read_text())['images']
+            assert images
+            report = check_coco(file, shared_data / name / 'images')
+            assert report.errors == []
+            assert [w for w in report.warnings if 'is left out' not in w] == []
