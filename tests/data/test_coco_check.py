@@ -88,6 +88,11 @@ def remove(key, index, name):
             'folder.jpg is missing on disk',
         ),
         (lambda c: c['annotations'].clear(), 'has no box to learn or to find'),
+        (
+            lambda c: [a.update(iscrowd=1) for a in c['annotations']] and None,
+            'no box to learn or to find, of 2 annotations, 2 of them crowds',
+        ),
+        (lambda c: c['images'].clear(), 'its list images is empty'),
         (change('annotations', 0, area='9'), 'annotation 11 has a area that is not'),
         (change('annotations', 0, iscrowd=2), 'annotation 11 has a iscrowd that is'),
         (change('annotations', 0, iscrowd='0'), 'annotation 11 has a iscrowd that is'),

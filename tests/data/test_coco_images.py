@@ -140,11 +140,18 @@ def test_boxes_that_do_not():
 
 def test_numbers_relative_to_the_image():
     boxes = [[0.1, 0.1, 0.5, 0.5], [0.2, 0.3, 0.1, 0.1]]
-    text = describe_left_out([1, 2], np.zeros(2, bool), boxes)
+    text = describe_left_out([1, 2], np.zeros(2, bool), boxes, [1, 1])
     assert 'are they relative to the size of the image?' in text
-    text = describe_left_out([1, 2], np.array([False, True]), [[5, 5, 0, 9], [5] * 4])
+    boxes, usable = [[5, 5, 0, 9], [5] * 4], np.array([False, True])
+    text = describe_left_out([1, 2], usable, boxes, [1, 1])
     assert 'relative' not in text
     assert '(1 of 2)' in text
+
+
+def test_an_area_of_0_is_the_exporters():
+    boxes, usable = [[5, 5, 20, 9], [5] * 4], np.array([False, True])
+    text = describe_left_out([1, 2], usable, boxes, [0, 9])
+    assert 'without the key, it is width times height' in text
 
 
 def test_real_data_are_without_a_fault(shared_data):

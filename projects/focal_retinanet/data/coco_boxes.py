@@ -37,7 +37,10 @@ def are_usable(
 
 
 def describe_left_out(
-    ids: Sequence, usable: np.ndarray, boxes: Sequence[Sequence[float]]
+    ids: Sequence,
+    usable: np.ndarray,
+    boxes: Sequence[Sequence[float]],
+    areas: Sequence[float],
 ) -> str | None:
     """What is left out and the likely cause, in words; None for nothing.
 
@@ -45,12 +48,16 @@ def describe_left_out(
         ids: ids of N annotations.
         usable: (N,) bool, of :func:`are_usable`.
         boxes: N boxes xywh.
+        areas: N areas.
     """
     if usable.all():
         return None
     cause = ''
     numbers = _as_array(boxes, 4)
-    if ((numbers >= 0) & (numbers <= 1)).all():
+    are_flat = np.array([area <= 0 for area in areas], dtype=bool)
+    if (are_flat & (numbers[:, 2:] >= 1).all(1))[~usable].all():
+        cause = '; their boxes have an area: without the key, it is width times height'
+    elif ((numbers >= 0) & (numbers <= 1)).all():
         cause = (
             '; all numbers are between 0 and 1: are they relative to the size of the '
             'image? COCO has pixels'

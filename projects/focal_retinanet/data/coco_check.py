@@ -232,7 +232,7 @@ def _check_annotations(
         return
     used = [list(compress(column, usable)) for column in (ids, boxes, sizes)]
     for text in (
-        describe_left_out(ids, usable, boxes),
+        describe_left_out(ids, usable, boxes, areas),
         describe_leaving(*used),
         _describe_ignored(ids, annotations['ignore']),
     ):
@@ -244,9 +244,12 @@ def _check_annotations(
         for id_, name in zip(categories['id'], categories['name'], strict=True)
         if classes is None or name in classes
     }
-    if needs_boxes and not any(label in wanted for label in compress(labels, usable)):
+    crowds = np.array([_is_set(flag) for flag in annotations['iscrowd']], dtype=bool)
+    objects = compress(labels, usable & ~crowds)
+    if needs_boxes and not any(label in wanted for label in objects):
         report.errors.append(
-            f'{where}: has no box to learn or to find, of {len(ids)} annotations'
+            f'{where}: has no box to learn or to find, of {len(ids)} annotations, '
+            f'{int(crowds.sum())} of them crowds'
         )
 
 

@@ -80,6 +80,7 @@ def prepare_coco(coco: dict) -> dict:
     Returns:
         The same content.
     """
+    coco.setdefault('info', {})  # pycocotools 2.0.9 and 2.0.10 copy it
     annotations = coco['annotations']
     sizes = {image['id']: (image['width'], image['height']) for image in coco['images']}
     boxes = [annotation['bbox'] for annotation in annotations]
