@@ -202,6 +202,50 @@ def test_files_that_are_no_detections_are_named(text, message, tmp_path):
     assert str(file) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    'value',
+    [
+        {'score': float('nan')},
+        {'score': float('inf')},
+        {'score': '0.5'},
+        {'score': None},
+        {'score': True},
+        {'bbox': [1, 2, 3]},
+        {'bbox': [1, 2, float('nan'), 4]},
+        {'image_id': '1'},
+        {'image_id': 1.5},
+        {'category_id': None},
+    ],
+)
+def test_a_value_that_is_none_is_named(data, value, tmp_path):
+    _, good, _ = data
+    file = tmp_path / 'results.json'
+    file.write_text(json.dumps([good[0], {**good[1], **value}]))
+    (key,) = value
+    with pytest.raises(UserError, match=rf'detection 1 \(.*\) has the {key}') as error:
+        find_models([file])
+    assert str(file) in str(error.value)
+
+
+def test_what_is_left_out_of_a_file_is_said_and_does_not_count(data, tmp_path):
+    file, good, _ = data
+    (tmp_path / 'a.json').write_text(json.dumps(good))
+    expected = compare_quietly([tmp_path / 'a.json'], file)['models'][0]
+    content = json.loads(file.read_text())
+    extra = dict(content['annotations'][0], id=12345, bbox=[1, 1, 0, 5])
+    content['annotations'].append(extra)
+    for annotation in content['annotations']:
+        if not annotation.get('iscrowd'):
+            annotation.pop('iscrowd', None)
+    changed = tmp_path / 'changed.json'
+    changed.write_text(json.dumps(content))
+    models, _ = find_models([tmp_path / 'a.json'])
+    said = []
+    found = compare(models, changed, warn=said.append)['models'][0]
+    assert found == expected
+    assert 'annotation 12345 has a box narrower' in said[0]
+
+
 def test_what_can_not_be_compared_is_said(data, make_run, tmp_path):
     file, good, _ = data
     (tmp_path / 'a.json').write_text(json.dumps(good))
@@ -212,6 +256,9 @@ def test_what_can_not_be_compared_is_said(data, make_run, tmp_path):
         compare(models, file, reference='x')
     (tmp_path / 'other.json').write_text(json.dumps([{**good[0], 'image_id': 777}]))
     with pytest.raises(UserError, match='image_id 777'):
+        compare_quietly([tmp_path / 'other.json'], file)
+    (tmp_path / 'other.json').write_text(json.dumps([{**good[0], 'category_id': 99}]))
+    with pytest.raises(UserError, match='category_id 99'):
         compare_quietly([tmp_path / 'other.json'], file)
     with pytest.raises(FileNotFoundError, match='absent'):
         find_models([tmp_path / 'absent'])
