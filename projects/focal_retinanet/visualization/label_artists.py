@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -22,8 +23,8 @@ def add_labels(
 ) -> None:
     """Label boxes of an image, none over another; those without room are left out.
 
-    The figure has to have everything else by then, since the labels' places depend
-    on its layout.
+    The figure, one of ``new_figure``, has to have everything else by then, since the
+    labels' places depend on its layout.
 
     Args:
         axes: axes with an image, whose first row is at the top.
@@ -50,6 +51,9 @@ def add_labels(
     for artist in artists:
         artist.set_in_layout(False)  # it would move what its place depends on
     use_fonts_for_all_text(axes.figure)
+    # Letters are hinted: their sizes are those of the dots that are written.
+    dpi = axes.figure.dpi
+    axes.figure.set_dpi(mpl.rcParams['savefig.dpi'])
     with without_glyph_warnings():
         axes.figure.draw_without_rendering()
     area = axes.get_window_extent()
@@ -69,3 +73,4 @@ def add_labels(
         here = axes.transData.transform(artist.get_position())
         move = (area.x0 + place[0] - frame.x0, area.y1 - place[3] - frame.y0)
         artist.set_position(to_data.transform(here + move))
+    axes.figure.set_dpi(dpi)
