@@ -72,7 +72,9 @@ def test_train_test_and_infer(trained, tmp_path, shapes_root):
     )
     assert 'Average Precision' in output
     assert len(pickle.loads(out.read_bytes())) == 4
-    assert len(list(shown.glob('*/pictures/*.png'))) == 4
+    (folder,) = shown.glob('*/pictures')
+    assert f'Pictures: {folder}' in output
+    assert len(list(folder.glob('*.png'))) == 4
 
     video = tmp_path / 'clip.avi'
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*'MJPG'), 5, (64, 64))

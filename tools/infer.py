@@ -31,6 +31,7 @@ from focal_retinanet.engine.inference import (
 from focal_retinanet.engine.output_dir import make_output_dir
 from focal_retinanet.engine.picture_file import PictureFile, frames_per_second
 from focal_retinanet.engine.table import load_config_or_row
+from focal_retinanet.visualization.palette import with_class_colours
 
 
 def parse_args() -> argparse.Namespace:
@@ -111,7 +112,7 @@ def main() -> None:
     cfg.visualizer.vis_backends = []
     detector = Detector(cfg, args.checkpoint, args.device)
     visualizer = VISUALIZERS.build(cfg.visualizer)
-    visualizer.dataset_meta = detector.model.dataset_meta
+    visualizer.dataset_meta = with_class_colours(detector.model.dataset_meta)
 
     detections = CocoDetections(detector.classes)
     unreadable, unwritten = 0, 0

@@ -9,7 +9,6 @@ Examples:
 import argparse
 from copy import deepcopy
 
-from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmengine.config import Config, ConfigDict
 
@@ -21,6 +20,7 @@ from focal_retinanet.engine.config import (
 )
 from focal_retinanet.engine.distributed import end_distributed
 from focal_retinanet.engine.errors import clear_errors
+from focal_retinanet.engine.visualization_hook import use_visualization_hook
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,8 +35,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show', action='store_true', help='show the detections')
     parser.add_argument(
         '--show-dir',
-        help='folder, under the work directory of this test, for the pictures of '
-        'ground truth (left) and detections (right)',
+        help='folder, under that of this test, for the pictures of ground truth (left) '
+        'and detections (right); pictures that are there already stay',
     )
     parser.add_argument(
         '--wait-time', type=float, default=2, help='seconds between shown pictures'
@@ -85,7 +85,7 @@ def main() -> None:
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if args.show or args.show_dir:
-        cfg = trigger_visualization_hook(cfg, args)
+        use_visualization_hook(cfg, args.show, args.show_dir, args.wait_time)
     if args.tta:
         use_test_time_augmentation(cfg)
 

@@ -14,3 +14,8 @@ def test_equal_names_get_numbers():
         'b.c.jpg',
         'b.c_2.jpg',
     ]
+
+
+def test_thousands_of_equal_names_take_no_time():
+    names = unique_names(['a.jpg'] * 20_000)
+    assert names[-1] == 'a_20000.jpg' and len(set(names)) == 20_000

@@ -1,9 +1,12 @@
-"""Three small images, and runs on them whose every box is known."""
+"""Three small images, runs on them whose every box is known; a machine's fonts."""
 
 import json
 
 import pytest
+from matplotlib import font_manager
 from PIL import Image
+
+from focal_retinanet.visualization import fonts
 
 CONFIG = """
 default_scope = 'mmdet'
@@ -25,6 +28,51 @@ SCALARS = [
     {'coco/bbox_mAP': 0.5, 'time': 0.25, 'step': 1},
 ]
 CAT, DOG = 1, 2
+
+
+@pytest.fixture
+def installed_fonts(tmp_path, monkeypatch):
+    """Function that makes a font of a family with some characters, filled squares.
+
+    Besides what it makes there is matplotlib's own DejaVu Sans alone, and no
+    fontconfig.
+    """
+    # matplotlib needs fontTools itself.
+    builder = pytest.importorskip('fontTools.fontBuilder').FontBuilder
+    pens = pytest.importorskip('fontTools.pens.ttGlyphPen')
+    manager = font_manager.fontManager
+    known_fonts = [entry for entry in manager.ttflist if entry.name == 'DejaVu Sans']
+    monkeypatch.setattr(manager, 'ttflist', known_fonts)
+    manager._findfont_cached.cache_clear()
+    monkeypatch.setattr(fonts.shutil, 'which', lambda program: None)
+    for name, empty in (('_added', {}), ('_nowhere', set()), ('_warned', set())):
+        monkeypatch.setattr(fonts, name, empty)
+
+    def make(family, characters, known=True):
+        names = ['.notdef', *(f'glyph{n}' for n in range(len(characters)))]
+        pen = pens.TTGlyphPen(None)
+        pen.moveTo((0, -100))
+        for corner in ((0, 900), (900, 900), (900, -100)):
+            pen.lineTo(corner)
+        pen.closePath()
+        square = pen.glyph()
+        font = builder(1000, isTTF=True)
+        font.setupGlyphOrder(names)
+        font.setupCharacterMap(dict(zip(map(ord, characters), names[1:], strict=True)))
+        font.setupGlyf(dict.fromkeys(names, square))
+        font.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
+        font.setupHorizontalHeader(ascent=900, descent=-100)
+        font.setupNameTable(dict(familyName=family, styleName='Regular'))
+        font.setupOS2(sTypoAscender=900, usWinAscent=900, usWinDescent=100)
+        font.setupPost()
+        file = tmp_path / f'{family}.ttf'
+        font.save(file)
+        if known:
+            manager.addfont(file)
+        return str(file)
+
+    yield make
+    manager._findfont_cached.cache_clear()
 
 
 @pytest.fixture

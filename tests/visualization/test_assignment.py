@@ -14,7 +14,13 @@ from focal_retinanet.visualization.assignment import (
     save_assignment_picture,
     save_coverage_figure,
 )
-from focal_retinanet.visualization.style import PALETTE, TRUE_POSITIVE
+from focal_retinanet.visualization.label_artists import add_labels
+from focal_retinanet.visualization.style import (
+    PALETTE,
+    TRUE_POSITIVE,
+    as_array,
+    new_figure,
+)
 
 IMAGE = np.full((128, 128, 3), 255, np.uint8)
 
@@ -98,3 +104,33 @@ def test_coverage_figure_without_anchors(tmp_path, gts):
     svg = save_coverage_figure(tmp_path / 'a.svg', coverage, None).read_text()
     assert 'ratio' in svg
     assert 'anchors (' not in svg and 'anchor: positive' not in svg
+
+
+def test_labels_of_a_figure_do_not_overlap():
+    boxes = np.array([[5 * n, 20, 5 * n + 30, 60] for n in range(12)], float)
+    with new_figure(3, 3) as figure:
+        axes = figure.subplots()
+        axes.imshow(IMAGE)
+        figure.suptitle('title')
+        add_labels(axes, boxes, [f'name {n} $x$' for n in range(12)], ['k'] * 12, 6)
+        as_array(figure, 200)  # as a file is written
+        area = axes.get_window_extent()
+        frames = [t.get_bbox_patch().get_window_extent() for t in axes.texts]
+        assert axes.texts[0].get_text() == r'name 0 \$x\$'
+    assert 3 < len(frames) < 12
+    for index, frame in enumerate(frames):
+        inner = frame.padded(-0.1)
+        assert area.x0 <= inner.x0 and inner.x1 <= area.x1
+        assert area.y0 <= inner.y0 and inner.y1 <= area.y1
+        assert not any(inner.overlaps(other.padded(-0.1)) for other in frames[:index])
+
+
+def test_more_labels_than_there_is_room_for(tmp_path, rule):
+    bboxes = torch.tensor([[16.0, 16, 48, 48]] * 15 + [[90.0, 90, 93, 93]])
+    gts = InstanceData(bboxes=bboxes, labels=torch.zeros(16, dtype=torch.long))
+    assignment = rule.assign(gts, (128, 128), (128, 128))
+    names = [f'a name that is long {n}' for n in range(16)]
+    args = (IMAGE, assignment, bboxes, names, 'a')
+    svg = save_assignment_picture(tmp_path / 'a.svg', *args, rule.strides).read_text()
+    # The worst object has its label, of the others those that fit.
+    assert 'long 15' in svg and 2 <= svg.count('a name that is long') < 16

@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 
+from focal_retinanet.visualization.labels import place_labels
 from focal_retinanet.visualization.report import write_report
 
 sync_api = pytest.importorskip(
@@ -198,6 +200,83 @@ def test_images_by_keyboard(report, open_page):
     page.keyboard.press('Escape')
     assert not dialog.is_visible()
     assert pictures.nth(1).evaluate('one => one === document.activeElement')
+
+
+@pytest.fixture
+def crowded_report(make_run, ground_truth, tmp_path):
+    """The cat of a.jpg found, a worse one found twice beside, and 30 at nothing."""
+    place = dict(image_id=0, category_id=1)
+    found = [
+        dict(place, bbox=[10, 10, 20, 20], score=0.5),
+        dict(place, bbox=[10, 10, 20, 19], score=0.3455),
+        *(
+            dict(place, bbox=[60 + n / 10, 40, 20, 20], score=0.9 - n / 100)
+            for n in range(30)
+        ),
+    ]
+    data = json.loads(ground_truth.read_text())
+    data['categories'][0]['name'] = '\u732b'
+    ground_truth.write_text(json.dumps(data))
+    run = make_run('run', found, classes=('\u732b', 'dog'))
+    write_report([run], tmp_path / 'report', warn=lambda line: None)
+    return tmp_path / 'report'
+
+
+def test_right_boxes_lie_over_wrong_ones_and_the_best_on_top(crowded_report, open_page):
+    page = open_page(crowded_report)
+    titles = page.locator('.picture', has_text='a.jpg').locator('.box title')
+    order = titles.evaluate_all('all => all.map(one => one.textContent)')
+    assert order[0] == '\u732b 0.35: duplicate' and order[30].endswith('0.90: background')
+    assert order[31:] == ['\u732b 0.50: correct', 'dog: missed']
+
+
+def test_labels_of_a_large_image_do_not_overlap(crowded_report, open_page):
+    page = open_page(crowded_report)
+    page.locator('.picture', has_text='a.jpg').click()
+    for width in (1280, 500):
+        page.set_viewport_size(dict(width=width, height=800))
+        page.wait_for_timeout(100)
+        labels = page.locator('dialog .label')
+        texts = labels.evaluate_all('all => all.map(one => one.textContent)')
+        assert texts[0] == '\u732b 0.90: background'
+        assert '\u732b 0.50' in texts and 3 < len(texts) < 33
+        places = labels.locator('rect').evaluate_all(
+            'all => all.map(({x, y, width, height}) => [x, y, width, height].map('
+            'one => one.baseVal.value))'
+        )
+        # Letters have one size on the screen, however wide the window is.
+        letters = labels.first.bounding_box()['height']
+        assert 12 < letters < 24
+        for index, (x, y, w, h) in enumerate(places):
+            assert x >= 0 and y >= 0 and x + w <= 100.01 and y + h <= 80.01
+            for a, b, c, d in places[:index]:
+                tiny = 1e-3  # SVG has single precision
+                assert (
+                    x + tiny >= a + c
+                    or a + tiny >= x + w
+                    or y + tiny >= b + d
+                    or b + tiny >= y + h
+                )
+    # The list still has all of them, the best first.
+    items = page.locator('dialog .list li')
+    assert items.count() == 33
+    assert items.first.inner_text() == '\u732b 0.90: background'
+
+
+def test_the_page_places_labels_as_pictures_do(report, open_page):
+    page = open_page(report)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        corners = rng.integers(-20, 130, (15, 2, 2))
+        boxes = np.sort(corners, axis=1).reshape(-1, 4)
+        sizes = rng.integers(1, 60, (15, 2))
+        expected = place_labels(boxes, sizes, (100, 80))
+        found = page.evaluate(
+            '([boxes, sizes]) => placeLabels(boxes, sizes, 100, 80)',
+            [boxes.tolist(), sizes.tolist()],
+        )
+        found = [[np.nan] * 4 if place is None else place for place in found]
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])

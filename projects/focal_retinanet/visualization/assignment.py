@@ -20,12 +20,14 @@ from focal_retinanet.data.anchor_coverage import (
     box_sizes,
     count_by_kind,
 )
+from focal_retinanet.visualization.label_artists import add_labels
 from focal_retinanet.visualization.style import (
     IGNORED,
     MISSED,
     PALETTE,
     TRUE_POSITIVE,
     new_figure,
+    plain,
     save_figure,
 )
 
@@ -70,7 +72,7 @@ def save_assignment_picture(
         image: (H, W, 3) uint8 RGB, what the network sees, perhaps padded.
         assignment: of this image; None draws the objects alone.
         gt_bboxes: (M, 4) xyxy in pixels of the image.
-        labels: of each object, the name of its class.
+        labels: of each object, the name of its class, in any script.
         title: of the figure.
         strides: of each level, in pixels.
         crowds: (C, 4) xyxy, regions that are ignored.
@@ -83,9 +85,9 @@ def save_assignment_picture(
     has_legend = assignment is not None and len(gt_bboxes) > 0
     height = rows * (width / columns * aspect + 0.2) + (0.7 if has_legend else 0.3)
     with new_figure(width, height) as figure:
-        figure.suptitle(title, fontsize=9)
+        figure.suptitle(plain(title), fontsize=9)
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
-        _draw_objects(panels[0], image, assignment, gt_bboxes, labels, crowds)
+        _draw_objects(panels[0], image, assignment, gt_bboxes, crowds)
         for axes, level in zip(panels[1:], levels, strict=False):
             _draw_level(axes, image, assignment, level, strides[level])
         for axes in panels[1 + len(levels) :]:
@@ -99,6 +101,7 @@ def save_assignment_picture(
                 columnspacing=1.5,
                 handlelength=2.5,
             )
+        _label_objects(panels[0], assignment, gt_bboxes, labels)
         return save_figure(figure, file)
 
 
@@ -112,7 +115,6 @@ def _draw_objects(
     image: np.ndarray,
     assignment: Assignment | None,
     gt_bboxes: Tensor,
-    labels: Sequence[str],
     crowds: Tensor | None,
 ) -> None:
     _show(axes, image, fade=0.0)
@@ -121,26 +123,46 @@ def _draw_objects(
     if assignment is None:
         axes.set_title(_count_objects(gt_bboxes), fontsize=8)
         _draw_boxes(axes, gt_bboxes, TRUE_POSITIVE, '-', 1.0)
-        if len(gt_bboxes) <= _MOST_LABELS:
-            for box, label in zip(gt_bboxes.tolist(), labels, strict=True):
-                _write(axes, box, label, TRUE_POSITIVE)
         return
     kinds = assignment.kinds
     axes.set_title(f'{_count_objects(gt_bboxes)}; number: best IoU', fontsize=8)
     for kind, (color, style, _) in _KINDS.items():
         _draw_boxes(axes, gt_bboxes[kinds == kind], color, style, 1.2)
-    several_classes = len(set(labels)) > 1
-    for box, label, kind, iou in zip(
-        gt_bboxes.tolist(),
-        labels,
-        kinds.tolist(),
-        assignment.best_iou.tolist(),
-        strict=True,
-    ):
-        if kind == Kind.COVERED and len(gt_bboxes) > _MOST_LABELS:
-            continue
-        text = f'{label} {iou:.2f}' if several_classes else f'{iou:.2f}'
-        _write(axes, box, text, _KINDS[Kind(kind)][0])
+
+
+def _label_objects(
+    axes: Axes,
+    assignment: Assignment | None,
+    gt_bboxes: Tensor,
+    labels: Sequence[str],
+) -> None:
+    """Class and best IoU of each object, the worst first, where there is room."""
+    if assignment is None:
+        order = range(len(gt_bboxes) if len(gt_bboxes) <= _MOST_LABELS else 0)
+        texts = list(labels)
+        colours = [TRUE_POSITIVE] * len(texts)
+    else:
+        kinds = assignment.kinds.tolist()
+        several_classes = len(set(labels)) > 1
+        texts = [
+            f'{label} {iou:.2f}' if several_classes else f'{iou:.2f}'
+            for label, iou in zip(labels, assignment.best_iou.tolist(), strict=True)
+        ]
+        colours = [_KINDS[Kind(kind)][0] for kind in kinds]
+        order = [
+            index
+            for kind in (Kind.NONE, Kind.LOW_QUALITY, Kind.COVERED)
+            for index in range(len(kinds))
+            if kinds[index] == kind
+            and (kind != Kind.COVERED or len(kinds) <= _MOST_LABELS)
+        ]
+    add_labels(
+        axes,
+        gt_bboxes[list(order)].numpy() - 0.5,  # as the boxes are drawn
+        [texts[index] for index in order],
+        [colours[index] for index in order],
+        size=4.5,
+    )
 
 
 def _draw_level(
@@ -197,22 +219,6 @@ def _draw_boxes(
         LineCollection(
             outlines, colors=color, linestyles=style, linewidths=width, alpha=alpha
         )
-    )
-
-
-def _write(axes: Axes, box: Sequence[float], text: str, color: str) -> None:
-    """A label at a box's upper corner, kept inside of the image."""
-    right, bottom = axes.get_xlim()[1], axes.get_ylim()[0]
-    at_right, at_top = box[0] > 0.85 * right, box[1] < 0.04 * bottom
-    axes.annotate(
-        text,
-        (box[2] if at_right else box[0], box[1]),
-        xytext=(0, -1 if at_top else 1),
-        textcoords='offset points',
-        fontsize=4.5,
-        ha='right' if at_right else 'left',
-        va='top' if at_top else 'bottom',
-        bbox=dict(boxstyle='square,pad=0.1', fc='white', ec=color, lw=0.4, alpha=0.8),
     )
 
 

@@ -12,7 +12,12 @@ from matplotlib.patches import Patch
 
 from focal_retinanet.engine.errors import UserError
 from focal_retinanet.evaluation.training_log import METRICS, ModelLogs, TrainingLog
-from focal_retinanet.visualization.style import PALETTE, new_figure, save_figure
+from focal_retinanet.visualization.style import (
+    PALETTE,
+    new_figure,
+    plain,
+    save_figure,
+)
 
 #: More models than colours differ in line style and marker too.
 COLORS = PALETTE[:6]
@@ -120,7 +125,7 @@ def draw_curves(
             handlelength=3,
         )
         if title:
-            figure.suptitle(title)
+            figure.suptitle(plain(title))
         save_figure(figure, file)
     return list(dict.fromkeys(notes))
 
@@ -339,7 +344,7 @@ def _legend(models: Sequence[ModelLogs], width: float) -> tuple[list, int, int]:
         ):
             lost = 'diverged at once'
         details = ', '.join(part for part in (seeds, lost) if part)
-        label = f'{model.name} ({details})' if details else model.name
+        label = plain(f'{model.name} ({details})' if details else model.name)
         handles.append(Line2D([], [], **_style(index), label=label))
     if any(len(model.logs) > 1 for model in models):
         handles.append(

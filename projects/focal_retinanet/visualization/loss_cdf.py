@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from focal_retinanet.evaluation.loss_distribution import LossDistribution
-from focal_retinanet.visualization.style import new_figure, save_figure
+from focal_retinanet.visualization.style import new_figure, plain, save_figure
 
 # So many are drawn of a curve of millions.
 _POINTS = 1001
@@ -37,7 +37,7 @@ def plot_loss_cdf(
         left.set(ylabel='cumulative normalised loss', xlim=(0, 1), ylim=(0, 1))
         right.set(xlim=(0, 1))
         left.legend(loc='upper left')
-        figure.suptitle(title)
+        figure.suptitle(plain(title))
         return save_figure(figure, file)
 
 

@@ -9,6 +9,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from focal_retinanet.visualization.fonts import (
+    use_fonts_for_all_text,
+    without_glyph_warnings,
+)
+
 #: Okabe and Ito's palette, the order in which lines and classes take it.
 PALETTE = (
     '#0072B2',  # blue
@@ -65,15 +70,33 @@ def new_figure(width: float = 6.4, height: float = 4.0) -> Iterator[Figure]:
 
 
 def save_figure(figure: Figure, file: str | Path) -> Path:
-    """Write a figure as PNG (200 dpi), SVG or PDF, by the file's ending."""
+    """Write a figure as PNG (200 dpi), SVG or PDF, by the file's ending.
+
+    Its text may be in any script that an installed font has.
+    """
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
+    # The text of an SVG is drawn by its reader, who may have other fonts.
+    use_fonts_for_all_text(figure, warn=file.suffix.lower() != '.svg')
+    with without_glyph_warnings():
+        figure.savefig(file)
     return file
 
 
 def as_array(figure: Figure, dpi: int = 200) -> np.ndarray:
     """A figure as a picture, (H, W, 3) uint8 RGB."""
+    use_fonts_for_all_text(figure)
     figure.set_dpi(dpi)
-    figure.canvas.draw()
+    with without_glyph_warnings():
+        figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def plain(text: str) -> str:
+    """A name as matplotlib has to get it to draw it as it is.
+
+    A pair of dollar signs would be a formula; bytes of a file name that are no text
+    cannot be drawn at all.
+    """
+    text = text.encode(errors='replace').decode()
+    return text.replace('$', r'\$')

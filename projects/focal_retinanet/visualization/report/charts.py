@@ -18,7 +18,12 @@ from focal_retinanet.evaluation.detection_errors import (
     IGNORED,
     ImageDetections,
 )
-from focal_retinanet.visualization.style import PALETTE, new_figure, save_figure
+from focal_retinanet.visualization.style import (
+    PALETTE,
+    new_figure,
+    plain,
+    save_figure,
+)
 
 #: Of all charts, in inches.
 WIDTH = 4.4
@@ -187,8 +192,8 @@ def draw_histogram(
 
 
 def shorten(name: str, longest: int = 34) -> str:
-    """A name for a legend; of a long one the end, which tells it apart."""
-    return name if len(name) <= longest else '…' + name[1 - longest :]
+    """A name as matplotlib's text; of a long one the end, which tells it apart."""
+    return plain(name if len(name) <= longest else '…' + name[1 - longest :])
 
 
 def _legend_height(lines: int) -> float:

@@ -140,7 +140,7 @@ class Gallery {
     return places.sort((a, b) => by[choice.order](a, b) || a - b);
   }
 
-  // Every box that the choice leaves of an image, right ones first, missed last.
+  // Every box that the choice leaves of an image, the best first, missed last.
   boxesOf(choice, image) {
     const found = new Set();
     const boxes = [];
@@ -220,7 +220,8 @@ class Gallery {
   fill(choice, place, picture, caption) {
     const image = this.record(choice.model, place);
     const boxes = this.boxesOf(choice, image);
-    picture.querySelector('g').replaceChildren(...boxes.flatMap((one) => this.draw(one)));
+    picture.querySelector('.boxes').replaceChildren(
+      ...this.bestLast(boxes).flatMap((one) => this.draw(one)));
     const counts = {};
     for (const { kind } of boxes) {
       const group = this.kinds[kind][1];
@@ -236,9 +237,51 @@ class Gallery {
     return boxes;
   }
 
+  // The order of drawing: right ones over wrong ones, of each the best on top. Missed
+  // objects are dotted, so that a detection in the same place is seen through them.
+  bestLast(boxes) {
+    const rank = ({ kind }) =>
+      ['ignored', 'wrong', 'right', 'missed'].indexOf(this.kinds[kind][1]);
+    return [...boxes].reverse().sort((a, b) =>
+      rank(a) - rank(b) || (a.score ?? 0) - (b.score ?? 0));
+  }
+
+  // Label the boxes of a picture that is on the page, the best score first.
+  label(picture, boxes) {
+    const { width, height } = picture.viewBox.baseVal;
+    const pixel = 1 / picture.getScreenCTM().a; // of the screen, in those of the image
+    const ranked = [...boxes].sort((a, b) => (b.score ?? -1) - (a.score ?? -1));
+    const labels = ranked.map((one) => {
+      const label = svg('g', { class: `label on-${this.kinds[one.kind][1]}` });
+      const text = svg('text', { 'font-size': 12 * pixel, x: 0, y: 0 });
+      text.textContent = this.name(one).replace(/: correct$/, '');
+      label.append(svg('rect', {}), text);
+      return label;
+    });
+    picture.querySelector('.labels').replaceChildren(...labels);
+    const extents = labels.map((label) => label.lastElementChild.getBBox());
+    const margin = 2 * pixel;
+    const places = placeLabels(
+      ranked.map((one) => one.box),
+      extents.map((extent) => [extent.width + 2 * margin, extent.height]),
+      width, height);
+    places.forEach((place, index) => {
+      if (!place) return labels[index].remove();
+      const [x1, y1, x2, y2] = place;
+      const [rect, text] = labels[index].children;
+      for (const [key, value] of Object.entries({ x: x1, y: y1, width: x2 - x1, height: y2 - y1 })) {
+        rect.setAttribute(key, value);
+      }
+      text.setAttribute('x', x1 + margin);
+      text.setAttribute('y', y1 - extents[index].y);
+    });
+  }
+
   name({ score, label, kind }) {
     const [name] = this.kinds[kind];
-    return `${this.classes[label]}${score === undefined ? '' : ` ${score.toFixed(2)}`}: ${name}`;
+    // Data files have it cut to thousandths: with a little more it rounds as it did.
+    const number = score === undefined ? '' : ` ${(score + 1e-6).toFixed(2)}`;
+    return `${this.classes[label]}${number}: ${name}`;
   }
 
   draw(one) {
@@ -273,7 +316,7 @@ function drawing(image) {
     });
     picture.append(photo);
   }
-  picture.append(svg('g', {}));
+  picture.append(svg('g', { class: 'boxes' }), svg('g', { class: 'labels' }));
   return picture;
 }
 
@@ -284,29 +327,32 @@ const large = {
 
   open(gallery, place) {
     Object.assign(this, { gallery, place: Number(place) });
-    this.draw();
     this.dialog.showModal();
+    this.draw(); // what is not shown yet has no size, which labels depend on
   },
 
   draw() {
-    const choice = this.gallery.choice;
-    const picture = drawing(this.gallery.record(choice.model, this.place));
+    const { gallery } = this;
+    const choice = gallery.choice;
+    const picture = drawing(gallery.record(choice.model, this.place));
     const caption = document.createElement('p');
     const view = this.dialog.querySelector('.view');
     view.replaceChildren(picture, caption);
-    const boxes = this.gallery.fill(choice, this.place, picture, caption);
+    const boxes = gallery.fill(choice, this.place, picture, caption);
     const list = document.createElement('ul');
     list.className = 'list';
     list.tabIndex = 0;
     for (const one of boxes) {
       const item = document.createElement('li');
-      item.textContent = this.gallery.name(one);
+      item.textContent = gallery.name(one);
       list.append(item);
     }
     view.append(list);
-    const at = this.gallery.order.indexOf(this.place);
+    this.label = () => gallery.label(picture, boxes);
+    this.label();
+    const at = gallery.order.indexOf(this.place);
     this.dialog.querySelector('[name=previous]').disabled = at <= 0;
-    this.dialog.querySelector('[name=next]').disabled = at >= this.gallery.order.length - 1;
+    this.dialog.querySelector('[name=next]').disabled = at >= gallery.order.length - 1;
   },
 
   async move(step) {
@@ -326,6 +372,10 @@ large.dialog.querySelector('[name=close]').addEventListener('click', () => large
 large.dialog.addEventListener('keydown', (event) => {
   if (event.key === 'ArrowLeft') large.move(-1);
   if (event.key === 'ArrowRight') large.move(1);
+});
+
+window.addEventListener('resize', () => {
+  if (large.dialog.open) large.label();
 });
 
 // ---- start -------------------------------------------------------------------

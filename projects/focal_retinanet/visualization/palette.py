@@ -1,0 +1,139 @@
+"""A colour for each class, whatever palette a config or a checkpoint has."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from matplotlib.colors import hsv_to_rgb, to_rgb
+from mmdet.visualization import get_palette
+
+from focal_retinanet.engine.errors import UserError
+from focal_retinanet.visualization import style
+
+Colour = tuple[int, int, int]
+
+#: Distance in CIE Lab under which two colours count as one.
+_ALIKE = 20.0
+
+
+def class_colours(num_classes: int, given: object = None) -> list[Colour]:
+    """Colours of classes: those that were given, then others that differ from them.
+
+    Okabe and Ito's palette comes first, then hues that are as far as possible from
+    all before them. The same arguments give the same colours.
+
+    Args:
+        num_classes: number of colours, N.
+        given: palette as metainfo has it: a list of RGB colours in [0, 255] of any
+            length, one such colour for all classes, a name that mmdet knows
+            ('coco', 'voc', 'citys', a colour), or None. 'random' is what mmdet
+            writes where there is no palette, and is taken so.
+
+    Returns:
+        N tuples of RGB in [0, 255].
+
+    Raises:
+        UserError: the palette is none of these.
+    """
+    colours = _given_colours(num_classes, given)[:num_classes]
+    return colours + list(_more_colours(tuple(colours), num_classes - len(colours)))
+
+
+def with_class_colours(meta: Mapping | None) -> dict:
+    """A copy of a data set's metainfo with a colour for each of its classes.
+
+    Args:
+        meta: metainfo with or without 'classes' and 'palette'; None for none.
+
+    Raises:
+        UserError: its palette is of no known form.
+    """
+    meta = dict(meta or {})
+    classes = meta.get('classes')
+    if classes is not None:
+        # A single class may be written as a string.
+        count = 1 if isinstance(classes, str) else len(classes)
+        meta['palette'] = class_colours(count, meta.get('palette'))
+    return meta
+
+
+def readable_on(colour: Colour) -> Colour:
+    """Black or white, whichever is read better on a colour (RGB in [0, 255])."""
+    linear = (np.asarray(colour) / 255) ** 2.2
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
+    # Where the contrasts of WCAG with black and with white are equal.
+    return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
+
+
+def _given_colours(num_classes: int, given: object) -> list[Colour]:
+    if given is None or (isinstance(given, str) and given == 'random'):
+        return []
+    try:
+        if isinstance(given, str):
+            return _named_colours(num_classes, given)
+        given = list(given)
+        if len(given) == 3 and all(np.isscalar(c) and c == int(c) for c in given):
+            return [_as_colour(given)] * num_classes
+        return [_as_colour(colour) for colour in given]
+    except (AssertionError, KeyError, TypeError, ValueError):
+        raise UserError(
+            f'palette={given!r} is no palette: give a list of colours such as '
+            "[(220, 20, 60), (0, 114, 178)], or leave it out"
+        ) from None
+
+
+def _named_colours(num_classes: int, name: str) -> list[Colour]:
+    if name in ('coco', 'voc', 'citys'):
+        # For more classes than it has, mmdet stops; for 0 it gives all.
+        try:
+            palette = get_palette(name, num_classes)
+        except AssertionError:
+            palette = get_palette(name, 0)
+        return [_as_colour(colour) for colour in palette]
+    try:
+        return [_as_colour(c) for c in get_palette(name, num_classes)]
+    except (AssertionError, KeyError, TypeError, ValueError):
+        return [_as_colour(name)] * num_classes  # one of matplotlib's, '#0072B2'
+
+
+def _as_colour(colour: Sequence[int] | str) -> Colour:
+    if isinstance(colour, str):
+        return tuple(round(255 * part) for part in to_rgb(colour))
+    red, green, blue = (int(part) for part in colour)
+    if not all(0 <= part <= 255 for part in (red, green, blue)):
+        raise ValueError(colour)
+    return red, green, blue
+
+
+@lru_cache(maxsize=64)
+def _more_colours(taken: tuple[Colour, ...], count: int) -> tuple[Colour, ...]:
+    """``count`` colours that are not like those which are taken."""
+    if count <= 0:
+        return ()
+    chosen: list[Colour] = []
+    fixed = [_as_colour(colour) for colour in style.PALETTE]
+    pool = np.array([*fixed, *_hues(len(taken) + count)])  # (P, 3)
+    lab = _lab(pool)
+    nearest = np.full(len(pool), np.inf)
+    for colour in taken:
+        nearest = np.minimum(nearest, np.linalg.norm(lab - _lab([colour]), axis=1))
+    for _ in range(count):
+        of_style = np.flatnonzero(nearest[: len(fixed)] > _ALIKE)
+        best = int(of_style[0] if len(of_style) else nearest.argmax())
+        chosen.append(tuple(pool[best].tolist()))
+        nearest = np.minimum(nearest, np.linalg.norm(lab - lab[best], axis=1))
+    return tuple(chosen)
+
+
+def _hues(count: int) -> np.ndarray:
+    """Colours to choose from, all different, (P, 3) RGB; P > 2 * count up to 1000."""
+    hues = np.linspace(0, 1, max(24, count), endpoint=False)
+    levels = [(1.0, 0.95), (0.55, 1.0), (1.0, 0.6), (0.5, 0.7)]
+    hsv = [(hue, *level) for level in levels for hue in hues]
+    return np.unique(np.round(hsv_to_rgb(hsv) * 255).astype(int), axis=0)
+
+
+def _lab(colours: Sequence[Colour] | np.ndarray) -> np.ndarray:
+    rgb = np.asarray(colours, np.float32).reshape(1, -1, 3) / 255
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[0].astype(np.float64)
