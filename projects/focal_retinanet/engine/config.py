@@ -11,6 +11,7 @@ from mmengine.registry import RUNNERS
 
 from focal_retinanet.engine.cfg_options import add_cfg_options
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
+from focal_retinanet.engine.distributed import check_launcher
 from focal_retinanet.engine.runner import Runner
 from focal_retinanet.engine.table import load_with_options
 
@@ -65,6 +66,7 @@ def load_config(
         args.config,
         {'launcher': args.launcher, **(args.cfg_options or {}), **(options or {})},
     )
+    check_launcher(cfg.launcher)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
