@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import socket
 import subprocess
 import sys
@@ -146,6 +147,19 @@ def test_resume_and_scaled_learning_rate(trained, tmp_path):
     weights = torch.load(tmp_path / 'run' / 'epoch_3.pth')
     assert weights['meta']['epoch'] == 3
 
+    # A copy goes on by itself; with another head, it does not.
+    shutil.copytree(tmp_path / 'run', tmp_path / 'moved')
+    resume = ('tools/train.py', config, '--work-dir', tmp_path / 'moved', '--resume')
+    wider = ('model.bbox_head.feat_channels=32', 'train_cfg.max_epochs=4')
+    output = run(*resume, '--cfg-options', *wider, fails=True)
+    assert f"error: {tmp_path / 'moved' / 'epoch_3.pth'} cannot be resumed" in output
+    assert 'load_from=' in output and 'Traceback' not in output
+    test = ('tools/test.py', config, tmp_path / 'moved' / 'epoch_3.pth')
+    output = run(*test, '--cfg-options', wider[0], fails=True)
+    assert 'epoch_3.pth is of another model' in output
+    output = run(*resume, '--cfg-options', 'train_cfg.max_epochs=4')
+    assert 'Epoch(train) [4]' in output.replace('  ', ' ')
+
     output = run('tools/train.py', config, '--auto-scale-lr', fails=True)
     assert '--auto-scale-lr needs auto_scale_lr' in output
     assert checkpoint.exists()
@@ -255,6 +269,49 @@ def test_mistakes_are_one_clear_line(config, tmp_path):
     assert 'none.jpg does not exist' in output
     output = run('tools/train.py', 'nowhere.py', fails=True)
     assert 'nowhere.py' in output and 'Traceback' not in output
+
+
+def test_mistakes_of_options_and_launchers_are_one_clear_line(config, tmp_path):
+    found = ('--out-dir', tmp_path / 'found')
+    tools = {
+        'tools/train.py': (config,),
+        'tools/test.py': (config, 'gone.pth'),
+        'tools/infer.py': (config, 'gone.pth', ROOT / 'resources', *found),
+        'tools/browse_dataset.py': (config, '--output-dir', tmp_path / 'browsed'),
+        'tools/sweep.py': (config, '--work-dir', tmp_path / 'sweep', '--dry-run'),
+        'tools/benchmark.py': ('step', '--config', config),
+    }
+    for tool, words in tools.items():
+        option = ('--cfg-options', 'train_cfg.max_epoch=3')
+        output = run(tool, *words, *option, fails=True)
+        assert 'error: --cfg-options: no one reads train_cfg.max_epoch' in output, tool
+        assert 'did you mean train_cfg.max_epochs' in output
+        assert 'Traceback' not in output
+    output = run('tools/plot_loss.py', 'map', config, 'x', *option, fails=True)
+    assert 'did you mean train_cfg.max_epochs' in output
+    output = run('tools/train.py', config, '--cfg-options', 'foo', fails=True)
+    assert 'error: --cfg-options foo: an option is KEY=VALUE' in output
+    output = run('tools/train.py', config, '--launcher', 'pytorch', fails=True)
+    assert 'RANK' in output and 'torchrun' in output and 'Traceback' not in output
+    output = run(
+        *('tools/test.py', config, 'a.pth', '--cfg-options', 'load_from=b.pth'),
+        fails=True,
+    )
+    assert 'the argument CHECKPOINT is tested' in output
+
+
+def test_amp_has_options_of_its_own(config, tmp_path):
+    output = run(
+        *('tools/train.py', config, '--work-dir', tmp_path / 'amp', '--amp'),
+        *('--cfg-options', 'optim_wrapper.loss_scale=512', 'train_cfg.max_epochs=1'),
+    )
+    assert 'Saving checkpoint at 1 epochs' in output
+    output = run(
+        *('tools/train.py', config, '--work-dir', tmp_path / 'amp'),
+        *('--cfg-options', 'optim_wrapper.loss_scale=512'),
+        fails=True,
+    )
+    assert 'OptimWrapper has no loss_scale' in output
 
 
 def test_make_shapes(tmp_path):

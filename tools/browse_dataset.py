@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 import torch
 from mmdet.registry import MODELS
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -42,10 +42,11 @@ from focal_retinanet.data.coverage_report import (
     objects_without_anchor,
     write_not_covered,
 )
+from focal_retinanet.engine.cfg_options import add_cfg_options
 from focal_retinanet.engine.console import quiet_mmengine, quiet_warnings
 from focal_retinanet.engine.errors import UserError, clear_errors
 from focal_retinanet.engine.output_dir import make_output_dir
-from focal_retinanet.engine.table import load_config_or_row
+from focal_retinanet.engine.table import load_with_options
 from focal_retinanet.engine.training_images import (
     Example,
     TrainingImages,
@@ -100,12 +101,9 @@ def parse_args() -> argparse.Namespace:
         default=2,
         help='seconds that a window shows each picture; 0 waits for a key (default: 2)',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config, e.g. data_from=OTHER_CONFIG.py or '
+    add_cfg_options(
+        parser,
+        purpose='override settings of the config, e.g. data_from=OTHER_CONFIG.py or '
         'model.bbox_head.anchor_generator.octave_base_scale=2',
     )
     args = parser.parse_args()
@@ -117,10 +115,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    options = dict(args.cfg_options or {})
     with quiet_mmengine():
-        cfg = load_config_or_row(args.config, options.pop('data_from', None))
-    cfg.merge_from_dict(options)
+        cfg = load_with_options(args.config, args.cfg_options)
     for key in ('model', f'{args.split}_dataloader'):
         if cfg.get(key) is None:
             raise UserError(f'{args.config} has no {key}; is it the config of a run?')

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmdet.registry import VISUALIZERS
-from mmengine.config import DictAction
 from mmengine.visualization import Visualizer
 from tqdm import tqdm
 
+from focal_retinanet.engine.cfg_options import add_cfg_options
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
 from focal_retinanet.engine.console import quiet_warnings
 from focal_retinanet.engine.errors import UserError, clear_errors
@@ -30,7 +30,7 @@ from focal_retinanet.engine.inference import (
 )
 from focal_retinanet.engine.output_dir import make_output_dir
 from focal_retinanet.engine.picture_file import PictureFile, frames_per_second
-from focal_retinanet.engine.table import load_config_or_row
+from focal_retinanet.engine.table import load_with_options
 from focal_retinanet.visualization.palette import with_class_colours
 
 
@@ -64,9 +64,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--overwrite', action='store_true', help='write into a folder that has results'
     )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
-    )
+    add_cfg_options(parser)
     parser.add_argument(
         '--unsafe-checkpoint',
         action='store_true',
@@ -105,9 +103,7 @@ def main() -> None:
     (out_dir / 'vis').mkdir(exist_ok=True)
     quiet_warnings()
     enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
-    cfg = load_config_or_row(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = load_with_options(args.config, args.cfg_options)
     # What is drawn is written here; the visualizer keeps no copy of its own.
     cfg.visualizer.vis_backends = []
     detector = Detector(cfg, args.checkpoint, args.device)

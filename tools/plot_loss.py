@@ -18,16 +18,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmdet.apis import init_detector
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from torch import nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from focal_retinanet.engine.cfg_options import add_cfg_options
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
 from focal_retinanet.engine.console import quiet_mmengine, quiet_warnings
 from focal_retinanet.engine.errors import UserError, clear_errors
 from focal_retinanet.engine.file_names import unique_names
-from focal_retinanet.engine.table import load_config_or_row
+from focal_retinanet.engine.table import load_with_options
 from focal_retinanet.evaluation.anchor_logits import anchor_logits, annotated_dataset
 from focal_retinanet.evaluation.loss_distribution import (
     LossDistribution,
@@ -88,9 +89,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         default='cuda:0' if torch.cuda.is_available() else 'cpu',
         help='default: the first GPU, or the CPU if there is none',
     )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
-    )
+    add_cfg_options(parser)
     parser.add_argument(
         '--unsafe-checkpoint',
         action='store_true',
@@ -156,8 +155,7 @@ def load(args: argparse.Namespace) -> tuple[Config, nn.Module, Dataset]:
     enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
     # What mmengine and pycocotools print of files that they open.
     with quiet_mmengine(), contextlib.redirect_stdout(io.StringIO()):
-        cfg = load_config_or_row(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
+        cfg = load_with_options(args.config, args.cfg_options)
         model = init_detector(cfg, args.checkpoint, device=args.device)
         dataset = annotated_dataset(cfg, args.split)
     if args.num is not None and args.num < 1:

@@ -17,8 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
+from focal_retinanet.engine.cfg_options import add_cfg_options
 from focal_retinanet.engine.console import quiet_mmengine
 from focal_retinanet.engine.errors import UserError, clear_errors
 from focal_retinanet.engine.sweep import execute, plan, slurm_command
@@ -49,13 +48,7 @@ def parse_args() -> argparse.Namespace:
         help='runs at a time, each on the GPU of $CUDA_VISIBLE_DEVICES, or of all, '
         'that has the fewest (default: 1)',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of all configs',
-    )
+    add_cfg_options(parser, purpose='override settings of all configs')
     parser.add_argument('--dry-run', action='store_true', help='only list the runs')
     parser.add_argument(
         '--launcher',

@@ -47,6 +47,9 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out {args.out}: the name must end with .pkl or .pickle')
+    for key in ('load_from', 'resume'):
+        if key in (args.cfg_options or {}):
+            parser.error(f'--cfg-options {key}: the argument CHECKPOINT is tested')
     return args
 
 

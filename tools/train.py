@@ -38,17 +38,25 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint, or from the latest one of the work directory',
+        help='go on from this checkpoint, or from the latest one of the work '
+        'directory; start where there is none',
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    options = args.cfg_options or {}
+    if args.resume is not None and 'resume' in options:
+        parser.error('--cfg-options resume: --resume sets it')
+    if args.resume not in (None, 'auto') and 'load_from' in options:
+        parser.error(f'--cfg-options load_from: --resume {args.resume} sets it')
+    return args
 
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
+    # Among the options, as some of them are of this type alone.
+    amp = {'optim_wrapper.type': 'focal_retinanet.AmpOptimWrapper'}
+    cfg = load_config(args, amp if args.amp else None)
 
     if args.amp:
-        cfg.optim_wrapper.type = 'focal_retinanet.AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
@@ -57,11 +65,14 @@ def main() -> None:
                 f'{args.config}'
             )
         cfg.auto_scale_lr.enable = True
+    start_from = cfg.get('load_from')
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
 
     runner = build_runner(cfg)
+    # If there is no checkpoint to go on from.
+    runner.start_from = start_from
     runner.train()
     end_distributed(runner)
 

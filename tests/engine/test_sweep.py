@@ -34,7 +34,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'train.py').write_text(TRAIN)
     (tmp_path / 'base.py').write_text(
-        'gamma = 2\nloss = 1.0\nrandomness = dict(seed=7)\nval_evaluator = dict()\n'
+        'gamma = 2\nloss = 1.0\nothers = i = 0\nrandomness = dict(seed=7)\n'
+        'env_cfg = dict()\n'
     )
     (tmp_path / 'table.py').write_text(
         "base = 'base.py'\n"
@@ -116,13 +117,32 @@ def test_what_went_wrong_in_training_is_said(folder):
     assert 'no detections' in lines[-1]
 
 
+@pytest.mark.parametrize(
+    ('options', 'says'),
+    [
+        ({'gama': 1}, 'no one reads gama'),
+        ({'randomness.sed': 1}, r'mean randomness\.seed'),
+        ({'randomness.seed': 1}, r'randomness\.seed by --seeds'),
+        ({'work_dir': 'x'}, 'work_dir by --work-dir'),
+        ({'data_from': 'x'}, 'data_from by --base'),
+    ],
+)
+def test_options_that_would_not_be_read_are_refused(folder, options, says):
+    with pytest.raises(UserError, match=says):
+        plan(['table.py'], [0], 'out', cfg_options=options)
+
+
 def test_config_of_a_run_is_complete(folder):
     (only, _), _ = plan(
-        ['table.py:a'], [3, 4], 'out', base='base.py', cfg_options={'new.key': 5}
+        ['table.py:a'],
+        [3, 4],
+        'out',
+        base='base.py',
+        cfg_options={'env_cfg.cudnn_benchmark': True},
     )
     run([only])
     cfg = sweep.Config.fromfile(only.config_file)
-    assert (cfg.gamma, cfg.randomness.seed, cfg.new.key) == (1, 3, 5)
+    assert (cfg.gamma, cfg.randomness.seed, cfg.env_cfg.cudnn_benchmark) == (1, 3, True)
     mark = json.loads((only.folder / sweep.DONE).read_text())
     assert (mark['name'], mark['seed']) == ('table_a', 3)
 

@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from focal_retinanet.engine.errors import UserError
-from focal_retinanet.engine.table import Table, load_config_or_row
+from focal_retinanet.engine.table import Table, load_config_or_row, load_with_options
 
 
 @pytest.fixture
@@ -47,11 +47,31 @@ def test_rows_are_put_on_a_base_of_the_users_own(table):
         mine.load('other')
 
 
+def test_a_row_can_be_loaded_again(table):
+    """mmengine takes the mark out of the dict that it merges."""
+    table.write_text(
+        "base = 'base.py'\nrows = {'a': {'model.loss': dict(_delete_=True, gamma=1)}}\n"
+    )
+    rows = Table(table)
+    for _ in range(2):
+        assert rows.load('a').model.loss == dict(gamma=1)
+
+
+def test_options_are_on_top_of_a_row(table):
+    options = {'model.loss.gamma': 3}
+    assert load_with_options(f'{table}:gamma-.5', options).model.loss.gamma == 3
+    with pytest.raises(UserError, match=r'^--cfg-options: .*model\.channels'):
+        load_with_options(f'{table}:gamma-.5', {'model.chanels': 3})
+
+
 def test_mistakes_are_named(table):
     with pytest.raises(UserError, match=r"no row 'gama'.*gamma-\.5, plain, other"):
         load_config_or_row(f'{table}:gama')
     with pytest.raises(UserError, match=r'table\.py:gamma-\.5.*tools/sweep\.py'):
         load_config_or_row(str(table))
+    table.write_text("base = 'base.py'\nrows = {'a': {'model.los.gamma': 1, 'lr': 2}}\n")
+    with pytest.raises(UserError, match=r"row 'a' of .*table\.py.*model\.loss\.gamma"):
+        Table(table).load('a')
     with pytest.raises(UserError, match='not a table'):
         Table(table.with_name('base.py'))
     with pytest.raises(FileNotFoundError, match='absent'):

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
+from focal_retinanet.engine.cfg_options import add_cfg_options
 
 #: Peers that each sub-command knows.
 PEERS = {
@@ -186,19 +186,9 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 
 def _add_detector(parser: argparse.ArgumentParser, weights: bool) -> None:
     parser.add_argument('--config', required=True, help='config file')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of our model only',
-    )
-    parser.add_argument(
-        '--shared-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config for all',
+    add_cfg_options(parser, purpose='override settings of our model only')
+    add_cfg_options(
+        parser, '--shared-options', 'override settings of the config for all'
     )
     parser.add_argument(
         '--random-weights',

@@ -13,24 +13,27 @@ from torch import nn
 
 from focal_retinanet.benchmark.stock import stock_config
 from focal_retinanet.engine.acceleration import accelerate
+from focal_retinanet.engine.cfg_options import merge_options
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
 from focal_retinanet.engine.errors import UserError
-from focal_retinanet.engine.table import load_config_or_row
+from focal_retinanet.engine.table import load_with_options
 
 
 def load_configs(args: argparse.Namespace) -> tuple[Config, Config]:
     """Our config, and that of the stock model.
 
     ``--shared-options`` are part of both, ``--cfg-options`` of the first alone.
+
+    Raises:
+        UserError: no one reads an option.
     """
-    cfg = load_config_or_row(args.config)
+    cfg = load_with_options(args.config, args.shared_options, '--shared-options')
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    cfg.merge_from_dict(args.shared_options or {})
     if args.random_weights:
         cfg.model = _without_pretrained(cfg.model)
     stock = copy.deepcopy(cfg)
     stock.model = stock_config(stock.model)
-    cfg.merge_from_dict(args.cfg_options or {})
+    merge_options(cfg, args.cfg_options)
     return cfg, stock
 
 

@@ -3,6 +3,7 @@
 from focal_retinanet.engine.amp import AmpOptimWrapper
 from focal_retinanet.engine.iteration_seed_hook import IterationSeedHook
 from focal_retinanet.engine.loss_share_hook import LossShareHook
+from focal_retinanet.engine.plain_checkpoint_hook import PlainCheckpointHook
 from focal_retinanet.engine.visualization_hook import DetVisualizationHook
 
 __all__ = [
@@ -10,4 +11,5 @@ __all__ = [
     'DetVisualizationHook',
     'IterationSeedHook',
     'LossShareHook',
+    'PlainCheckpointHook',
 ]

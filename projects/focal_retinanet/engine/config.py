@@ -2,14 +2,18 @@
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import RUNNERS
 
+from focal_retinanet.engine.cfg_options import add_cfg_options
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
+from focal_retinanet.engine.distributed import check_launcher
 from focal_retinanet.engine.runner import Runner
-from focal_retinanet.engine.table import load_config_or_row
+from focal_retinanet.engine.table import load_with_options
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,14 +26,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         help='folder of logs, checkpoints and results (default: '
         'work_dirs/NAME-OF-THE-CONFIG)',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config, e.g. optim_wrapper.optimizer.lr=0.02 '
-        'or key="[a,b]"; no blanks inside a value',
-    )
+    add_cfg_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -48,20 +45,28 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_config(args: argparse.Namespace) -> Config:
+def load_config(
+    args: argparse.Namespace, options: Mapping[str, Any] | None = None
+) -> Config:
     """Read the config file and apply the shared arguments.
+
+    Args:
+        args: the shared arguments.
+        options: settings that other arguments stand for, by their keys; they are
+            stronger than ``--cfg-options``.
 
     Raises:
         FileNotFoundError: there is no such config.
-        UserError: there is no such row, or a table is named without one.
+        UserError: there is no such row, a table is named without one, no one reads
+            an option, or no launcher has started this process.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
-    options = dict(args.cfg_options or {})
-    # Before the other options, which are on top of that data's.
-    cfg = load_config_or_row(args.config, options.pop('data_from', None))
-    cfg.launcher = args.launcher
-    cfg.merge_from_dict(options)
+    cfg = load_with_options(
+        args.config,
+        {'launcher': args.launcher, **(args.cfg_options or {}), **(options or {})},
+    )
+    check_launcher(cfg.launcher)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

@@ -1,6 +1,7 @@
 """A user's mistake ends a tool with one clear line instead of a traceback."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,4 +18,21 @@ def clear_errors() -> Iterator[None]:
         yield
     except (UserError, FileNotFoundError) as error:
         # Of several processes, which all see it, the first one says it.
-        sys.exit(f'error: {error}' if os.environ.get('RANK', '0') == '0' else 1)
+        says = f'error: {_without_traceback(str(error))}'
+        sys.exit(says if os.environ.get('RANK', '0') == '0' else 1)
+
+
+def _without_traceback(message: str) -> str:
+    """The message that an error had in the data loader's worker that raised it.
+
+    torch raises it again in the process that trains, with the worker's traceback
+    as its message.
+    """
+    caught = re.match(r'Caught (\w+) in .*\.\nOriginal ', message)
+    if caught is None:
+        return message
+    # Those of errors that are its cause come before its own, whose frames are
+    # indented.
+    own = message.rpartition('Traceback (most recent call last):\n')[2]
+    begins = re.search(rf'^(?:\w+\.)*{caught[1]}: ', own, flags=re.MULTILINE)
+    return message if begins is None else own[begins.end() :].rstrip('\n')

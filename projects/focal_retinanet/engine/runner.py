@@ -19,6 +19,11 @@ from focal_retinanet.engine.check_data import (
     coco_sources,
 )
 from focal_retinanet.engine.check_evaluator import check_evaluator
+from focal_retinanet.engine.checkpoint_fit import (
+    check_can_be_resumed,
+    check_fits,
+    classes_of,
+)
 from focal_retinanet.engine.console import quiet_console
 from focal_retinanet.engine.evaluator_files import (
     coco_metrics,
@@ -29,7 +34,13 @@ from focal_retinanet.engine.evaluator_files import (
 from focal_retinanet.engine.file_names import unique_names
 from focal_retinanet.engine.image_errors import name_image_errors
 from focal_retinanet.engine.iteration_seed_hook import IterationSeedHook
+from focal_retinanet.engine.plain_checkpoint_hook import PlainCheckpointHook
 from focal_retinanet.engine.seeded_batches import with_seeded_batches
+from focal_retinanet.engine.work_dir import (
+    checkpoint_dir,
+    latest_checkpoint,
+    move_noted_checkpoints,
+)
 from focal_retinanet.registry import RUNNERS
 
 
@@ -46,15 +57,26 @@ class Runner(MMEngineRunner):
       for ``tools/compare.py``;
     - ``channels_last``, ``fold_batch_norm``, ``winograd`` and ``compile`` make
       the model faster, see :mod:`focal_retinanet.engine.acceleration`;
+    - checkpoints load by ``torch.load(..., weights_only=True)`` alone, and are
+      refused where they do not fit the model, see
+      :mod:`focal_retinanet.engine.checkpoint_fit`;
+    - a work directory is resumed wherever it stands, see
+      :mod:`focal_retinanet.engine.work_dir`;
     - ``launcher='pytorch'`` works on a machine without CUDA, over gloo, where
       mmengine's own ``init_dist`` asks for a GPU.
     """
 
     #: Annotation files that were checked, with the images and classes.
     _checked_sources: set[CocoSource]
+    #: Checkpoint whose weights a training has that was to be resumed and is new.
+    start_from: str | None = None
+    #: File of the checkpoint that is being loaded, and whether it is resumed.
+    _loaded_file: str
+    _is_resuming: bool
 
     def __init__(self, *args, **kwargs) -> None:
         self._checked_sources = set()
+        self._is_resuming = False
         super().__init__(*args, **kwargs)
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -165,3 +187,74 @@ class Runner(MMEngineRunner):
             broadcast_buffers=False,
             find_unused_parameters=self.cfg.get('find_unused_parameters', False),
         )
+
+    def register_hooks(self, *args, **kwargs) -> None:
+        """The config's hooks, and that of checkpoints that load anywhere."""
+        super().register_hooks(*args, **kwargs)
+        if not any(isinstance(hook, PlainCheckpointHook) for hook in self.hooks):
+            self.register_hook(PlainCheckpointHook())
+
+    def load_or_resume(self) -> None:
+        """As mmengine's; the latest checkpoint is that of this work directory."""
+        if not self._has_loaded and self._resume and self._load_from is None:
+            own = checkpoint_dir(self.hooks, self.work_dir)
+            self._load_from = latest_checkpoint(self.work_dir, own)
+            if self._load_from is None:
+                self._resume, self._load_from = False, self.start_from
+                self.logger.info(
+                    f'There is no checkpoint in {self.work_dir} to resume: training '
+                    'starts from the beginning'
+                )
+        super().load_or_resume()
+
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        """As mmengine's, with checkpoints of this model and this work directory.
+
+        Raises:
+            UserError: the checkpoint is not of a training of this model.
+        """
+        own = checkpoint_dir(self.hooks, self.work_dir)
+        self._is_resuming = True
+        try:
+            super().resume(filename, *args, **kwargs)
+        finally:
+            self._is_resuming = False
+        move_noted_checkpoints(self.message_hub, own or self.work_dir)
+
+    def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
+        """As mmengine's; a test or a resumed training needs one that fits.
+
+        Raises:
+            UserError: it does not fit.
+        """
+        self._loaded_file = filename
+        return super().load_checkpoint(filename, *args, **kwargs)
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """As mmengine's; checkpoints are looked at before any hook takes them."""
+        if fn_name == 'after_load_checkpoint':
+            self._check_checkpoint(kwargs['checkpoint'])
+        super().call_hook(fn_name, **kwargs)
+
+    def _check_checkpoint(self, checkpoint: dict) -> None:
+        if not self._is_resuming:
+            if not isinstance(self._train_loop, BaseLoop):
+                check_fits(self.model, checkpoint, self._loaded_file)
+            return
+        metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None) or {}
+        classes = metainfo.get('classes')
+        check_can_be_resumed(self.model, checkpoint, self._loaded_file, classes)
+        if 'optimizer' not in checkpoint:
+            self.logger.warning(
+                f'{self._loaded_file} has no state of the optimizer, which starts '
+                'afresh, as the learning rate may'
+            )
+        before = classes_of(checkpoint)
+        if before is not None and classes is not None and before != tuple(classes):
+            self.logger.warning(
+                f'{self._loaded_file} was trained on the classes '
+                f'{", ".join(before)}; the data to train on have '
+                f'{", ".join(classes)}, in this order'
+            )
+            # mmengine would say the same in fewer words.
+            checkpoint['meta']['dataset_meta'] = metainfo

@@ -19,6 +19,7 @@ from threading import Lock
 import torch
 from mmengine.config import Config
 
+from focal_retinanet.engine.cfg_options import merge_options
 from focal_retinanet.engine.data_from import KEY as DATA_FROM
 from focal_retinanet.engine.errors import UserError
 from focal_retinanet.engine.table import (
@@ -32,6 +33,12 @@ from focal_retinanet.engine.table import (
 DONE = 'done.json'
 #: What the run printed.
 OUTPUT = 'output.txt'
+
+_SET_ELSEWHERE = {
+    'randomness.seed': '--seeds',
+    'work_dir': '--work-dir',
+    DATA_FROM: '--base',
+}
 
 
 @dataclass(frozen=True)
@@ -119,8 +126,12 @@ def plan(
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: there is no such row, or two configs have one name.
+        UserError: there is no such row, two configs have one name, no one reads an
+            option, or another argument sets it.
     """
+    for key, argument in _SET_ELSEWHERE.items():
+        if key in (cfg_options or {}):
+            raise UserError(f'--cfg-options: a sweep sets {key} by {argument}')
     runs: list[Run] = []
     same: dict[str, str] = {}
     configs = [pair for item in items for pair in _configs(item, base)]
@@ -132,8 +143,7 @@ def plan(
         known: dict[str, str] = {}
         for name, config in configs:
             cfg = config.copy()
-            if cfg_options:
-                cfg.merge_from_dict(cfg_options)
+            merge_options(cfg, cfg_options)
             folder = Path(work_dir) / name / f'seed-{seed}'
             cfg.merge_from_dict({'randomness.seed': seed, 'work_dir': str(folder)})
             run = Run(name, seed, cfg, folder)

@@ -13,10 +13,14 @@ Every tool that takes a config takes ``TABLE.py:ROW`` as well.
 """
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
+from focal_retinanet.engine.cfg_options import merge_options
+from focal_retinanet.engine.data_from import KEY as DATA_FROM
 from focal_retinanet.engine.data_from import resolve_data_from
 from focal_retinanet.engine.errors import UserError
 
@@ -61,7 +65,7 @@ class Table:
 
         Raises:
             UserError: there is no such row, or it is a config of its own and
-                the table's base was replaced.
+                the table's base was replaced, or no one reads what it changes.
         """
         if row not in self._rows:
             raise UserError(
@@ -77,7 +81,7 @@ class Table:
             cfg = Config.fromfile(self.file.parent / changes)
         else:
             cfg = self._base_cfg.copy()
-            cfg.merge_from_dict(changes)
+            merge_options(cfg, changes, f'row {row!r} of {self.file}')
         return Config(
             cfg.to_dict(), cfg_text=cfg.text, filename=f'{self.name}_{row}.py'
         )
@@ -109,6 +113,27 @@ def load_config_or_row(name: str, data_from: str | Path | None = None) -> Config
             f'{file}:{next(iter(cfg.rows))}, or run all with tools/sweep.py'
         )
     return resolve_data_from(cfg, data_from)
+
+
+def load_with_options(
+    name: str, options: Mapping[str, Any] | None, source: str = '--cfg-options'
+) -> Config:
+    """The config of a file or row with a tool's ``--cfg-options``.
+
+    Args:
+        name: name of the file or the row.
+        options: values by their keys, or None. ``data_from`` among them is carried
+            out first, so that the others are on top of that data's.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: there is no such row, a table is named without one, or no one
+            reads an option.
+    """
+    rest = dict(options or {})
+    cfg = load_config_or_row(name, rest.pop(DATA_FROM, None))
+    merge_options(cfg, rest, source)
+    return cfg
 
 
 def split_row(name: str) -> tuple[str, str | None]:

@@ -1,0 +1,185 @@
+"""A work directory is resumed where it stands, and no other one is touched."""
+
+import shutil
+
+import pytest
+import torch
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import MessageHub
+
+from focal_retinanet.engine.errors import UserError
+from focal_retinanet.engine.work_dir import (
+    checkpoint_dir,
+    latest_checkpoint,
+    move_noted_checkpoints,
+)
+
+
+def note(folder, path):
+    folder.mkdir(exist_ok=True)
+    (folder / 'last_checkpoint').write_text(str(path))
+
+
+def test_the_latest_checkpoint_is_the_one_in_the_folder(tmp_path):
+    here, there = tmp_path / 'here', tmp_path / 'there'
+    assert latest_checkpoint(here) is None
+    note(there, there / 'epoch_2.pth')
+    (there / 'epoch_2.pth').touch()
+    assert latest_checkpoint(there) == str(there / 'epoch_2.pth')
+    shutil.copytree(there, here)
+    assert latest_checkpoint(here) == str(here / 'epoch_2.pth')
+    note(here, 'C:\\runs\\mine\\epoch_2.pth')
+    assert latest_checkpoint(str(here)) == str(here / 'epoch_2.pth')
+    (here / 'epoch_2.pth').unlink()
+    note(here, there / 'epoch_2.pth')
+    with pytest.raises(UserError) as caught:
+        latest_checkpoint(here)
+    assert f'{here}/last_checkpoint names {there}/epoch_2.pth' in str(caught.value)
+    note(here, 's3://store/epoch_2.pth')
+    assert latest_checkpoint(here) == 's3://store/epoch_2.pth'
+
+
+def test_a_folder_of_checkpoints_that_is_another_one(tmp_path):
+    work, own = tmp_path / 'work', tmp_path / 'checkpoints' / 'work'
+    own.mkdir(parents=True)
+    (own / 'epoch_2.pth').touch()
+    hooks = [CheckpointHook(), CheckpointHook(out_dir=str(tmp_path / 'checkpoints'))]
+    assert checkpoint_dir(hooks[:1], str(work)) is None
+    assert checkpoint_dir(hooks, str(work)) == str(own)
+    note(work, tmp_path / 'moved' / 'epoch_2.pth')
+    assert latest_checkpoint(work, str(own)) == str(own / 'epoch_2.pth')
+    (tmp_path / 'moved').mkdir()
+    (own / 'epoch_2.pth').rename(tmp_path / 'moved' / 'epoch_2.pth')
+    assert latest_checkpoint(work, str(own)) == str(tmp_path / 'moved' / 'epoch_2.pth')
+
+
+def test_what_is_noted_of_checkpoints_is_moved_or_forgotten(tmp_path):
+    hub = MessageHub('moved')
+    for name, value in {
+        'last_ckpt': '/there/epoch_2.pth',
+        'best_ckpt': '/there/best_a_epoch_1.pth',
+        'best_ckpt_coco/bbox_mAP': '/there/best_b_epoch_1.pth',
+        'best_score': 0.5,
+        'best_ckpts': '/there/others.pth',
+    }.items():
+        hub.update_info(name, value)
+    (tmp_path / 'epoch_2.pth').touch()
+    (tmp_path / 'best_b_epoch_1.pth').touch()
+    move_noted_checkpoints(hub, tmp_path)
+    assert hub.runtime_info == {
+        'last_ckpt': str(tmp_path / 'epoch_2.pth'),
+        'best_ckpt_coco/bbox_mAP': str(tmp_path / 'best_b_epoch_1.pth'),
+        'best_score': 0.5,
+        'best_ckpts': '/there/others.pth',
+    }
+
+
+@pytest.fixture
+def best_config(tiny_config):
+    """Validates after each epoch, and keeps the best checkpoint."""
+    tiny_config.default_hooks.checkpoint.save_best = 'coco/bbox_mAP'
+    tiny_config.default_hooks.checkpoint.rule = 'greater'
+    tiny_config.train_cfg.val_interval = 1
+    return tiny_config
+
+
+def train_better(runner):
+    """Train; the validations' AP is 0.1, 0.2, ... after so many epochs."""
+    build = runner.build_val_loop
+
+    def build_val_loop(loop):
+        loop = build(loop)
+        evaluate = loop.evaluator.evaluate
+        loop.evaluator.evaluate = lambda size: {
+            **evaluate(size),
+            'coco/bbox_mAP': (runner.epoch + 1) / 10,
+        }
+        return loop
+
+    runner.build_val_loop = build_val_loop
+    runner.train()
+    return runner
+
+
+def contents(folder):
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob('*')
+        if file.is_file()
+    }
+
+
+def best_of(folder):
+    return sorted(file.name for file in folder.glob('best_*'))
+
+
+def test_a_copy_goes_on_by_itself(runs, best_config, tmp_path):
+    original, copied = tmp_path / 'original', tmp_path / 'copied'
+    train_better(runs.build(best_config, original))
+    (best,) = best_of(original)
+    shutil.copytree(original, copied)
+    # As if it had been trained elsewhere for longer.
+    held = torch.load(original / 'epoch_2.pth')
+    held['meta']['epoch'] = 1
+    torch.save(held, original / 'epoch_2.pth')
+    before = contents(original)
+
+    best_config.train_cfg.max_epochs = 3
+    runner = runs.build(best_config, copied, resume=True)
+    train_better(runner)
+    assert contents(original) == before
+    assert f'Load checkpoint from {copied}/epoch_2.pth' in runs.log_of(runner)
+    # Its own best one has been replaced.
+    (new,) = best_of(copied)
+    assert new != best
+    noted = torch.load(copied / 'epoch_3.pth')['message_hub']['runtime_info']
+    assert noted['best_ckpt'] == str(copied / new)
+
+
+def test_a_moved_directory_goes_on_exactly(runs, best_config, tmp_path):
+    whole = train_better(runs.build(best_config, tmp_path / 'whole'))
+    runs.stop_after(best_config, 5, tmp_path / 'stopped')
+    (tmp_path / 'stopped').rename(tmp_path / 'moved')
+    runner = runs.build(best_config, tmp_path / 'moved', resume=True)
+    runs.assert_same_weights(whole, train_better(runner))
+    assert not (tmp_path / 'stopped').exists()
+
+
+def test_another_runs_best_checkpoint_stays(runs, best_config, tmp_path):
+    train_better(runs.build(best_config, tmp_path / 'first'))
+    before = contents(tmp_path / 'first')
+    best_config.train_cfg.max_epochs = 3
+    latest = str(tmp_path / 'first' / 'epoch_2.pth')
+    second = runs.build(
+        best_config, tmp_path / 'second', resume=True, load_from=latest
+    )
+    train_better(second)
+    assert contents(tmp_path / 'first') == before
+    assert len(best_of(tmp_path / 'second')) == 1
+
+
+def test_checkpoints_in_a_folder_of_their_own(runs, best_config, tmp_path):
+    best_config.default_hooks.checkpoint.out_dir = str(tmp_path / 'out')
+    train_better(runs.build(best_config, tmp_path / 'work'))
+    (before,) = best_of(tmp_path / 'out' / 'work')
+    best_config.train_cfg.max_epochs = 3
+    runner = train_better(runs.build(best_config, tmp_path / 'work', resume=True))
+    assert runner.epoch == 3
+    (after,) = best_of(tmp_path / 'out' / 'work')
+    assert after != before
+    assert not list((tmp_path / 'work').glob('*.pth'))
+
+
+def test_without_a_checkpoint_a_run_begins(runs, tiny_config, tmp_path):
+    tiny_config.train_cfg.max_epochs = 1
+    first = runs.train(tiny_config, tmp_path / 'first', resume=True)
+    assert first.epoch == 1
+    log = runs.log_of(first)
+    assert log.count('There is no checkpoint in') == 1
+    assert 'Auto resumed' not in log
+    # With the weights that the config names for that.
+    second = runs.build(tiny_config, tmp_path / 'second', resume=True)
+    second.start_from = str(tmp_path / 'first' / 'epoch_1.pth')
+    second.train()
+    assert f'Load checkpoint from {second.start_from}' in runs.log_of(second)
+    assert second.epoch == 1
