@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from focal_retinanet.engine.console import quiet_mmengine
 from focal_retinanet.engine.errors import UserError, clear_errors
-from focal_retinanet.engine.inference import read_frames
+from focal_retinanet.engine.inference import read_annotated_image
 from focal_retinanet.engine.output_dir import make_output_dir
 from focal_retinanet.evaluation.detection_errors import (
     ERRORS,
@@ -151,10 +151,11 @@ def draw(
     for rank, (image, title) in enumerate(
         tqdm(list(zip(order, titles, strict=True)), name, leave=False, disable=None)
     ):
-        file = img_dir / truth.coco.imgs[image.image_id]['file_name']
+        annotated = truth.coco.imgs[image.image_id]
+        file = img_dir / annotated['file_name']
         if not file.exists():
             raise UserError(f'{file} is not there: name the images by --img-dir')
-        (frame,) = read_frames(file)
+        frame = read_annotated_image(file, (annotated['width'], annotated['height']))
         picture = draw_detections(
             frame[..., ::-1],
             image,

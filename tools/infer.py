@@ -110,34 +110,36 @@ def main() -> None:
     visualizer = VISUALIZERS.build(cfg.visualizer)
     visualizer.dataset_meta = with_class_colours(detector.model.dataset_meta)
 
+    if detector.warning is not None:
+        print(f'warning: {detector.warning}', file=sys.stderr)
+
     detections = CocoDetections(detector.classes)
     unreadable, unwritten = 0, 0
     progress = tqdm(zip(files, picture_names(files), strict=True), total=len(files))
-    for file, name in progress:
-        progress.set_postfix_str(file.name)
-        fps = frames_per_second(file) if is_video(file) else None
-        pictures = PictureFile(out_dir / 'vis' / name, fps)
-        try:
-            for index, frame in enumerate(read_frames(file)):
-                found = detector(frame)
-                label = f'{file}#{index:06d}' if is_video(file) else str(file)
-                detections.add(label, frame, found)
-                if pictures.error is None:
-                    pictures.add(draw(visualizer, frame, found, args.score_thr))
-        except UserError as error:
-            unreadable += 1
-            tqdm.write(f'skipped: {error}', file=sys.stderr)
-        finally:
-            pictures.close()
-        if pictures.error is not None:
-            unwritten += 1
-            tqdm.write(f'only detected: {pictures.error}', file=sys.stderr)
+    try:
+        for file, name in progress:
+            progress.set_postfix_str(file.name)
+            fps = frames_per_second(file) if is_video(file) else None
+            pictures = PictureFile(out_dir / 'vis' / name, fps)
+            try:
+                for index, frame in enumerate(read_frames(file)):
+                    found = detector(frame)
+                    label = f'{file}#{index:06d}' if is_video(file) else str(file)
+                    detections.add(label, frame, found)
+                    if pictures.error is None:
+                        pictures.add(draw(visualizer, frame, found, args.score_thr))
+            except UserError as error:
+                unreadable += 1
+                tqdm.write(f'skipped: {error}', file=sys.stderr)
+            finally:
+                pictures.close()
+            if pictures.error is not None:
+                unwritten += 1
+                tqdm.write(f'only detected: {pictures.error}', file=sys.stderr)
+    finally:  # what was found is kept, whatever ends the work
+        progress.close()
+        write_detections(out_dir, detections)
 
-    (out_dir / 'detections.json').write_text(json.dumps(detections.as_dict()))
-    print(
-        f'{len(detections.annotations)} detections in {len(detections.images)} images: '
-        f'{out_dir / "detections.json"}, pictures in {out_dir / "vis"}'
-    )
     errors = []
     if unreadable:
         errors.append(f'{unreadable} of {len(files)} inputs could not be read')
@@ -148,6 +150,15 @@ def main() -> None:
         )
     if errors:
         raise UserError('\n       '.join(errors))
+
+
+def write_detections(out_dir: Path, detections: CocoDetections) -> None:
+    file = out_dir / 'detections.json'
+    file.write_text(json.dumps(detections.as_dict()))
+    print(
+        f'{len(detections.annotations)} detections in {len(detections.images)} images: '
+        f'{file}, pictures in {out_dir / "vis"}'
+    )
 
 
 if __name__ == '__main__':

@@ -339,3 +339,22 @@ def test_a_filter_that_leaves_no_image(own_data):
     )
     with pytest.raises(DataError, match=r"val.json: no image is left by .*1000"):
         run_test(own_data)
+
+
+def test_a_checkpoint_of_other_classes_is_said(own_data, tmp_path):
+    runner = RUNNERS.build(own_data)
+    weights = runner.model.state_dict()
+    own_data.load_from = str(tmp_path / 'model.pth')
+    for classes, says in (
+        (('dog', 'cat'), "('dog', 'cat'), and the config has ('cat', 'dog'), the same"),
+        (('cat', 'dog'), None),
+    ):
+        meta = dict(dataset_meta=dict(classes=classes))
+        torch.save(dict(state_dict=weights, meta=meta), own_data.load_from)
+        _, log = run_test(own_data)
+        assert ('was trained on' in log) == (says is not None)
+        assert says is None or says in log
+    torch.save(dict(state_dict={'backbone.x': weights['backbone.conv1.weight']}),
+               own_data.load_from)
+    with pytest.raises(UserError, match=r'model\.pth has no weights of a head'):
+        run_test(own_data)

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
+from focal_retinanet.engine.dataset_meta import meta_of
 from focal_retinanet.engine.errors import UserError
 
 # mmengine, too, does without them.
@@ -127,17 +128,6 @@ def check_can_be_resumed(
         )
 
 
-def classes_of(checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The classes that a checkpoint was trained on, if it says so."""
-    meta = checkpoint.get('meta')
-    dataset = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
-    if not isinstance(dataset, Mapping):
-        return None
-    # mmdet 2.x wrote it in capitals.
-    classes = dataset.get('classes', dataset.get('CLASSES'))
-    return None if classes is None else tuple(map(str, classes))
-
-
 def weights_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     """The weights of a checkpoint, which may be nothing else."""
     return checkpoint.get('state_dict', checkpoint)
@@ -158,9 +148,10 @@ def listed(wrong: Collection[Misfit], most: int = 2) -> str:
 
 
 def _classes_of(checkpoint: Mapping[str, Any]) -> str:
-    classes = classes_of(checkpoint)
-    if classes is None:
+    meta = meta_of(checkpoint)
+    if meta is None:
         return ''
+    classes = tuple(map(str, meta['classes']))
     some = ', '.join(classes[:5]) + (', ...' if len(classes) > 5 else '')
     return f'. It was trained on {len(classes)} classes ({some})'
 

@@ -7,12 +7,23 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmdet.apis import inference_detector, init_detector
+from mmdet.apis import inference_detector
+from mmdet.evaluation import get_classes
+from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
 from torch import nn
 
 from focal_retinanet.engine.acceleration import accelerate
+from focal_retinanet.engine.checkpoint_fit import check_fits
+from focal_retinanet.engine.dataset_meta import (
+    config_meta,
+    describe_other_classes,
+    meta_of,
+)
 from focal_retinanet.engine.errors import UserError
 
 IMAGE_SUFFIXES = {'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'}
@@ -67,11 +78,7 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
         UserError: the file cannot be decoded.
     """
     if not is_video(path):
-        # From memory, so that OpenCV takes any file name.
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-        if image is None:
-            raise UserError(f'{path} cannot be decoded as an image')
-        yield image
+        yield _read_image(path)
         return
     video = cv2.VideoCapture(str(path))
     try:
@@ -85,20 +92,77 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
         video.release()
 
 
+def read_annotated_image(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """The image as its boxes have it, (H, W, 3) uint8 BGR.
+
+    Args:
+        path: image file.
+        size: (width, height) of the annotation file, which tells whether its boxes
+            are of the photo as it is seen or as it is stored, without the rotation
+            of EXIF.
+
+    Raises:
+        UserError: the file cannot be decoded, or has another size.
+    """
+    as_stored = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    found = []
+    for flags in (cv2.IMREAD_COLOR, as_stored):
+        image = _read_image(path, flags)
+        found.append(image.shape[1::-1])
+        if found[-1] == size:
+            return image
+    (width, height), _ = found
+    raise UserError(
+        f'{path} is {width}x{height} where the annotation file says '
+        f'{size[0]:g}x{size[1]:g}: is it the image of these boxes?'
+    )
+
+
+def _read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    try:
+        data = np.fromfile(path, np.uint8)  # so that OpenCV takes any file name
+        if not len(data):
+            raise UserError(f'{path} is empty')
+        image = cv2.imdecode(data, flags)
+    except (OSError, cv2.error) as error:  # no permission; more pixels than allowed
+        raise UserError(f'{path} cannot be read ({error})') from error
+    if image is None:
+        raise UserError(f'{path} cannot be decoded as an image')
+    return image
+
+
 class Detector:
     """A trained model, ready for images.
+
+    Its classes are the config's, or the checkpoint's where the config names none.
 
     Args:
         cfg: config of the model.
         checkpoint: file with its weights.
-        device: 'cpu', 'cuda:0', ...
+        device: device of the model, such as 'cpu' or 'cuda:0'.
+
+    Attributes:
+        warning: one line if the checkpoint was trained on other classes, or on the
+            same in another order; else None.
 
     Raises:
         UnsafeCheckpointError, FileNotFoundError: as when loading a checkpoint.
+        UserError: the checkpoint is not of this model's head.
     """
 
     def __init__(self, cfg: Config, checkpoint: str, device: str) -> None:
-        self.model: nn.Module = init_detector(cfg, checkpoint, device=device)
+        init_default_scope(cfg.get('default_scope', 'mmdet'))
+        if 'backbone' in cfg.model:
+            cfg.model.backbone.init_cfg = None  # its weights are in the checkpoint
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        loaded = load_checkpoint(model, checkpoint, map_location='cpu')
+        check_fits(model, loaded, checkpoint)
+        known = meta_of(loaded)
+        meta = config_meta(cfg) or known or {'classes': get_classes('coco')}
+        self.warning = describe_other_classes(checkpoint, known, meta['classes'])
+        model.dataset_meta = meta
+        model.cfg = cfg  # read by inference_detector
+        self.model: nn.Module = model.to(device).eval()
         accelerate(self.model, cfg, logger='silent')
 
     @property

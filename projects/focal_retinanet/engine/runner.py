@@ -22,9 +22,9 @@ from focal_retinanet.engine.check_evaluator import check_evaluator
 from focal_retinanet.engine.checkpoint_fit import (
     check_can_be_resumed,
     check_fits,
-    classes_of,
 )
 from focal_retinanet.engine.console import quiet_console
+from focal_retinanet.engine.dataset_meta import describe_other_classes, meta_of
 from focal_retinanet.engine.evaluator_files import (
     coco_metrics,
     copy_evaluator,
@@ -240,6 +240,9 @@ class Runner(MMEngineRunner):
         if not self._is_resuming:
             if not isinstance(self._train_loop, BaseLoop):
                 check_fits(self.model, checkpoint, self._loaded_file)
+                loops = (self._test_loop, self._val_loop)
+                loop = next((x for x in loops if isinstance(x, BaseLoop)), None)
+                self._warn_of_other_classes(checkpoint, loop)
             return
         metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None) or {}
         classes = metainfo.get('classes')
@@ -249,12 +252,19 @@ class Runner(MMEngineRunner):
                 f'{self._loaded_file} has no state of the optimizer, which starts '
                 'afresh, as the learning rate may'
             )
-        before = classes_of(checkpoint)
-        if before is not None and classes is not None and before != tuple(classes):
-            self.logger.warning(
-                f'{self._loaded_file} was trained on the classes '
-                f'{", ".join(before)}; the data to train on have '
-                f'{", ".join(classes)}, in this order'
-            )
+        if self._warn_of_other_classes(checkpoint, self._train_loop):
             # mmengine would say the same in fewer words.
             checkpoint['meta']['dataset_meta'] = metainfo
+
+    def _warn_of_other_classes(self, checkpoint: dict, loop: BaseLoop | None) -> bool:
+        """Whether a checkpoint knows other classes than a loop's data set."""
+        dataset = getattr(getattr(loop, 'dataloader', None), 'dataset', None)
+        classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+        text = None
+        if classes:
+            text = describe_other_classes(
+                self._loaded_file, meta_of(checkpoint), tuple(classes)
+            )
+        if text is not None:
+            self.logger.warning(text)
+        return text is not None

@@ -1,0 +1,136 @@
+"""Detections on images of one's own: the right names, and no image ends the work."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from PIL import Image
+
+from focal_retinanet.engine.errors import UserError
+from focal_retinanet.engine.inference import (
+    Detector,
+    read_annotated_image,
+    read_frames,
+)
+
+CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
+
+
+@pytest.fixture
+def save(tiny_config, tmp_path):
+    """Writes a checkpoint of random weights, perhaps with a ``meta``."""
+    register_all_modules(init_default_scope=True)
+    model = MODELS.build(tiny_config.model)
+
+    def run(meta=None, change=lambda weights: weights):
+        checkpoint = dict(state_dict=change(model.state_dict()))
+        if meta is not None:
+            checkpoint['meta'] = meta
+        file = tmp_path / 'model.pth'
+        torch.save(checkpoint, file)
+        return str(file)
+
+    return run
+
+
+def trained_on(*classes):
+    return dict(dataset_meta=dict(classes=classes))
+
+
+@pytest.mark.parametrize(
+    ('meta', 'says'),
+    [
+        (None, None),
+        ({}, None),
+        (trained_on(*CLASSES), None),
+        (dict(CLASSES=CLASSES), None),  # mmdet 2.x
+        (trained_on(*CLASSES[::-1]), 'the same in another order'),
+        (trained_on('a', 'b', 'c', 'd', 'e'), "the classes ('a', 'b', 'c', 'd', 'e')"),
+    ],
+)
+def test_the_classes_are_the_configs(tiny_config, save, meta, says):
+    detector = Detector(tiny_config, save(meta), 'cpu')
+    assert detector.classes == CLASSES
+    found = detector(np.zeros((64, 64, 3), np.uint8))
+    assert len(found.pred_instances.bboxes) > 0
+    if says is None:
+        assert detector.warning is None
+    else:
+        assert says in detector.warning
+        assert 'model.pth' in detector.warning
+
+
+def test_a_config_without_names_takes_the_checkpoints(tiny_config, save):
+    for split in ('train', 'val', 'test'):
+        tiny_config.pop(f'{split}_dataloader' if split != 'test' else 'unused', None)
+    dataset = tiny_config.test_dataloader.dataset
+    dataset.pop('metainfo')
+    dataset.type = 'BaseDetDataset'
+    detector = Detector(tiny_config, save(trained_on(*'abcde')), 'cpu')
+    assert detector.classes == tuple('abcde')
+
+
+def test_a_checkpoint_of_no_head_is_refused(tiny_config, save):
+    def backbone(weights):
+        return {k: v for k, v in weights.items() if k.startswith('backbone')}
+
+    with pytest.raises(UserError, match=r'model\.pth has no weights of a head'):
+        Detector(tiny_config, save(change=backbone), 'cpu')
+    tiny_config.model.bbox_head.num_classes = 3
+    with pytest.raises(UserError, match=r'model\.pth is of another model'):
+        Detector(tiny_config, save(), 'cpu')
+
+
+@pytest.mark.parametrize('content', [b'', b'no image', None])
+def test_no_file_ends_in_opencvs_words(tmp_path, content):
+    file = tmp_path / 'a.jpg'
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=r'a\.jpg'):
+        list(read_frames(file))
+
+
+def test_an_annotated_image_is_read_as_its_boxes_are(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.arange(20 * 40 * 3, dtype=np.uint8).reshape(20, 40, 3)
+    file = tmp_path / 'a.jpg'
+    Image.fromarray(pixels).save(file, exif=exif)
+    assert read_annotated_image(file, (20, 40)).shape == (40, 20, 3)
+    assert read_annotated_image(file, (40, 20)).shape == (20, 40, 3)
+    with pytest.raises(UserError, match=r'a\.jpg is 20x40 where .* says 30x30'):
+        read_annotated_image(file, (30, 30))
+
+
+def test_what_was_found_is_kept_whatever_ends_the_work(tiny_config, save, tmp_path):
+    """An error in the middle, here one that nobody has foreseen."""
+    config = tmp_path / 'tiny.py'
+    tiny_config.dump(config)
+    for name in ('a', 'b'):
+        Image.new('RGB', (64, 64)).save(tmp_path / f'{name}.png')
+    root = Path(__file__).parents[2]
+    code = (
+        'import sys, runpy\n'
+        'import focal_retinanet.engine.inference as inference\n'
+        'call = inference.Detector.__call__\n'
+        'def fail_later(self, image):\n'
+        '    inference.Detector.__call__ = lambda *a: 1 / 0\n'
+        '    return call(self, image)\n'
+        'inference.Detector.__call__ = fail_later\n'
+        f'sys.argv = ["infer.py", {str(config)!r}, {save()!r}, {str(tmp_path)!r},'
+        f' "--device", "cpu", "--out-dir", {str(tmp_path / "found")!r}]\n'
+        f'runpy.run_path({str(root / "tools" / "infer.py")!r}, run_name="__main__")\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=root, capture_output=True, text=True
+    )
+    assert 'ZeroDivisionError' in done.stderr
+    assert 'detections in 1 images' in done.stdout
+    assert (tmp_path / 'found' / 'detections.json').exists()
