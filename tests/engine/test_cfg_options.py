@@ -1,6 +1,7 @@
 """Options are set where somebody reads them, and refused where no one does."""
 
 import argparse
+import copy
 from pathlib import Path
 
 import mmdet
@@ -254,6 +255,24 @@ def test_a_preprocessor_beside_a_model_that_has_one_is_not_read():
 def test_what_does_not_lead_anywhere_is_said(option, says):
     with pytest.raises(UserError, match=says):
         merge_options(Config.fromfile(BCCD), parse(option))
+
+
+def test_entries_of_lists_are_set_whatever_they_are():
+    cfg = Config.fromfile(BCCD)
+    options = {
+        'model.neck.in_channels.1': 99,
+        'param_scheduler.0': dict(_delete_=True, type='ConstantLR', factor=0.5),
+        'train_dataloader.dataset.pipeline': [dict(type='LoadImageFromFile')],
+        'custom_hooks.0.priority': 70,
+    }
+    given = copy.deepcopy(options)
+    merge_options(cfg, options)
+    assert options == given
+    assert cfg.model.neck.in_channels[1] == 99
+    assert cfg.param_scheduler[0] == dict(type='ConstantLR', factor=0.5)
+    # As attributes, too.
+    assert cfg.train_dataloader.dataset.pipeline[0].type == 'LoadImageFromFile'
+    assert cfg.custom_hooks[0].priority == 70
 
 
 def test_options_that_contradict_each_other_are_refused():

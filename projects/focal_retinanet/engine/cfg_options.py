@@ -9,14 +9,13 @@ import copy
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.utils import import_modules_from_strings
 
 from focal_retinanet.engine.errors import UserError
 from focal_retinanet.engine.key_hints import copies, hints, is_misspelt, listed
 from focal_retinanet.engine.known_keys import known_keys, reader, top_level_keys
 
-_ABSENT: dict[str, Any] = {}
 _DELETE = '_delete_'
 # The runner adds those of them that the config does not set to None.
 _STANDARD_HOOKS = {
@@ -82,11 +81,34 @@ def merge_options(
         return
     _import_modules(cfg, nested, source)
     _Check(cfg, nested, source).run()
-    cfg.merge_from_dict(nested)
+    for key, value in nested.items():
+        cfg[key] = _merged(cfg.get(key), value)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """A config's value with an option's on top.
+
+    Not by mmengine, which puts no dict in the place of None and no number into a
+    list, and takes ``_delete_`` out of the options themselves.
+    """
+    if isinstance(new, list | tuple):
+        return type(new)(_merged(None, item) for item in new)
+    if not isinstance(new, dict):
+        return new
+    options = {key: value for key, value in new.items() if key != _DELETE}
+    if new.get(_DELETE) or not isinstance(old, dict | list):
+        return ConfigDict({k: _merged(None, v) for k, v in options.items()})
+    merged = old.copy()
+    for key, value in options.items():
+        if isinstance(old, list):
+            merged[int(key)] = _merged(old[int(key)], value)
+        else:
+            merged[key] = _merged(old.get(key), value)
+    return merged
 
 
 def _nested(options: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The options as dicts of dicts; copies, as mmengine takes ``_delete_`` out."""
+    """The options as dicts of dicts, all of them copies."""
     nested: dict[str, Any] = {}
     for full_key, value in options.items():
         inner: Any = nested
@@ -118,8 +140,7 @@ class _Check:
 
     Args:
         cfg: config without them.
-        nested: options as dicts of dicts. A dict that takes the place of None is
-            marked, as mmengine does not put it there by itself.
+        nested: options as dicts of dicts.
         source: place of the options, for errors.
     """
 
@@ -141,7 +162,7 @@ class _Check:
     def run(self) -> None:
         for key, value in self.nested.items():
             self._check_top_level(key, value)
-            self._check(self.cfg.get(key, _ABSENT), value, (key,))
+            self._check(self.cfg.get(key), value, (key,))
 
     def _check_top_level(self, key: str, value: Any) -> None:
         names = self.top_level.names
@@ -159,18 +180,14 @@ class _Check:
             )
 
     def _check(self, old: Any, new: Any, path: tuple[str, ...]) -> None:
-        """Compare an option with what the config has in its place."""
+        """Compare an option with what the config has in its place, or None."""
         if isinstance(new, list | tuple):
             for index, item in enumerate(new):
-                self._check(_ABSENT, item, (*path, str(index)))
+                self._check(None, item, (*path, str(index)))
         if not isinstance(new, dict):
             return
-        if old is None:
-            new[_DELETE] = True
-        elif old is _ABSENT:  # mmengine would leave the mark where it is
-            new.pop(_DELETE, None)
-        if new.get(_DELETE):
-            old = _ABSENT
+        if old is None or new.get(_DELETE):
+            old = {}
         if isinstance(old, list):
             self._check_list(old, new, path)
             return
@@ -182,20 +199,20 @@ class _Check:
             )
         self._check_names(old, new, path)
         for key, value in new.items():
-            self._check(old.get(key, _ABSENT), value, (*path, key))
+            self._check(old.get(key), value, (*path, str(key)))
 
     def _check_list(
         self, old: list, new: Mapping[str, Any], path: tuple[str, ...]
     ) -> None:
         name = '.'.join(path)
         for key, value in new.items():
-            if not key.isdigit() or int(key) >= len(old):
+            if not str(key).isdigit() or int(key) >= len(old):
                 has = f'entries 0 to {len(old) - 1}' if old else 'no entries'
                 raise UserError(
                     f'{self.source}: there is no {name}.{key}: {name} is a list '
                     f'with {has}'
                 )
-            self._check(old[int(key)], value, (*path, key))
+            self._check(old[int(key)], value, (*path, str(key)))
 
     def _check_names(
         self, old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...]
@@ -213,9 +230,9 @@ class _Check:
         for key in unknown:
             if key in known.names:
                 continue
-            if known.is_complete or is_misspelt(key, names):
+            if known.is_complete or is_misspelt(str(key), map(str, names)):
                 says = f'{reader(path, node)} has no {key}'
-                raise self._unread((*path, key), new[key], says, names)
+                raise self._unread((*path, str(key)), new[key], says, names)
 
     def _check_hook(self, key: str, value: Any, old: Mapping[str, Any]) -> None:
         """A hook is read under any name, if it is one."""
@@ -231,7 +248,7 @@ class _Check:
         """The error for a key whose last name no one knows."""
         whole = path
         while isinstance(value, dict) and (inner := [k for k in value if k != _DELETE]):
-            whole, value = (*whole, inner[0]), value[inner[0]]
-        found = hints(whole, len(path) - 1, names, self.is_read)
+            whole, value = (*whole, str(inner[0])), value[inner[0]]
+        found = hints(whole, len(path) - 1, set(map(str, names)), self.is_read)
         hint = f'; did you mean {listed(found, " or ", 4)}?' if found else ''
         return UserError(f'{self.source}: no one reads {".".join(whole)}: {says}{hint}')

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 # What the keys of mmdet 2.x's configs are called now.
@@ -54,7 +54,7 @@ def hints(
     return [other for other in found if other != key]
 
 
-def is_misspelt(name: str, names: Collection[str]) -> bool:
+def is_misspelt(name: str, names: Iterable[str]) -> bool:
     """Whether a name is likely to be meant as another one.
 
     Args:
