@@ -337,7 +337,7 @@ def test_a_filter_that_leaves_no_image(own_data):
     own_data.test_dataloader.dataset.update(
         test_mode=False, filter_cfg=dict(min_size=1000)
     )
-    with pytest.raises(DataError, match=r"val.json: no image is left by .*1000"):
+    with pytest.raises(DataError, match=r'val.json: no image is left by .*1000'):
         run_test(own_data)
 
 
@@ -354,7 +354,9 @@ def test_a_checkpoint_of_other_classes_is_said(own_data, tmp_path):
         _, log = run_test(own_data)
         assert ('was trained on' in log) == (says is not None)
         assert says is None or says in log
-    torch.save(dict(state_dict={'backbone.x': weights['backbone.conv1.weight']}),
-               own_data.load_from)
+    torch.save(
+        dict(state_dict={'backbone.x': weights['backbone.conv1.weight']}),
+        own_data.load_from,
+    )
     with pytest.raises(UserError, match=r'model\.pth has no weights of a head'):
         run_test(own_data)
