@@ -72,7 +72,9 @@ def test_a_test_needs_the_head():
     with pytest.raises(UserError) as caught:
         check_fits(model, dict(state_dict=state(classes=7), meta=meta), 'a.pth')
     message = str(caught.value)
-    assert message.startswith('a.pth is of another model: bbox_head.weight is (7, 4) in')
+    assert message.startswith(
+        'a.pth is of another model: bbox_head.weight is (7, 4) in'
+    )
     assert 'trained on 7 classes (a, b, c, d, e, ...)' in message
     with pytest.raises(UserError, match=r'a\.pth has no weights of a head.*bbox_head'):
         check_fits(model, state(has_head=False), 'a.pth')
@@ -118,9 +120,7 @@ def test_another_models_checkpoint_is_not_resumed(runs, short_config, tmp_path):
 
 
 @pytest.mark.parametrize('ema', [False, True])
-def test_names_count_and_the_average_is_not_touched(
-    runs, short_config, tmp_path, ema
-):
+def test_names_count_and_the_average_is_not_touched(runs, short_config, tmp_path, ema):
     if ema:
         short_config.custom_hooks.append(dict(type='EMAHook', strict_load=True))
     runs.train(short_config)
@@ -148,7 +148,9 @@ def test_other_names_of_as_many_classes_are_one_warning(runs, short_config, tmp_
     runs.train(short_config)
     file = tmp_path / 'work' / 'epoch_1.pth'
     short_config.train_cfg.max_epochs = 2
-    log = runs.log_of(runs.train(short_config, tmp_path / 'same', resume=True, load_from=str(file)))
+    log = runs.log_of(
+        runs.train(short_config, tmp_path / 'same', resume=True, load_from=str(file))
+    )
     assert 'was trained on' not in log
     held = torch.load(file)
     held['meta']['dataset_meta']['classes'] = ('circle', 'square', 'star', 'moon', 'x')

@@ -40,7 +40,9 @@ def test_an_error_of_a_worker_is_said_as_any_other(capsys, workers, kind):
 
 
 def test_all_lines_of_a_message_are_kept(capsys):
-    loader = DataLoader(Broken(UserError('a.jpg:\n  1 box\nUserError: 2')), num_workers=1)
+    loader = DataLoader(
+        Broken(UserError('a.jpg:\n  1 box\nUserError: 2')), num_workers=1
+    )
     assert printed(capsys, lambda: list(loader)) == (
         'error: a.jpg:\n  1 box\nUserError: 2'
     )

@@ -11,7 +11,11 @@ from focal_retinanet.engine.errors import UserError
 
 STARTED = {
     'pytorch': dict(
-        RANK='0', WORLD_SIZE='4', MASTER_ADDR='localhost', MASTER_PORT='1', LOCAL_RANK='0'
+        RANK='0',
+        WORLD_SIZE='4',
+        MASTER_ADDR='localhost',
+        MASTER_PORT='1',
+        LOCAL_RANK='0',
     ),
     'slurm': dict(SLURM_PROCID='0', SLURM_NTASKS='4', SLURM_NODELIST='a'),
     'mpi': dict(

@@ -59,8 +59,17 @@ def full_config(tiny_config):
     return tiny_config
 
 
-def test_torch_alone_loads_every_checkpoint(runs, full_config, tmp_path):
+def test_torch_alone_loads_a_checkpoint_of_mixed_precision(runs, full_config, tmp_path):
     full_config.optim_wrapper.type = 'focal_retinanet.AmpOptimWrapper'
+    full_config.train_cfg.max_epochs = 1
+    runs.train(full_config)
+    file = tmp_path / 'work' / 'epoch_1.pth'
+    (held,) = load_by_torch_alone(file)
+    assert 'optimizer' in held
+    assert 'loss_scaler' in torch.load(file)['optimizer']
+
+
+def test_torch_alone_loads_every_checkpoint(runs, full_config, tmp_path):
     runs.train(full_config)
     work = tmp_path / 'work'
     (best,) = work.glob('best_*.pth')

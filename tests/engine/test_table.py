@@ -69,7 +69,9 @@ def test_mistakes_are_named(table):
         load_config_or_row(f'{table}:gama')
     with pytest.raises(UserError, match=r'table\.py:gamma-\.5.*tools/sweep\.py'):
         load_config_or_row(str(table))
-    table.write_text("base = 'base.py'\nrows = {'a': {'model.los.gamma': 1, 'lr': 2}}\n")
+    table.write_text(
+        "base = 'base.py'\nrows = {'a': {'model.los.gamma': 1, 'lr': 2}}\n"
+    )
     with pytest.raises(UserError, match=r"row 'a' of .*table\.py.*model\.loss\.gamma"):
         Table(table).load('a')
     with pytest.raises(UserError, match='not a table'):

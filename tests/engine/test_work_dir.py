@@ -150,9 +150,7 @@ def test_another_runs_best_checkpoint_stays(runs, best_config, tmp_path):
     before = contents(tmp_path / 'first')
     best_config.train_cfg.max_epochs = 3
     latest = str(tmp_path / 'first' / 'epoch_2.pth')
-    second = runs.build(
-        best_config, tmp_path / 'second', resume=True, load_from=latest
-    )
+    second = runs.build(best_config, tmp_path / 'second', resume=True, load_from=latest)
     train_better(second)
     assert contents(tmp_path / 'first') == before
     assert len(best_of(tmp_path / 'second')) == 1

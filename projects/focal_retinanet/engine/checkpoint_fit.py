@@ -112,9 +112,8 @@ def check_can_be_resumed(
         f'--cfg-options load_from={file}'
     )
     meta = checkpoint.get('meta')
-    if not isinstance(meta, Mapping) or 'message_hub' not in checkpoint or (
-        not {'epoch', 'iter'} <= meta.keys()
-    ):
+    is_record = isinstance(meta, Mapping) and meta.keys() >= {'epoch', 'iter'}
+    if not is_record or 'message_hub' not in checkpoint:
         raise UserError(
             f'{file} cannot be resumed: it has weights and no record of a training'
             f'{advice}'

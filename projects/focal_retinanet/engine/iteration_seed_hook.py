@@ -1,5 +1,6 @@
 """A resumed run that goes on exactly as if it had never stopped."""
 
+from collections.abc import Iterator
 from itertools import chain, islice, repeat
 
 from mmengine.dist import get_rank
@@ -68,8 +69,28 @@ def _skip(loop: IterBasedTrainLoop, batch_sampler: SeededBatchSampler) -> None:
     drawn = batch_sampler.drawn
     batch_sampler.skip = loop.iter - drawn
     # mmengine is going to ask for each of them.
-    loop.dataloader_iterator = chain(
-        islice(loop.dataloader_iterator, drawn),
-        repeat(None, batch_sampler.skip),
-        loop.dataloader_iterator,
+    loop.dataloader_iterator = _Batches(
+        chain(
+            islice(loop.dataloader_iterator, drawn),
+            repeat(None, batch_sampler.skip),
+            loop.dataloader_iterator,
+        )
     )
+
+
+class _Batches:
+    """An iterator with what the loop of mmengine's maintained fork asks of its own."""
+
+    def __init__(self, batches: Iterator) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self) -> object:
+        return next(self._batches)
+
+    def skip_iter(self, number: int) -> None:
+        """Leave out so many batches, as an older loop does one by one."""
+        for _ in range(number):
+            next(self)
