@@ -7,6 +7,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 from focal_retinanet.data.shapes import ShapesConfig, make_shapes
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
@@ -48,7 +49,7 @@ def as_in_a_fresh_process(monkeypatch):
     for name in ('handlers', 'level', 'propagate'):
         monkeypatch.setattr(logger, name, getattr(logger, name))
     yield
-    for manager in (MMLogger, DefaultScope, DetVisualizer):
+    for manager in (MMLogger, DefaultScope, Visualizer, DetVisualizer):
         manager._instance_dict.clear()
 
 

@@ -113,7 +113,13 @@ def test_checkpoints_of_before_are_resumed(runs, full_config, tmp_path, monkeypa
     runs.assert_same_weights(whole, resumed)
 
 
-def test_a_stock_mmengine_resumes_and_tests_ours(runs, full_config, tmp_path):
+def test_a_stock_mmengine_resumes_and_tests_ours(
+    runs, full_config, tmp_path, shapes_root
+):
+    # It does not give evaluators the data set's file.
+    ann_file = f'{shapes_root}/annotations/val.json'
+    full_config.val_evaluator.ann_file = ann_file
+    full_config.test_evaluator.ann_file = ann_file
     full_config.custom_hooks = full_config.custom_hooks[2:]  # the EMA
     whole = runs.train(full_config, tmp_path / 'whole')
     runs.stop_after(full_config, 5, tmp_path / 'stopped')

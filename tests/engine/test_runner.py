@@ -194,8 +194,10 @@ def test_resume_does_not_load_again_what_was_trained(
 
 
 def test_mmengines_runner_resumes_by_epochs_and_warns_by_iterations(
-    tiny_config, tmp_path
+    tiny_config, tmp_path, shapes_root
 ):
+    # It does not give evaluators the data set's file.
+    tiny_config.val_evaluator.ann_file = f'{shapes_root}/annotations/val.json'
     by_mmengine = dict(runner_type=MMEngineRunner)
     whole = train(tiny_config, tmp_path / 'whole', **by_mmengine)
     stop_after(tiny_config, 4, tmp_path / 'stopped', **by_mmengine)

@@ -1,10 +1,12 @@
 """COCO's average precision, computed by the fastest library at hand."""
 
 import importlib.util
+from collections.abc import Sequence
 from unittest import mock
 
 from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
 
+from focal_retinanet.engine.errors import UserError
 from focal_retinanet.evaluation.ground_truth import load_coco
 from focal_retinanet.registry import METRICS
 
@@ -17,8 +19,8 @@ class CocoMetric(MMDetCocoMetric):
 
     The ground truth is checked as the data sets are, and has no part in AP that
     training leaves out, see :func:`focal_retinanet.data.coco_file.prepare_coco`.
-    ``tools/train.py`` and ``tools/test.py`` give an ``ann_file`` that the config
-    leaves out: that of the data set.
+    An ``ann_file`` that the config leaves out is that of the data set, which
+    :class:`focal_retinanet.engine.runner.Runner` gives.
 
     Args:
         backend: 'faster_coco_eval', 'pycocotools', or 'auto', which is the
@@ -53,6 +55,21 @@ class CocoMetric(MMDetCocoMetric):
             super().__init__(*args, **kwargs)
         boxes_only = set(self.metrics) <= {'bbox', 'proposal', 'proposal_fast'}
         self._is_fast = is_installed and backend != 'pycocotools' and boxes_only
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """As mmdet's.
+
+        Raises:
+            UserError: there is no ground truth to compare the detections with.
+        """
+        needs_file = self._coco_api is None and not self.format_only
+        if needs_file and any('instances' not in sample for sample in data_samples):
+            raise UserError(
+                'CocoMetric has no ann_file: the runner of this project takes that of '
+                'the data set; with another one, name it in val_evaluator and '
+                'test_evaluator'
+            )
+        super().process(data_batch, data_samples)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """As mmdet's: the metrics by name, rounded to three digits."""
