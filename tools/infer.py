@@ -28,7 +28,7 @@ from focal_retinanet.engine.inference import (
     is_video,
     read_frames,
 )
-from focal_retinanet.engine.output_dir import make_output_dir
+from focal_retinanet.engine.output_dir import check_output_dir, make_output_dir
 from focal_retinanet.engine.picture_file import PictureFile, frames_per_second
 from focal_retinanet.engine.table import load_with_options
 from focal_retinanet.visualization.palette import with_class_colours
@@ -99,8 +99,7 @@ def picture_names(files: list[Path]) -> list[str]:
 def main() -> None:
     args = parse_args()
     files = find_inputs(args.inputs)
-    out_dir = make_output_dir(args.out_dir, '--out-dir', args.overwrite)
-    (out_dir / 'vis').mkdir(exist_ok=True)
+    check_output_dir(args.out_dir, '--out-dir', args.overwrite)
     quiet_warnings()
     enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
     cfg = load_with_options(args.config, args.cfg_options)
@@ -113,6 +112,8 @@ def main() -> None:
     if detector.warning is not None:
         print(f'warning: {detector.warning}', file=sys.stderr)
 
+    out_dir = make_output_dir(args.out_dir, '--out-dir', args.overwrite)
+    (out_dir / 'vis').mkdir(exist_ok=True)
     detections = CocoDetections(detector.classes)
     unreadable, unwritten = 0, 0
     progress = tqdm(zip(files, picture_names(files), strict=True), total=len(files))

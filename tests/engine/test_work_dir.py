@@ -1,5 +1,6 @@
 """A work directory is resumed where it stands, and no other one is touched."""
 
+import argparse
 import shutil
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
 
+from focal_retinanet.engine.config import add_config_arguments, load_config
 from focal_retinanet.engine.errors import UserError
 from focal_retinanet.engine.work_dir import (
     checkpoint_dir,
@@ -37,6 +39,25 @@ def test_the_latest_checkpoint_is_the_one_in_the_folder(tmp_path):
     assert f'{here}/last_checkpoint names {there}/epoch_2.pth' in str(caught.value)
     note(here, 's3://store/epoch_2.pth')
     assert latest_checkpoint(here) == 's3://store/epoch_2.pth'
+
+
+def test_the_config_of_a_copy_is_of_the_copy(tiny_config, tmp_path):
+    there, here = tmp_path / 'there', tmp_path / 'here'
+    note(there, there / 'epoch_2.pth')
+    tiny_config.work_dir = str(there)
+    tiny_config.dump(there / 'tiny.py')
+    shutil.copytree(there, here)
+
+    def work_dir(*arguments):
+        parser = argparse.ArgumentParser()
+        add_config_arguments(parser)
+        return load_config(parser.parse_args([*map(str, arguments)])).work_dir
+
+    assert work_dir(here / 'tiny.py') == str(here)
+    assert work_dir(there / 'tiny.py') == str(there)
+    assert work_dir(here / 'tiny.py', '--work-dir', there) == str(there)
+    tiny_config.dump(tmp_path / 'tiny.py')  # in no run's folder
+    assert work_dir(tmp_path / 'tiny.py') == str(there)
 
 
 def test_a_folder_of_checkpoints_that_is_another_one(tmp_path):

@@ -14,6 +14,7 @@ from focal_retinanet.engine.checkpoint import enforce_safe_loading
 from focal_retinanet.engine.distributed import check_launcher
 from focal_retinanet.engine.runner import Runner
 from focal_retinanet.engine.table import load_with_options
+from focal_retinanet.engine.work_dir import run_folder
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +70,8 @@ def load_config(
     check_launcher(cfg.launcher)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
+    elif 'work_dir' not in (args.cfg_options or {}) and (own := run_folder(args.config)):
+        cfg.work_dir = own
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(cfg.filename).stem)
     return cfg

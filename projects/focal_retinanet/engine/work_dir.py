@@ -19,6 +19,19 @@ _LATEST = 'last_checkpoint'
 _NOTED = re.compile(r'last_ckpt|best_ckpt(_.*)?')
 
 
+def run_folder(config: str | Path) -> str | None:
+    """The work directory that a config file lies in; None where it lies in none.
+
+    A run keeps its config with the path of its work directory in it, which in a copy
+    is the original's.
+
+    Args:
+        config: config file.
+    """
+    folder = Path(config).parent
+    return str(folder) if (folder / _LATEST).is_file() else None
+
+
 def latest_checkpoint(
     work_dir: str | Path, checkpoint_dir: str | None = None
 ) -> str | None:
