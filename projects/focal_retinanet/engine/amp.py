@@ -1,9 +1,15 @@
 """Mixed precision as an optimizer wrapper of the config."""
 
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper as MMEngineAmpOptimWrapper
 from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from focal_retinanet.registry import OPTIM_WRAPPERS
 
@@ -38,6 +44,52 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
         self.cast_dtype = torch.bfloat16
         self.loss_scaler = _scaler_that_does_nothing()
         self._scale_update_param = None
+        self._models: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """As mmengine's."""
+        if get_device() == 'cpu' and model not in self._models:
+            self._models.add(model)
+            pad_small_maps(model)
+        with super().optim_context(model):
+            yield
+
+
+def pad_small_maps(model: nn.Module) -> None:
+    """Let strided convolutions see no map smaller than their stride.
+
+    The gradient of their weights in bf16 on a CPU is otherwise memory that nobody has
+    written, in every torch from 2.1 to 2.14: P7 of an image of up to 64 pixels, for
+    example. Zeros below and on the right change no result.
+
+    Args:
+        model: model whose ``Conv2d`` get a hook.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and max(module.stride) > 1:
+            module.register_forward_pre_hook(_pad_small_map)
+
+
+def _pad_small_map(conv: nn.Conv2d, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+    if isinstance(conv.padding, str) or conv.padding_mode != 'zeros':
+        return None
+    (maps,) = inputs
+    added = []
+    for size, kernel, stride, padding, dilation in zip(
+        maps.shape[-2:],
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        strict=True,
+    ):
+        reach = dilation * (kernel - 1) + 1 - 2 * padding
+        is_same = (size - reach) // stride == (stride - reach) // stride
+        added.append(stride - size if size < stride and is_same else 0)
+    if not any(added):
+        return None
+    return (F.pad(maps, (0, added[1], 0, added[0])),)
 
 
 def _scaler_that_does_nothing():
