@@ -284,3 +284,10 @@ def test_a_file_that_was_read_already_is_not_read_again(tmp_path):
     (tmp_path / 'ann.json').write_text('[]')
     with pytest.raises(CocoFileError, match=r'ann\.json: has no list images'):
         read_coco(tmp_path / 'ann.json')
+
+
+def test_a_byte_order_mark_is_no_part_of_the_json(tmp_path):
+    """Editors of Windows write one."""
+    file = tmp_path / 'ann.json'
+    file.write_text(json.dumps(CLEAN), encoding='utf-8-sig')
+    assert read_coco(file) == CLEAN
