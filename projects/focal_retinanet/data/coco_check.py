@@ -114,8 +114,9 @@ def _check_entries(
             if values[i] is not _ABSENT and not rule.is_valid(values[i])
         ]
         if wrong:
+            article = 'an' if key[0] in 'ai' else 'a'
             report.errors.append(
-                f'{where}: {kind} {few(wrong)} has a {key} that is not '
+                f'{where}: {kind} {few(wrong)} has {article} {key} that is not '
                 f'{rule.expected}'
             )
     ids = columns['id']
