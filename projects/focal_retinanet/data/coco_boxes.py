@@ -29,7 +29,7 @@ def are_usable(
         (N,) bool; False for a box narrower or lower than a pixel, outside of its
         image, or with an area of 0, and for one with a NaN.
     """
-    bboxes, sizes = _as_array(boxes, 4), _as_array(sizes, 2)
+    bboxes, sizes = as_array(boxes, 4), as_array(sizes, 2)
     has_area = np.array([not area <= 0 for area in areas], dtype=bool)
     low, extent = bboxes[:, :2], bboxes[:, 2:]
     is_inside = np.minimum(low + extent, sizes) > np.maximum(low, 0)
@@ -53,7 +53,7 @@ def describe_left_out(
     if usable.all():
         return None
     cause = ''
-    numbers = _as_array(boxes, 4)
+    numbers = as_array(boxes, 4)
     are_flat = np.array([area <= 0 for area in areas], dtype=bool)
     if (are_flat & (numbers[:, 2:] >= 1).all(1))[~usable].all():
         cause = '; their boxes have an area: without the key, it is width times height'
@@ -82,15 +82,15 @@ def describe_leaving(
         boxes: N boxes xywh in absolute pixels.
         sizes: (width, height) of each box's image.
     """
-    bboxes, image_sizes = _as_array(boxes, 4), _as_array(sizes, 2)
+    bboxes, image_sizes = as_array(boxes, 4), as_array(sizes, 2)
     low, extent = bboxes[:, :2], bboxes[:, 2:]
     ends = low + extent
     leaves = ((low < -_TOLERANCE) | (ends > image_sizes + _TOLERANCE)).any(1)
     if not leaves.any():
         return None
     first = int(leaves.argmax())
-    width, height = sizes[first]
-    x, y, *_ = boxes[first]
+    width, height = image_sizes[first]
+    x, y, *_ = bboxes[first]
     right, bottom = ends[first]
     # Read as corners they are boxes inside of their images, as centres too.
     as_corners = (extent > low) & (extent <= image_sizes + _TOLERANCE)
@@ -108,13 +108,15 @@ def describe_leaving(
         cause = "are width and height those of the file's images?"
     return (
         f'{int(leaves.sum())} of {len(ids)} boxes leave their image, such as '
-        f'{list(boxes[first])} of annotation {ids[first]}, which goes from '
+        f'{bboxes[first].tolist()} of annotation {ids[first]}, which goes from '
         f'({x:g}, {y:g}) to ({right:g}, {bottom:g}) in an image of {width:g}x{height:g}; '
         f'{cause}'
     )
 
 
-def _as_array(rows: Sequence[Sequence[float]], width: int) -> np.ndarray:
-    """(N, width) float64."""
+def as_array(rows: Sequence[Sequence[float]] | np.ndarray, width: int) -> np.ndarray:
+    """(N, width) float64; an array is given back as it is."""
+    if isinstance(rows, np.ndarray):
+        return rows
     numbers = chain.from_iterable(rows)
     return np.fromiter(numbers, float, width * len(rows)).reshape(-1, width)

@@ -17,6 +17,7 @@ import numpy as np
 
 from focal_retinanet.data.coco_boxes import (
     are_usable,
+    as_array,
     describe_leaving,
     describe_left_out,
 )
@@ -222,8 +223,8 @@ def _check_annotations(
         )
     if report.errors:
         return
-    sizes = [size_of[image_id] for image_id in annotations['image_id']]
-    boxes = annotations['bbox']
+    sizes = as_array([size_of[image_id] for image_id in annotations['image_id']], 2)
+    boxes = as_array(annotations['bbox'], 4)
     # Where no area is given, it is that of the box.
     areas = [
         1 if area is _ABSENT or area is None else area for area in annotations['area']
@@ -231,10 +232,10 @@ def _check_annotations(
     usable = are_usable(boxes, areas, sizes)
     if not needs_boxes and not ids:
         return
-    used = [list(compress(column, usable)) for column in (ids, boxes, sizes)]
+    used = ids if usable.all() else list(compress(ids, usable))
     for text in (
         describe_left_out(ids, usable, boxes, areas),
-        describe_leaving(*used),
+        describe_leaving(used, boxes[usable], sizes[usable]),
         _describe_ignored(ids, annotations['ignore']),
     ):
         if text is not None:

@@ -34,7 +34,7 @@ def read_coco(ann_file: str | Path, needs_boxes: bool = True) -> dict:
             lists ``images``, ``annotations`` and ``categories``.
     """
     try:
-        with open(ann_file, encoding='utf-8-sig') as file, _no_garbage_collection():
+        with open(ann_file, encoding='utf-8-sig') as file, no_garbage_collection():
             coco = json.load(file)
     except FileNotFoundError as error:
         raise CocoFileError(
@@ -116,8 +116,8 @@ def index_coco(coco: COCO) -> None:
 
 
 @contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """JSON has no cycles, and looking for them takes a third of the parsing."""
+def no_garbage_collection() -> Iterator[None]:
+    """What JSON holds has no cycles, and looking for them takes a third of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

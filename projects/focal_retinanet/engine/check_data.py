@@ -22,6 +22,7 @@ from focal_retinanet.data.coco_check import CocoReport, check_coco
 from focal_retinanet.data.coco_file import (
     CocoFileError,
     index_coco,
+    no_garbage_collection,
     prepare_coco,
     read_coco,
 )
@@ -131,6 +132,7 @@ def checked_loading(
             checked.update(new)
 
     with (
+        no_garbage_collection(),
         mock.patch.object(CocoDataset, 'COCOAPI', CheckedCOCO),
         mock.patch.object(BaseDataset, '_serialize_data', _serialize_images),
     ):
