@@ -5,6 +5,9 @@ Examples:
     python tools/infer.py CONFIG CHECKPOINT folder 'more/*.png' clip.mp4 --out-dir found
 """
 
+import focal_retinanet.cpu_threads  # noqa: F401
+
+# isort: split
 import argparse
 import json
 import sys

@@ -6,6 +6,9 @@ Examples:
     python tools/test.py CONFIG CHECKPOINT --out results.pkl
 """
 
+import focal_retinanet.cpu_threads  # noqa: F401
+
+# isort: split
 import argparse
 from copy import deepcopy
 

@@ -8,6 +8,9 @@ Examples:
 
 import argparse
 
+import focal_retinanet.cpu_threads  # noqa: F401
+
+# isort: split
 from focal_retinanet.engine.config import (
     add_config_arguments,
     build_runner,
