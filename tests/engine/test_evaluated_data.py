@@ -278,7 +278,16 @@ def test_other_files_are_refused_or_said(own_data, content, tmp_path):
     _, log = run_test(own_data)
     assert 'has 1 images that are not in the data set; all their objects' in log
     # Objects were taken out of the image 4.
-    assert 'another number of objects than the data set in 1 of 4 images' in log
+    assert 'has other objects than the data set in 1 of 4 images' in log
+
+
+def test_the_same_names_with_other_boxes_are_said(own_data, content, tmp_path):
+    _, log = run_test(own_data)
+    assert 'other objects' not in log
+    content['annotations'][0]['bbox'][0] += 3
+    own_data.test_evaluator.ann_file = write(tmp_path / 'other.json', content)
+    _, log = run_test(own_data)
+    assert 'has other objects than the data set in 1 of 4 images' in log
 
 
 def test_several_files_want_an_evaluator_each(own_data, content, tmp_path):

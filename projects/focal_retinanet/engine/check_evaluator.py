@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from logging import Logger
 from pathlib import Path
 
+import numpy as np
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import MultiDatasetsEvaluator
 from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
@@ -140,30 +141,33 @@ _REMEDY = (
 def _compare_objects(
     coco: COCO,
     dataset: Dataset,
-    images: Sequence[tuple[int, str, int]],
+    images: Sequence[tuple[int, str, np.ndarray]],
     where: str,
     logger: Logger,
 ) -> None:
     """Files of the same names may still be of other objects."""
-    if not any(count for _, _, count in images):  # a file of images alone
+    if not any(len(boxes) for _, _, boxes in images):  # a file of images alone
         return
     classes = getattr(dataset, 'metainfo', {}).get('classes') or ()
     cat_ids = set(coco.get_cat_ids(cat_names=list(classes)))
-    others = [
-        path
-        for img_id, path, count in images
-        if count != sum(a['category_id'] in cat_ids for a in coco.img_ann_map[img_id])
-    ]
+    others = []
+    for img_id, path, boxes in images:
+        xywh = [
+            a['bbox'] for a in coco.img_ann_map[img_id] if a['category_id'] in cat_ids
+        ]
+        truth = _sorted_boxes([(x, y, x + w, y + h) for x, y, w, h in xywh])
+        if len(truth) != len(boxes) or not np.allclose(truth, boxes, atol=0.5):
+            others.append(path)
     if others:
         logger.warning(
-            f'{where} has another number of objects than the data set in '
-            f'{len(others)} of {len(images)} images, such as {few(others)}: is it of '
-            'another version, or of other images with the same names?'
+            f'{where} has other objects than the data set in {len(others)} of '
+            f'{len(images)} images, such as {few(others)}: is it of another version, or '
+            'of other images with the same names?'
         )
 
 
-def _images(dataset: Dataset) -> list[tuple[int, str, int]] | None:
-    """Id, path and number of objects of each image; None if they cannot be known."""
+def _images(dataset: Dataset) -> list[tuple[int, str, np.ndarray]] | None:
+    """Id, path and boxes (G, 4) xyxy of each image; None if they cannot be known."""
     get_data_info = getattr(dataset, 'get_data_info', None)
     if get_data_info is None:
         return None
@@ -172,5 +176,10 @@ def _images(dataset: Dataset) -> list[tuple[int, str, int]] | None:
         info = get_data_info(index)
         if 'img_id' not in info or 'img_path' not in info:
             return None
-        images.append((info['img_id'], info['img_path'], len(info.get('instances', []))))
+        boxes = [i['bbox'] for i in info.get('instances', []) if 'bbox' in i]
+        images.append((info['img_id'], info['img_path'], _sorted_boxes(boxes)))
     return images
+
+
+def _sorted_boxes(boxes: Sequence[Sequence[float]]) -> np.ndarray:
+    return np.array(sorted(map(tuple, boxes)), dtype=float).reshape(-1, 4)
