@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from focal_retinanet.engine.amp import pad_small_maps
+from focal_retinanet.models.fast_conv import fold_batch_norm
 
 
 def fill_memory_with_garbage():
@@ -45,6 +46,29 @@ def test_gradients_of_strided_convolutions(size, options):
         torch.testing.assert_close(
             conv.weight.grad, exact.weight.grad, rtol=0.02, atol=0.1
         )
+
+
+def test_a_frozen_batch_norm_is_folded_all_the_same(caplog):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(16, 16, 3, stride=2, padding=1, bias=False)
+    exact = nn.Sequential(conv, nn.BatchNorm2d(16)).eval()
+    exact[1].running_var.uniform_(0.5, 2)
+    model = copy.deepcopy(exact)
+    assert fold_batch_norm(model) == 1
+    pad_small_maps(model)
+    model = copy.deepcopy(model)  # as EMAHook does
+    maps = torch.randn(4, 16, 1, 1)
+    exact(maps).sum().backward()
+    for _ in range(5):
+        fill_memory_with_garbage()
+        model.zero_grad()
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            found = model(maps)
+        found.float().sum().backward()
+        torch.testing.assert_close(
+            model[0].weight.grad, exact[0].weight.grad, rtol=0.02, atol=0.1
+        )
+    assert 'not folded' not in caplog.text
 
 
 def test_two_runs_of_one_seed_are_one(runs, tiny_config, tmp_path):

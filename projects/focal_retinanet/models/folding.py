@@ -134,7 +134,11 @@ def _why_apart(conv: nn.Conv2d, norm: FoldedBatchNorm2d, input: Tensor) -> str |
         return 'without running statistics they are never frozen'
     if any(getattr(nn_module, f'_global{name}') for name in _HOOKS):
         return 'hooks of all modules see what is between them'
-    if any(vars(module)[name] for module in (conv, norm) for name in _HOOKS):
+    # A hook before the convolution sees, and may change, what goes into both.
+    of_conv = [name for name in _HOOKS if name != '_forward_pre_hooks']
+    if any(vars(conv)[name] for name in of_conv) or any(
+        vars(norm)[name] for name in _HOOKS
+    ):
         return 'hooks of a convolution or a batch norm see what is between them'
     if 'forward' in vars(norm) or vars(norm).get('_compiled_call_impl') is not None:
         return 'another forward was given to a batch norm'
