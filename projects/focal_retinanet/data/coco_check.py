@@ -52,7 +52,7 @@ def check_coco(
         num_classes: number of classes that the model's head is built for.
         coco: content of the file from :func:`read_coco`, if it was read already.
         needs_boxes: whether there has to be a box to learn or to find.
-        color_type: how mmcv reads the images, see :func:`check_images`.
+        color_type: flag with which mmcv reads the images, see :func:`check_images`.
     """
     report = CocoReport()
     where = str(ann_file)
@@ -334,7 +334,7 @@ class _Rule:
 
     Attributes:
         is_valid: whether one value is valid.
-        expected: what is valid, in words.
+        expected: words for a valid value.
         are_valid: whether all values of a list are, faster than one by one.
         is_optional: whether an entry may lack the key.
     """

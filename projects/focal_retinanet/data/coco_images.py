@@ -38,7 +38,7 @@ def check_images(
         img_dir: folder that the names are in.
         file_names: N names.
         sizes: (width, height) of each, as the annotation file has them.
-        color_type: how mmcv is going to read them, which decides whether an EXIF
+        color_type: flag with which mmcv will read them, which decides whether an EXIF
             rotation is applied; None leaves sizes and content unchecked.
     """
     missing = _missing(img_dir, file_names)

@@ -19,7 +19,7 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
     """mmengine's ``AmpOptimWrapper``, on CPUs as well: in bf16, without a scaler.
 
     Args:
-        loss_scale: as mmengine's; bf16 has the range of fp32 and needs none.
+        loss_scale: scale of the loss, as mmengine's; bf16 has the range of fp32 and needs none.
         dtype: 'float16' or 'bfloat16'; on a CPU only the latter, which is its
             default there.
         **kwargs: as mmengine's.

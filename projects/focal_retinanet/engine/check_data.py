@@ -42,7 +42,7 @@ class CocoSource(NamedTuple):
         ann_file: annotation file.
         img_dir: folder of the images.
         classes: names, or the text that stands for them; None for none.
-        color_type: how the pipeline reads the images; None where it does not.
+        color_type: flag with which mmcv reads the images; None where it reads none.
         needs_boxes: whether there has to be a box in the file.
     """
 
@@ -71,9 +71,9 @@ def check_data(
     """Check the files of COCO data sets, see :func:`check_coco`.
 
     Args:
-        sources: what the data sets read.
+        sources: files and folders of the data sets.
         model: detector whose head has to fit the number of classes.
-        logger: where warnings go, one line each.
+        logger: logger of the warnings, one line each.
 
     Raises:
         DataError: with all errors of all files.
@@ -104,11 +104,12 @@ def checked_loading(
     sets get what :func:`prepare_coco` makes of the content.
 
     Args:
-        sources: what the data sets read, those not built here among them: if there
-            is an error, the errors of all of them are raised.
+        sources: files and folders of the data sets, also of those that are not
+            built here: if there is an error, the errors of all of them are raised.
         model: detector whose head has to fit the number of classes.
-        logger: where warnings go, one line each.
-        checked: what was checked before is not checked again; is added to.
+        logger: logger of the warnings, one line each.
+        checked: sources that were checked before and are not checked again; those
+            of this context are added.
 
     Raises:
         DataError: with all errors of all files; or a filter leaves no image.

@@ -52,7 +52,7 @@ def describe_other_classes(
 
     Args:
         checkpoint: name of the file.
-        known: what :func:`meta_of` found.
+        known: result of :func:`meta_of`.
         classes: names of the config's classes.
     """
     if known is None or tuple(known['classes']) == tuple(classes):

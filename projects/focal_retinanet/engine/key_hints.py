@@ -36,7 +36,7 @@ def hints(
     Args:
         path: the key, by its names.
         unknown: index of the name in it that no one knows.
-        names: those that are known in its place.
+        names: names that are known in its place.
         cfg: whatever of a config is read.
     """
     key = '.'.join(path)

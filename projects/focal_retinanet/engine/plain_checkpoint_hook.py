@@ -138,7 +138,7 @@ def _plain(value: Any, path: list, replaced: list) -> Any:
     """Something plain for a value; itself if it is that already.
 
     Args:
-        value: what to save.
+        value: object to save.
         path: keys that lead to it in the checkpoint.
         replaced: list that gets the path and class of what can be put back.
 
