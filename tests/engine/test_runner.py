@@ -19,17 +19,6 @@ from focal_retinanet.engine.check_data import DataError
 from focal_retinanet.engine.runner import Runner
 
 
-def train(cfg, work_dir=None, runner_type=Runner, **changes):
-    cfg = copy.deepcopy(cfg)
-    cfg.merge_from_dict(changes)
-    if work_dir is not None:
-        cfg.work_dir = str(work_dir)
-    cfg.experiment_name = f'{Path(cfg.work_dir).parent.name}-{Path(cfg.work_dir).name}'
-    runner = runner_type.from_cfg(cfg)
-    runner.train()
-    return runner
-
-
 def weights(runner):
     return runner.model.state_dict()
 
@@ -40,37 +29,13 @@ def assert_same_weights(a, b):
         assert torch.equal(a[key], b[key]), key
 
 
-def test_one_seed_gives_one_result(tiny_config, tmp_path):
-    first = train(tiny_config, tmp_path / 'first')
-    second = train(tiny_config, tmp_path / 'second')
-    other = train(tiny_config, tmp_path / 'other', **{'randomness.seed': 1})
+def test_one_seed_gives_one_result(runs, tiny_config, tmp_path):
+    first = runs.train(tiny_config, tmp_path / 'first')
+    second = runs.train(tiny_config, tmp_path / 'second')
+    other = runs.train(tiny_config, tmp_path / 'other', **{'randomness.seed': 1})
     assert_same_weights(weights(first), weights(second))
     key = 'bbox_head.retina_cls.weight'
     assert not torch.equal(weights(first)[key], weights(other)[key])
-
-
-class Interruption(Exception):
-    """What stops a run."""
-
-
-def stop_after(cfg, iterations, work_dir, runner_type=Runner):
-    """Train, and stop in the iteration after these."""
-    interrupted = copy.deepcopy(cfg)
-    interrupted.work_dir = str(work_dir)
-    runner = runner_type.from_cfg(interrupted)
-    step = runner.model.train_step
-    calls = 0
-
-    def train_step(*args, **kwargs):
-        nonlocal calls
-        calls += 1
-        if calls > iterations:
-            raise Interruption
-        return step(*args, **kwargs)
-
-    runner.model.train_step = train_step
-    with pytest.raises(Interruption):
-        runner.train()
 
 
 class Noise(nn.Module):
@@ -129,52 +94,54 @@ def by_iterations(cfg, workers=0, sampler='InfiniteSampler'):
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_resume_gives_the_weights_of_an_uninterrupted_run(
-    random_config, tmp_path, workers
+    runs, random_config, tmp_path, workers
 ):
     random_config.train_dataloader.num_workers = workers
     random_config.train_dataloader.persistent_workers = workers > 0
-    whole = train(random_config, tmp_path / 'whole')
-    stop_after(random_config, 4, tmp_path / 'stopped')  # the second epoch has begun
+    whole = runs.train(random_config, tmp_path / 'whole')
+    runs.stop_after(
+        random_config, 4, tmp_path / 'stopped'
+    )  # the second epoch has begun
     assert (tmp_path / 'stopped' / 'epoch_1.pth').exists()
-    resumed = train(random_config, tmp_path / 'stopped', resume=True)
+    resumed = runs.train(random_config, tmp_path / 'stopped', resume=True)
     assert_same_weights(weights(whole), weights(resumed))
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_resume_of_a_run_by_iterations(random_config, tmp_path, workers):
+def test_resume_of_a_run_by_iterations(runs, random_config, tmp_path, workers):
     cfg = by_iterations(random_config, workers)
-    whole = train(cfg, tmp_path / 'whole')
-    stop_after(cfg, 6, tmp_path / 'stopped')
+    whole = runs.train(cfg, tmp_path / 'whole')
+    runs.stop_after(cfg, 6, tmp_path / 'stopped')
     assert (tmp_path / 'stopped' / 'iter_5.pth').exists()
-    resumed = train(cfg, tmp_path / 'stopped', resume=True)
+    resumed = runs.train(cfg, tmp_path / 'stopped', resume=True)
     assert resumed.iter == 8
     assert_same_weights(weights(whole), weights(resumed))
 
 
-def test_workers_change_nothing(random_config, tmp_path):
+def test_workers_change_nothing(runs, random_config, tmp_path):
     cfg = by_iterations(random_config, 2)
-    stop_after(cfg, 6, tmp_path / 'stopped')
-    resumed = train(by_iterations(cfg, 0), tmp_path / 'stopped', resume=True)
-    one = train(by_iterations(cfg, 1), tmp_path / 'one')
+    runs.stop_after(cfg, 6, tmp_path / 'stopped')
+    resumed = runs.train(by_iterations(cfg, 0), tmp_path / 'stopped', resume=True)
+    one = runs.train(by_iterations(cfg, 1), tmp_path / 'one')
     assert_same_weights(weights(one), weights(resumed))
 
 
 def test_resume_of_a_run_by_iterations_that_goes_through_its_data_again(
-    random_config, tmp_path, monkeypatch
+    runs, random_config, tmp_path, monkeypatch
 ):
     monkeypatch.setattr('mmengine.runner.loops.time.sleep', lambda seconds: None)
     cfg = by_iterations(random_config, sampler='DefaultSampler')  # 4 batches a pass
-    whole = train(cfg, tmp_path / 'whole')
-    stop_after(cfg, 6, tmp_path / 'stopped')
-    resumed = train(cfg, tmp_path / 'stopped', resume=True)
+    whole = runs.train(cfg, tmp_path / 'whole')
+    runs.stop_after(cfg, 6, tmp_path / 'stopped')
+    resumed = runs.train(cfg, tmp_path / 'stopped', resume=True)
     assert_same_weights(weights(whole), weights(resumed))
 
 
 def test_resume_does_not_load_again_what_was_trained(
-    random_config, tmp_path, monkeypatch
+    runs, random_config, tmp_path, monkeypatch
 ):
     cfg = by_iterations(random_config)
-    stop_after(cfg, 6, tmp_path / 'stopped')
+    runs.stop_after(cfg, 6, tmp_path / 'stopped')
     loaded = []
     prepare_data = CocoDataset.prepare_data
 
@@ -183,7 +150,7 @@ def test_resume_does_not_load_again_what_was_trained(
         return prepare_data(self, index)
 
     monkeypatch.setattr(CocoDataset, 'prepare_data', count)
-    train(
+    runs.train(
         cfg,
         tmp_path / 'stopped',
         resume=True,
@@ -194,22 +161,22 @@ def test_resume_does_not_load_again_what_was_trained(
 
 
 def test_mmengines_runner_resumes_by_epochs_and_warns_by_iterations(
-    tiny_config, tmp_path, shapes_root
+    runs, tiny_config, tmp_path, shapes_root
 ):
     # It does not give evaluators the data set's file.
     tiny_config.val_evaluator.ann_file = f'{shapes_root}/annotations/val.json'
     by_mmengine = dict(runner_type=MMEngineRunner)
-    whole = train(tiny_config, tmp_path / 'whole', **by_mmengine)
-    stop_after(tiny_config, 4, tmp_path / 'stopped', **by_mmengine)
-    resumed = train(tiny_config, tmp_path / 'stopped', resume=True, **by_mmengine)
+    whole = runs.train(tiny_config, tmp_path / 'whole', **by_mmengine)
+    runs.stop_after(tiny_config, 4, tmp_path / 'stopped', **by_mmengine)
+    resumed = runs.train(tiny_config, tmp_path / 'stopped', resume=True, **by_mmengine)
     assert_same_weights(weights(whole), weights(resumed))
-    runner = train(by_iterations(tiny_config), tmp_path / 'other', **by_mmengine)
+    runner = runs.train(by_iterations(tiny_config), tmp_path / 'other', **by_mmengine)
     (log,) = Path(runner.log_dir).glob('*.log')
     assert 'a resumed run will differ' in log.read_text()
 
 
-def test_checkpoint_of_training_tests(tiny_config, tmp_path):
-    trained = train(tiny_config)
+def test_checkpoint_of_training_tests(runs, tiny_config, tmp_path):
+    trained = runs.train(tiny_config)
     cfg = copy.deepcopy(tiny_config)
     cfg.load_from = str(tmp_path / 'work' / 'epoch_2.pth')
     tester = Runner.from_cfg(cfg)
@@ -218,21 +185,21 @@ def test_checkpoint_of_training_tests(tiny_config, tmp_path):
     assert_same_weights(weights(trained), weights(tester))
 
 
-def test_detections_are_kept_next_to_the_log(tiny_config, tmp_path):
-    tester = train(tiny_config)
+def test_detections_are_kept_next_to_the_log(runs, tiny_config, tmp_path):
+    tester = runs.train(tiny_config)
     assert tester.test()
     for name in ('val', 'test'):
         (file,) = (tmp_path / 'work').glob(f'*/{name}_detections.bbox.json')
         assert json.loads(file.read_text())[0].keys() >= {'image_id', 'score', 'bbox'}
     chosen = str(tmp_path / 'mine')
-    tester = train(
+    tester = runs.train(
         tiny_config, tmp_path / 'other', **{'val_evaluator.outfile_prefix': chosen}
     )
     assert Path(f'{chosen}.bbox.json').exists()
     assert not list((tmp_path / 'other').glob('*/val_detections*'))
 
 
-def test_detections_of_several_data_sets_are_kept_apart(tiny_config, tmp_path):
+def test_detections_of_several_data_sets_are_kept_apart(runs, tiny_config, tmp_path):
     parts = [copy.deepcopy(tiny_config.val_dataloader.dataset) for _ in range(2)]
     tiny_config.val_dataloader.dataset = dict(type='ConcatDataset', datasets=parts)
     metric = dict(type='focal_retinanet.CocoMetric', metric='bbox')
@@ -241,7 +208,7 @@ def test_detections_of_several_data_sets_are_kept_apart(tiny_config, tmp_path):
         metrics=[metric] * 2,
         dataset_prefixes=['one', 'two'],
     )
-    train(tiny_config)
+    runs.train(tiny_config)
     names = ['val_detections.bbox.json', 'val_detections_2.bbox.json']
     files = sorted((tmp_path / 'work').glob('*/val_detections*.bbox.json'))
     assert [file.name for file in files] == names
@@ -250,13 +217,17 @@ def test_detections_of_several_data_sets_are_kept_apart(tiny_config, tmp_path):
     assert one == two != []
 
 
-def test_validation_draws_where_it_is_asked_to(tiny_config, tmp_path):
-    train(tiny_config, **{'default_hooks.visualization': dict(draw=True, interval=1)})
+def test_validation_draws_where_it_is_asked_to(runs, tiny_config, tmp_path):
+    runs.train(
+        tiny_config, **{'default_hooks.visualization': dict(draw=True, interval=1)}
+    )
     (picture,) = (tmp_path / 'work').glob('*/vis_data/vis_image/val_img_*.png')
     assert picture.stat().st_size > 10_000
 
 
-def test_images_without_objects_train_and_test(tiny_config, shapes_root, tmp_path):
+def test_images_without_objects_train_and_test(
+    runs, tiny_config, shapes_root, tmp_path
+):
     for split in ('train', 'val'):
         coco = json.loads((shapes_root / f'annotations/{split}.json').read_text())
         empty = {image['id'] for image in coco['images'][::2]}
@@ -269,7 +240,7 @@ def test_images_without_objects_train_and_test(tiny_config, shapes_root, tmp_pat
         'val_dataloader.dataset.ann_file': str(tmp_path / 'val.json'),
         'train_dataloader.batch_size': 2,
     }
-    runner = train(tiny_config, **changes)
+    runner = runs.train(tiny_config, **changes)
     assert all(torch.isfinite(w).all() for w in weights(runner).values())
 
 
@@ -286,14 +257,14 @@ def test_images_without_objects_train_and_test(tiny_config, shapes_root, tmp_pat
     ],
 )
 def test_data_that_does_not_fit_stops_before_the_first_iteration(
-    tiny_config, tmp_path, changes, says
+    runs, tiny_config, tmp_path, changes, says
 ):
     with pytest.raises(DataError, match=says):
-        train(tiny_config, **changes)
+        runs.train(tiny_config, **changes)
     assert not list((tmp_path / 'work').glob('*.pth'))
 
 
-def test_wrapped_data_sets_are_checked(tiny_config):
+def test_wrapped_data_sets_are_checked(runs, tiny_config):
     dataset = copy.deepcopy(tiny_config.train_dataloader.dataset)
     dataset.ann_file = 'annotations/nope.json'
     tiny_config.train_dataloader.dataset = dict(
@@ -302,17 +273,17 @@ def test_wrapped_data_sets_are_checked(tiny_config):
         dataset=dict(type='ConcatDataset', datasets=[dataset]),
     )
     with pytest.raises(DataError, match=r'nope\.json'):
-        train(tiny_config)
+        runs.train(tiny_config)
 
 
 def test_console_has_progress_and_results_and_the_file_has_all(
-    tiny_config, tmp_path, capsys
+    runs, tiny_config, tmp_path, capsys
 ):
     tiny_config.model.backbone.norm_cfg.requires_grad = False
     tiny_config.optim_wrapper.paramwise_cfg = dict(
         custom_keys={'neck': dict(lr_mult=2)}
     )
-    runner = train(tiny_config)
+    runner = runs.train(tiny_config)
     console = capsys.readouterr().out
     assert re.search(r'Epoch\(train\) .*eta: ', console)
     assert 'Average Precision' in console
@@ -336,12 +307,12 @@ def test_console_has_progress_and_results_and_the_file_has_all(
         assert detail in text
 
 
-def test_third_party_warnings_go_to_the_file(tiny_config, monkeypatch):
+def test_third_party_warnings_go_to_the_file(runs, tiny_config, monkeypatch):
     shown = []
     monkeypatch.setattr(
         warnings, 'showwarning', lambda message, *rest: shown.append(message)
     )
-    runner = train(tiny_config, **{'train_cfg.max_epochs': 1})
+    runner = runs.train(tiny_config, **{'train_cfg.max_epochs': 1})
     shown.clear()
     warnings.showwarning('an old name', DeprecationWarning, 'mmdet/old.py', 1)
     warnings.showwarning('mind this', UserWarning, 'focal_retinanet/new.py', 1)
@@ -350,9 +321,9 @@ def test_third_party_warnings_go_to_the_file(tiny_config, monkeypatch):
     assert 'an old name' in log.read_text()
 
 
-def test_shares_of_the_loss_are_logged(tiny_config, tmp_path):
+def test_shares_of_the_loss_are_logged(runs, tiny_config, tmp_path):
     tiny_config.default_hooks.logger.interval = 2
-    train(tiny_config)
+    runs.train(tiny_config)
     (file,) = (tmp_path / 'work').glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     names = ('pos_share', 'easy_neg_share', 'hard_neg_share')
