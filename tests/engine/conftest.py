@@ -59,6 +59,25 @@ class Runs:
         return runner
 
     @staticmethod
+    def by_iterations(cfg, workers=0, sampler='InfiniteSampler'):
+        """As configs/retinanet have it, for 8 iterations of 4 images."""
+        cfg = copy.deepcopy(cfg)
+        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=8, val_interval=3)
+        cfg.param_scheduler = [dict(type='LinearLR', by_epoch=False, end=6)]
+        cfg.default_hooks.checkpoint = dict(
+            type='CheckpointHook', by_epoch=False, interval=5
+        )
+        cfg.default_hooks.logger.log_metric_by_epoch = False
+        cfg.log_processor.by_epoch = False
+        cfg.train_dataloader.update(
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            sampler=dict(type=sampler, shuffle=True),
+            batch_sampler=dict(type='AspectRatioBatchSampler'),
+        )
+        return cfg
+
+    @staticmethod
     def log_of(runner):
         """Text of the log file."""
         (file,) = Path(runner.log_dir).glob('*.log')

@@ -240,15 +240,7 @@ def test_every_runner_has_the_hook_once(tiny_config, tmp_path):
 
 
 def test_runs_by_iterations_are_resumed_exactly(runs, tiny_config, tmp_path):
-    cfg = tiny_config
-    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=8, val_interval=3)
-    cfg.param_scheduler = [dict(type='LinearLR', by_epoch=False, end=6)]
-    cfg.default_hooks.checkpoint = dict(
-        type='CheckpointHook', by_epoch=False, interval=5
-    )
-    cfg.default_hooks.logger.log_metric_by_epoch = False
-    cfg.log_processor.by_epoch = False
-    cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
+    cfg = runs.by_iterations(tiny_config)
     whole = runs.train(cfg, tmp_path / 'whole')
     runs.stop_after(cfg, 6, tmp_path / 'stopped')
     load_by_torch_alone(tmp_path / 'stopped' / 'iter_5.pth')

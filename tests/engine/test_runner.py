@@ -73,25 +73,6 @@ def random_config(tiny_config, monkeypatch):
     return tiny_config
 
 
-def by_iterations(cfg, workers=0, sampler='InfiniteSampler'):
-    """As configs/retinanet have it, for 8 iterations of 4 images."""
-    cfg = copy.deepcopy(cfg)
-    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=8, val_interval=3)
-    cfg.param_scheduler = [dict(type='LinearLR', by_epoch=False, end=6)]
-    cfg.default_hooks.checkpoint = dict(
-        type='CheckpointHook', by_epoch=False, interval=5
-    )
-    cfg.default_hooks.logger.log_metric_by_epoch = False
-    cfg.log_processor.by_epoch = False
-    cfg.train_dataloader.update(
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        sampler=dict(type=sampler, shuffle=True),
-        batch_sampler=dict(type='AspectRatioBatchSampler'),
-    )
-    return cfg
-
-
 @pytest.mark.parametrize('workers', [0, 2])
 def test_resume_gives_the_weights_of_an_uninterrupted_run(
     runs, random_config, tmp_path, workers
@@ -109,7 +90,7 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_resume_of_a_run_by_iterations(runs, random_config, tmp_path, workers):
-    cfg = by_iterations(random_config, workers)
+    cfg = runs.by_iterations(random_config, workers)
     whole = runs.train(cfg, tmp_path / 'whole')
     runs.stop_after(cfg, 6, tmp_path / 'stopped')
     assert (tmp_path / 'stopped' / 'iter_5.pth').exists()
@@ -119,10 +100,10 @@ def test_resume_of_a_run_by_iterations(runs, random_config, tmp_path, workers):
 
 
 def test_workers_change_nothing(runs, random_config, tmp_path):
-    cfg = by_iterations(random_config, 2)
+    cfg = runs.by_iterations(random_config, 2)
     runs.stop_after(cfg, 6, tmp_path / 'stopped')
-    resumed = runs.train(by_iterations(cfg, 0), tmp_path / 'stopped', resume=True)
-    one = runs.train(by_iterations(cfg, 1), tmp_path / 'one')
+    resumed = runs.train(runs.by_iterations(cfg, 0), tmp_path / 'stopped', resume=True)
+    one = runs.train(runs.by_iterations(cfg, 1), tmp_path / 'one')
     assert_same_weights(weights(one), weights(resumed))
 
 
@@ -130,7 +111,9 @@ def test_resume_of_a_run_by_iterations_that_goes_through_its_data_again(
     runs, random_config, tmp_path, monkeypatch
 ):
     monkeypatch.setattr('mmengine.runner.loops.time.sleep', lambda seconds: None)
-    cfg = by_iterations(random_config, sampler='DefaultSampler')  # 4 batches a pass
+    cfg = runs.by_iterations(
+        random_config, sampler='DefaultSampler'
+    )  # 4 batches a pass
     whole = runs.train(cfg, tmp_path / 'whole')
     runs.stop_after(cfg, 6, tmp_path / 'stopped')
     resumed = runs.train(cfg, tmp_path / 'stopped', resume=True)
@@ -140,7 +123,7 @@ def test_resume_of_a_run_by_iterations_that_goes_through_its_data_again(
 def test_resume_does_not_load_again_what_was_trained(
     runs, random_config, tmp_path, monkeypatch
 ):
-    cfg = by_iterations(random_config)
+    cfg = runs.by_iterations(random_config)
     runs.stop_after(cfg, 6, tmp_path / 'stopped')
     loaded = []
     prepare_data = CocoDataset.prepare_data
@@ -170,7 +153,9 @@ def test_mmengines_runner_resumes_by_epochs_and_warns_by_iterations(
     runs.stop_after(tiny_config, 4, tmp_path / 'stopped', **by_mmengine)
     resumed = runs.train(tiny_config, tmp_path / 'stopped', resume=True, **by_mmengine)
     assert_same_weights(weights(whole), weights(resumed))
-    runner = runs.train(by_iterations(tiny_config), tmp_path / 'other', **by_mmengine)
+    runner = runs.train(
+        runs.by_iterations(tiny_config), tmp_path / 'other', **by_mmengine
+    )
     (log,) = Path(runner.log_dir).glob('*.log')
     assert 'a resumed run will differ' in log.read_text()
 
