@@ -28,7 +28,7 @@ demo: setup
 	@$(VENV)/bin/python tools/demo.py
 
 lint: setup
-	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
 test: lint
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal

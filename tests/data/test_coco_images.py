@@ -50,9 +50,10 @@ def test_a_rotation_that_whoever_drew_the_boxes_did_not_see(
         assert 'EXIF rotation' in error
         assert 'color_ignore_orientation' in error
     # What the message says to do is right.
-    assert check_images(
-        tmp_path, [name], [(60, 40)], 'color_ignore_orientation'
-    ) == ([], [])
+    assert check_images(tmp_path, [name], [(60, 40)], 'color_ignore_orientation') == (
+        [],
+        [],
+    )
     assert mmcv.imread(path, 'color_ignore_orientation').shape[:2] == (40, 60)
 
 

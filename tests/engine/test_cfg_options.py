@@ -206,7 +206,10 @@ def test_variables_of_the_file_are_named_with_what_has_their_value():
             merge_options(cfg, parse(option))
     with pytest.raises(UserError) as caught:
         merge_options(cfg, parse('data_root=x/'))
-    for key in ('train_dataloader.dataset.data_root', 'val_dataloader.dataset.data_root'):
+    for key in (
+        'train_dataloader.dataset.data_root',
+        'val_dataloader.dataset.data_root',
+    ):
         assert key in str(caught.value)  # the latter begins with it
     cfg = Config(
         dict(

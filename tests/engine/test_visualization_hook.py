@@ -43,7 +43,9 @@ def images(tmp_path):
 def sample(path, img_id):
     result = DetDataSample(metainfo=dict(img_path=path, img_id=img_id))
     result.pred_instances = InstanceData(
-        bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=int), scores=torch.zeros(0)
+        bboxes=torch.zeros(0, 4),
+        labels=torch.zeros(0, dtype=int),
+        scores=torch.zeros(0),
     )
     return result
 
@@ -66,8 +68,6 @@ def run_test(images, folder, show_dir='pictures', order=None):
         hook.after_test_iter(runner, 0, {}, [sample(*images[index])])
     hook.after_test(runner)
     return lines
-
-
 
 
 def brightness(folder):

@@ -159,7 +159,9 @@ def test_boxes_that_are_not_finite_are_left_out():
     assert (picture[10, 20:] != 200).any(-1).all() and not has_pixel(picture, GREEN)
 
 
-@pytest.mark.parametrize('meta', [{}, dict(classes=('cat',)), dict(palette='coco'), None])
+@pytest.mark.parametrize(
+    'meta', [{}, dict(classes=('cat',)), dict(palette='coco'), None]
+)
 def test_labels_without_name_or_colour_are_drawn(meta):
     ours = DetVisualizer()
     ours.dataset_meta = meta

@@ -135,7 +135,9 @@ def test_joiners_spaces_and_lost_bytes_need_no_font(installed_fonts):
         warnings.simplefilter('error')
         assert font_families(texts) == ['sans-serif']
         write(style.plain(texts[1]))
-        draw_labels(np.zeros((99, 99, 3), np.uint8), [[9, 9, 9, 9]], texts[1:], [INK], [9])
+        draw_labels(
+            np.zeros((99, 99, 3), np.uint8), [[9, 9, 9, 9]], texts[1:], [INK], [9]
+        )
 
 
 def test_labels_of_ticks_titles_and_legends_have_the_font(installed_fonts):

@@ -75,7 +75,8 @@ def test_the_best_is_drawn_last():
 
 
 @pytest.mark.parametrize(
-    'score, text', [(None, 'cat'), (0.9, 'cat 0.90'), (0.874, 'cat 0.87'), (1, 'cat 1.00')]
+    'score, text',
+    [(None, 'cat'), (0.9, 'cat 0.90'), (0.874, 'cat 0.87'), (1, 'cat 1.00')],
 )
 def test_scores_have_two_decimals(score, text):
     assert label_text('cat', score) == text

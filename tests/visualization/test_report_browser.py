@@ -226,7 +226,9 @@ def test_right_boxes_lie_over_wrong_ones_and_the_best_on_top(crowded_report, ope
     page = open_page(crowded_report)
     titles = page.locator('.picture', has_text='a.jpg').locator('.box title')
     order = titles.evaluate_all('all => all.map(one => one.textContent)')
-    assert order[0] == '\u732b 0.35: duplicate' and order[30].endswith('0.90: background')
+    assert order[0] == '\u732b 0.35: duplicate' and order[30].endswith(
+        '0.90: background'
+    )
     assert order[31:] == ['\u732b 0.50: correct', 'dog: missed']
 
 

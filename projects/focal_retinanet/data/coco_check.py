@@ -125,9 +125,7 @@ def _check_entries(
         ids = [id_ for id_ in ids if _ID.is_valid(id_)]
     if len(set(ids)) < len(ids):
         double = [id_ for id_, count in Counter(ids).items() if count > 1]
-        report.errors.append(
-            f'{where}: {kind} id {few(double)} stands more than once'
-        )
+        report.errors.append(f'{where}: {kind} id {few(double)} stands more than once')
     return columns
 
 
@@ -369,8 +367,9 @@ _AREA = _Rule(
 _CROWD = _Rule(
     lambda flag: flag is None or (isinstance(flag, int) and flag in (0, 1)),
     '0 or 1',
-    lambda v: _types(v) <= {int, bool, type(None), object}
-    and set(v) <= {0, 1, None, _ABSENT},
+    lambda v: (
+        _types(v) <= {int, bool, type(None), object} and set(v) <= {0, 1, None, _ABSENT}
+    ),
     is_optional=True,
 )
 _IGNORE = _Rule(lambda _: True, 'anything', lambda _: True, is_optional=True)

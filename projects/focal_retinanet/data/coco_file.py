@@ -41,9 +41,7 @@ def read_coco(ann_file: str | Path, needs_boxes: bool = True) -> dict:
             f'{ann_file}: no such annotation file; is data_root right?'
         ) from error
     except OSError as error:  # a folder, no permission
-        raise CocoFileError(
-            f'{ann_file}: cannot be read ({error.strerror})'
-        ) from error
+        raise CocoFileError(f'{ann_file}: cannot be read ({error.strerror})') from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CocoFileError(f'{ann_file}: is not JSON ({error})') from error
     if isinstance(coco, dict) and not needs_boxes:

@@ -93,9 +93,7 @@ def check_images(
             else 'boxes that were drawn in images of another size are at the wrong '
             'place: bring the images of that size, or correct width, height and boxes'
         )
-        errors.append(
-            f'image {few(other_size)} ({len(other_size)} {of_all}); {cause}'
-        )
+        errors.append(f'image {few(other_size)} ({len(other_size)} {of_all}); {cause}')
     if upside_down:
         warnings.append(
             f'image {few(upside_down)} has an EXIF rotation by half a turn or a mirror '

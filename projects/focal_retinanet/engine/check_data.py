@@ -65,9 +65,7 @@ class CocoSource(NamedTuple):
         )
 
 
-def check_data(
-    sources: Iterable[CocoSource], model: nn.Module, logger: Logger
-) -> None:
+def check_data(sources: Iterable[CocoSource], model: nn.Module, logger: Logger) -> None:
     """Check the files of COCO data sets, see :func:`check_coco`.
 
     Args:

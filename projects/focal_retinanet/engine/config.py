@@ -70,7 +70,9 @@ def load_config(
     check_launcher(cfg.launcher)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
-    elif 'work_dir' not in (args.cfg_options or {}) and (own := run_folder(args.config)):
+    elif 'work_dir' not in (args.cfg_options or {}) and (
+        own := run_folder(args.config)
+    ):
         cfg.work_dir = own
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(cfg.filename).stem)

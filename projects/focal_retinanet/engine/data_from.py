@@ -47,7 +47,8 @@ def resolve_data_from(cfg: Config, other: str | Path | None = None) -> Config:
         while 'dataset' in holder['dataset']:  # RepeatDataset and the like
             holder = holder['dataset']
         holder['dataset'] = _with_pipeline(
-            data[loader].dataset.to_dict(), next(inner_datasets(holder['dataset']))['pipeline']
+            data[loader].dataset.to_dict(),
+            next(inner_datasets(holder['dataset']))['pipeline'],
         )
         if split != 'train':
             changes[evaluator] = copy.deepcopy(data[evaluator].to_dict())

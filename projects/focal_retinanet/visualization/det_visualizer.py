@@ -63,7 +63,9 @@ class DetVisualizer(DetLocalVisualizer):
         **kwargs,
     ) -> None:
         # mmdet's own grey is still that of masks.
-        super().__init__(name, *args, text_color=text_color or (200, 200, 200), **kwargs)
+        super().__init__(
+            name, *args, text_color=text_color or (200, 200, 200), **kwargs
+        )
         self._letters = text_color
 
     @property
@@ -190,9 +192,7 @@ class DetVisualizer(DetLocalVisualizer):
         if 'scores' in instances:
             instances = instances[best_last(instances.scores.numpy()).copy()]
         labels = instances.labels.tolist()
-        palette = class_colours(
-            max([*labels, len(classes or ()) - 1]) + 1, palette
-        )
+        palette = class_colours(max([*labels, len(classes or ()) - 1]) + 1, palette)
         names = _names(labels, classes)
         texts = [
             label_text(name, score)

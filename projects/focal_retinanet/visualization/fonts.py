@@ -111,11 +111,16 @@ def _drawn_characters(texts: Iterable[str]) -> set[str]:
 
 def _is_seen(character: str) -> bool:
     """Not white space, and neither a control, a joiner nor half of a surrogate."""
-    return not character.isspace() and unicodedata.category(character) not in (
-        'Cc',
-        'Cf',
-        'Cs',
-    ) and not 0xFE00 <= ord(character) <= 0xFE0F  # a variant of the one before
+    return (
+        not character.isspace()
+        and unicodedata.category(character)
+        not in (
+            'Cc',
+            'Cf',
+            'Cs',
+        )
+        and not 0xFE00 <= ord(character) <= 0xFE0F
+    )  # a variant of the one before
 
 
 def _base_file() -> str:

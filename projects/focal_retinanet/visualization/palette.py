@@ -79,7 +79,7 @@ def _given_colours(num_classes: int, given: object) -> list[Colour]:
     except (AssertionError, KeyError, TypeError, ValueError):
         raise UserError(
             f'palette={given!r} is no palette: give a list of colours such as '
-            "[(220, 20, 60), (0, 114, 178)], or leave it out"
+            '[(220, 20, 60), (0, 114, 178)], or leave it out'
         ) from None
 
 
