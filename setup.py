@@ -31,7 +31,8 @@ setup(
     packages=find_packages('projects'),
     package_data={
         'focal_retinanet': [
-            'ops/csrc/*.cpp',
+            'ops/*/*.cpp',
+            'acceleration/*.cpp',
             'visualization/report/templates/*',
             'visualization/report/static/*',
         ]

@@ -39,7 +39,7 @@ OPTIM_WRAPPERS = Registry(
     'optim_wrapper',
     parent=MMDET_OPTIM_WRAPPERS,
     scope=SCOPE,
-    locations=['focal_retinanet.engine'],
+    locations=['focal_retinanet.acceleration'],
 )
 METRICS = Registry(
     'metric',

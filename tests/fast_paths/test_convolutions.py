@@ -24,9 +24,9 @@ from torch._subclasses import FakeTensorMode
 from torch.nn import functional
 from torch.utils import checkpoint
 
-from focal_retinanet.engine.acceleration import accelerate
-from focal_retinanet.models import folding
-from focal_retinanet.ops import step_aside, winograd
+from focal_retinanet.acceleration import folding, winograd
+from focal_retinanet.acceleration.accelerate import accelerate
+from focal_retinanet.ops.fast_paths import step_aside
 
 pytestmark = pytest.mark.skipif(
     not winograd.is_available(), reason='needs a C++ compiler'

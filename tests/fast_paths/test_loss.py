@@ -13,14 +13,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from focal_retinanet.models import FocalLoss
-from focal_retinanet.ops import (
-    focal_loss_backends,
-    focal_loss_chunked,
-    focal_loss_native,
-    focal_loss_operator,
-)
-from focal_retinanet.ops.focal_loss import sigmoid_focal_loss
-from focal_retinanet.ops.fused_focal_loss import (
+from focal_retinanet.ops.focal_loss import backends as focal_loss_backends
+from focal_retinanet.ops.focal_loss import chunked as focal_loss_chunked
+from focal_retinanet.ops.focal_loss import native as focal_loss_native
+from focal_retinanet.ops.focal_loss import operator as focal_loss_operator
+from focal_retinanet.ops.focal_loss.definition import sigmoid_focal_loss
+from focal_retinanet.ops.focal_loss.fused import (
     sigmoid_focal_loss_of_anchors,
     sigmoid_focal_loss_sum,
 )
@@ -437,7 +435,7 @@ def test_the_device_path_never_asks_the_device(monkeypatch):
 
 
 def sigmoid_focal_loss_sum_terms(maps, targets):
-    from focal_retinanet.ops.fused_focal_loss import _prepare
+    from focal_retinanet.ops.focal_loss.fused import _prepare
 
     return _prepare(
         [m.detach() for m in maps],

@@ -16,14 +16,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from focal_retinanet.ops import (
-    matching_native,
-    matching_plain,
-    matching_triton,
-    triton_probe,
-)
-from focal_retinanet.ops.eager import is_compiling
-from focal_retinanet.ops.matching import match_max_iou_batch
+from focal_retinanet.ops.fast_paths import triton_probe
+from focal_retinanet.ops.fast_paths.eager import is_compiling
+from focal_retinanet.ops.matching import native as matching_native
+from focal_retinanet.ops.matching import plain as matching_plain
+from focal_retinanet.ops.matching import triton as matching_triton
+from focal_retinanet.ops.matching.max_iou import match_max_iou_batch
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 INTERPRET = '1' if DEVICE == 'cpu' else '0'
@@ -32,7 +30,7 @@ with pytest.MonkeyPatch.context() as environment:
     try:
         import triton
 
-        from focal_retinanet.ops import matching_kernels
+        from focal_retinanet.ops.matching import triton_kernels as matching_kernels
 
         HAS_TRITON = int(triton.__version__.split('.')[0]) >= 3
     except ImportError:

@@ -18,8 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from focal_retinanet.models.batch_nms import batch_nms
 from focal_retinanet.models.dense_samplers import OHEMSampler
-from focal_retinanet.ops import nms_native, step_aside
-from focal_retinanet.ops.nms_native import grouped_nms
+from focal_retinanet.ops.fast_paths import step_aside
+from focal_retinanet.ops.nms import native as nms_native
+from focal_retinanet.ops.nms.native import grouped_nms
 
 if not nms_native.is_available(torch.zeros(1, 4)):
     pytest.skip('no C++ compiler here, so no compiled kernel', allow_module_level=True)

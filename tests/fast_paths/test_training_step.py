@@ -12,13 +12,11 @@ from mmengine.structures import InstanceData
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from focal_retinanet.models import RetinaHead
-from focal_retinanet.ops import (
-    focal_loss_backends,
-    focal_loss_chunked,
-    focal_loss_native,
-    fused_focal_loss,
-    matching_native,
-)
+from focal_retinanet.ops.focal_loss import backends as focal_loss_backends
+from focal_retinanet.ops.focal_loss import chunked as focal_loss_chunked
+from focal_retinanet.ops.focal_loss import fused as fused_focal_loss
+from focal_retinanet.ops.focal_loss import native as focal_loss_native
+from focal_retinanet.ops.matching import native as matching_native
 
 STRIDES = [8, 16, 32, 64, 128]
 #: Operations whose result the host reads.

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from focal_retinanet.models import batch_nms as batch_nms_module
 from focal_retinanet.models.batch_nms import _shifted_nms, batch_nms
-from focal_retinanet.ops import nms_native
+from focal_retinanet.ops.nms import native as nms_native
 
 NMS = dict(type='nms', iou_threshold=0.5)
 K = 7

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from focal_retinanet.ops.focal_loss import sigmoid_focal_loss
-from focal_retinanet.ops.fused_focal_loss import sigmoid_focal_loss_sum
+from focal_retinanet.ops.focal_loss.definition import sigmoid_focal_loss
+from focal_retinanet.ops.focal_loss.fused import sigmoid_focal_loss_sum
 
 #: How well a gradient of each type can agree, and below what it has no digits.
 PRECISION = {

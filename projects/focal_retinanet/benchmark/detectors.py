@@ -11,8 +11,8 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
+from focal_retinanet.acceleration.accelerate import accelerate
 from focal_retinanet.benchmark.stock import stock_config
-from focal_retinanet.engine.acceleration import accelerate
 from focal_retinanet.engine.cfg_options import merge_options
 from focal_retinanet.engine.checkpoint import enforce_safe_loading
 from focal_retinanet.engine.errors import UserError

@@ -17,7 +17,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from focal_retinanet.engine.acceleration import accelerate
+from focal_retinanet.acceleration.accelerate import accelerate
 from focal_retinanet.engine.checkpoint_fit import check_fits
 from focal_retinanet.engine.dataset_meta import (
     config_meta,

@@ -12,7 +12,7 @@ from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
-from focal_retinanet.engine.acceleration import accelerate
+from focal_retinanet.acceleration.accelerate import accelerate
 from focal_retinanet.engine.check_data import (
     CocoSource,
     checked_loading,
@@ -56,7 +56,7 @@ class Runner(MMEngineRunner):
     - detections of the last validation and of a test are kept next to the log,
       for ``tools/compare.py``;
     - ``channels_last``, ``fold_batch_norm``, ``winograd`` and ``compile`` make
-      the model faster, see :mod:`focal_retinanet.engine.acceleration`;
+      the model faster, see :mod:`focal_retinanet.acceleration.accelerate`;
     - checkpoints load by ``torch.load(..., weights_only=True)`` alone, and are
       refused where they do not fit the model, see
       :mod:`focal_retinanet.engine.checkpoint_fit`;

@@ -10,7 +10,7 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from focal_retinanet.ops import nms_native
+from focal_retinanet.ops.nms import native as nms_native
 
 # More boxes than this are not compared all with all; mmcv's default.
 _SPLIT_THR = 10000

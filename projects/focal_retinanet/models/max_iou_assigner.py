@@ -11,7 +11,7 @@ from mmdet.structures.bbox import BaseBoxes, get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from focal_retinanet.ops.matching import match_max_iou_batch
+from focal_retinanet.ops.matching.max_iou import match_max_iou_batch
 from focal_retinanet.registry import TASK_UTILS
 
 

@@ -26,8 +26,8 @@ from focal_retinanet.models.level_maps import (
 )
 from focal_retinanet.models.losses import FocalLoss, with_use_sigmoid
 from focal_retinanet.models.losses.reduction import EPS
-from focal_retinanet.ops.loss_shares import loss_shares
-from focal_retinanet.ops.matching import IGNORED
+from focal_retinanet.ops.focal_loss.shares import loss_shares
+from focal_retinanet.ops.matching.max_iou import IGNORED
 from focal_retinanet.ops.postprocess import logit, select_candidates
 from focal_retinanet.registry import MODELS
 

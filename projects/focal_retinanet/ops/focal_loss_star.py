@@ -9,7 +9,7 @@ With ``x_t = x`` if y = 1 else ``-x``::
 import torch.nn.functional as F
 from torch import Tensor
 
-from focal_retinanet.ops.focal_loss import Alpha, alpha_t, binary_targets
+from focal_retinanet.ops.focal_loss.definition import Alpha, alpha_t, binary_targets
 
 
 def focal_loss_star(
@@ -29,7 +29,7 @@ def focal_loss_star(
             logits' shape, which then may be any.
         gamma: steepness, > 0.
         beta: shift.
-        alpha: as in :func:`~focal_retinanet.ops.focal_loss.sigmoid_focal_loss`.
+        alpha: as in :func:`~focal_retinanet.ops.focal_loss.definition.sigmoid_focal_loss`.
         ignore_index: index of the rows whose loss and gradient are zero.
 
     Returns:

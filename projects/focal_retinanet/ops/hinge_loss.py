@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from focal_retinanet.ops.focal_loss import Alpha, alpha_t, binary_targets
+from focal_retinanet.ops.focal_loss.definition import Alpha, alpha_t, binary_targets
 
 
 def hinge_loss(
@@ -23,7 +23,7 @@ def hinge_loss(
         targets: (N,) integer class indices, K for background; or labels of the
             logits' shape, which then may be any.
         margin: p_t from which there is no loss, in (0, 1].
-        alpha: as in :func:`~focal_retinanet.ops.focal_loss.sigmoid_focal_loss`.
+        alpha: as in :func:`~focal_retinanet.ops.focal_loss.definition.sigmoid_focal_loss`.
         ignore_index: index of the rows whose loss and gradient are zero.
 
     Returns:

@@ -13,7 +13,7 @@ from focal_retinanet.models.losses.reduction import (
     reduce_loss,
 )
 from focal_retinanet.models.losses.use_sigmoid import SaysUseSigmoid
-from focal_retinanet.ops.focal_loss import Alpha
+from focal_retinanet.ops.focal_loss.definition import Alpha
 
 
 class BinaryLoss(nn.Module, metaclass=SaysUseSigmoid):

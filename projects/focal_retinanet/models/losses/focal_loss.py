@@ -13,12 +13,12 @@ from focal_retinanet.models.losses.reduction import (
     reduce_loss,
 )
 from focal_retinanet.models.losses.use_sigmoid import SaysUseSigmoid
-from focal_retinanet.ops.focal_loss import (
+from focal_retinanet.ops.focal_loss.definition import (
     Alpha,
     sigmoid_focal_loss,
     softmax_focal_loss,
 )
-from focal_retinanet.ops.fused_focal_loss import (
+from focal_retinanet.ops.focal_loss.fused import (
     sigmoid_focal_loss_of_anchors,
     sigmoid_focal_loss_sum,
 )

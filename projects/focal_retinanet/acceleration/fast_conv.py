@@ -1,0 +1,107 @@
+"""Convolutions that have less to do, with the same parameters and results.
+
+1. A frozen batch norm is done by the convolution before it, see
+   :mod:`focal_retinanet.acceleration.folding`. Batch norm in training mode is computed
+   as ever, so the modes may alternate.
+2. On a CPU, 3x3 convolutions take a quarter of the multiplications, see
+   :mod:`focal_retinanet.acceleration.winograd`.
+
+State-dict keys stay, and gradients reach the same parameters. The modules may be
+called in any way that PyTorch's own may be; where these two cannot serve,
+PyTorch's own are computed, and one line in the log says why.
+"""
+
+from torch import Tensor, fx, nn
+
+from focal_retinanet.acceleration import folding
+from focal_retinanet.acceleration.conv_norm_pairs import find_conv_norm_pairs
+from focal_retinanet.acceleration.winograd import conv3x3
+
+
+class FastConv2d(nn.Conv2d):
+    """A convolution; with the frozen batch norm behind it, if it has one."""
+
+    _by_winograd = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H', W')."""
+        if isinstance(input, fx.Proxy):
+            return folding.as_leaf(self, input)
+        norm = folding.norm_behind(self, input)
+        if norm is None:
+            return super().forward(input)
+        output = self._conv_forward(input, *folding.fold(self, norm))
+        return folding.folded(self, norm, output)
+
+    def _conv_forward(
+        self, input: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        if self._by_winograd and _fits_winograd(self):
+            return conv3x3(input, weight, bias)
+        return super()._conv_forward(input, weight, bias)
+
+
+# Other subclasses compute something else.
+_CONVS = (nn.Conv2d, FastConv2d)
+_NORMS = (nn.BatchNorm2d, folding.FoldedBatchNorm2d)
+
+
+def use_winograd(model: nn.Module) -> int:
+    """Compute 3x3 convolutions of stride 1 by Winograd's algorithm, in place.
+
+    In fp32 on a CPU, where a C++ compiler was found; as ever elsewhere.
+
+    Returns:
+        Number of convolutions.
+    """
+    convs = [
+        conv
+        for conv in model.modules()
+        if type(conv) in _CONVS and _fits_winograd(conv)
+    ]
+    for conv in convs:
+        conv.__class__ = FastConv2d
+        conv._by_winograd = True
+    return len(convs)
+
+
+def fold_batch_norm(model: nn.Module) -> int:
+    """Fold each batch norm that follows a convolution, in place.
+
+    Which ones do is read off the graph of each module, see
+    :func:`focal_retinanet.acceleration.conv_norm_pairs.find_conv_norm_pairs`.
+
+    Args:
+        model: any; a batch norm counts while it is in evaluation mode only.
+
+    Returns:
+        Number of batch norms.
+    """
+    norms = set()
+    for block in list(model.modules()):
+        if isinstance(block, folding.FoldingBlock):  # by an earlier call
+            continue
+        pairs = [
+            (conv, norm)
+            for conv, norm in find_conv_norm_pairs(block)
+            if type(block.get_submodule(conv)) in _CONVS
+            if type(block.get_submodule(norm)) in _NORMS
+        ]
+        for conv, norm in pairs:
+            block.get_submodule(conv).__class__ = FastConv2d
+            block.get_submodule(norm).__class__ = folding.FoldedBatchNorm2d
+            norms.add(block.get_submodule(norm))
+        if pairs:
+            folding.make_folding(block, pairs)
+    return len(norms)
+
+
+def _fits_winograd(conv: nn.Conv2d) -> bool:
+    return (
+        conv.kernel_size == (3, 3)
+        and conv.stride == conv.dilation == conv.padding == (1, 1)
+        and conv.padding_mode == 'zeros'
+        and conv.groups == 1
+        # Fewer are not worth the transforms.
+        and min(conv.in_channels, conv.out_channels) >= 16
+    )

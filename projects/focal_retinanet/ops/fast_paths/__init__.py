@@ -1,0 +1,1 @@
+"""What all fast paths need: compiled kernels, and tests of whether they can serve."""

@@ -1,0 +1,273 @@
+"""Focal loss, section 3 of the paper, in plain PyTorch.
+
+The binary form, for each anchor and class, with ``y`` in {0, 1}::
+
+    p    = sigmoid(x)
+    p_t  = p      if y = 1 else 1 - p
+    a_t  = alpha  if y = 1 else 1 - alpha
+    FL   = -a_t * (1 - p_t)**gamma * log(p_t)
+
+Everything is computed from ``log(p_t)`` and ``log(1 - p_t)``, each by a stable
+log-sigmoid, and the modulating factor is ``exp(gamma * log(1 - p_t))``. So the
+loss is exact where ``p_t`` rounds to 0 or 1, and its gradient is finite for
+every gamma >= 0: ``(1 - p_t)**gamma`` written as a power has the derivative
+``0 * inf`` at ``p_t = 1`` when gamma < 1.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from focal_retinanet.ops.fast_paths.eager import is_eager
+
+Alpha = float | Sequence[float] | None
+
+
+def sigmoid_focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    gamma: float = 2.0,
+    alpha: Alpha = 0.25,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -1,
+    activated: bool = False,
+) -> Tensor:
+    """Focal loss of K independent binary classifiers (section 3.2).
+
+    Args:
+        logits: (N, K), any floating dtype; the arithmetic is in fp32, or in
+            fp64 for fp64 input.
+        targets: (N,) integer class indices, where K is background (all K
+            classifiers should say no) and ``ignore_index`` is ignored; or
+            (N, K) one-hot, where a value between 0 and 1 is a soft label.
+            With labels of the logits' shape, that may be any other too, such
+            as (B, K, H, W).
+        gamma: focusing parameter, >= 0. 0 gives alpha-balanced cross entropy.
+        alpha: weight of y = 1, with 1 - alpha for y = 0; one number, or K
+            numbers, one for each class; None for no weights.
+        label_smoothing: epsilon in [0, 1). The cross entropy is taken against
+            ``y * (1 - epsilon) + epsilon / 2``; ``a_t`` and the modulating
+            factor see the true label.
+        ignore_index: index of the rows whose loss and gradient are zero.
+        activated: ``logits`` are probabilities already.
+
+    Returns:
+        Loss of every anchor and class, of the logits' shape, fp32 (fp64 for fp64
+        input).
+
+    Raises:
+        ValueError: shapes do not fit, or (on a CPU, where looking is free) an
+            index is outside of 0..K.
+    """
+    x, y, ignored = binary_targets(logits, targets, ignore_index)
+    if activated:
+        log_p, log_not_p = _log(x), _log(1 - x)
+    else:
+        log_p, log_not_p = F.logsigmoid(x), F.logsigmoid(-x)
+
+    if ignored is not None and not label_smoothing:
+        # Chosen, not multiplied: an infinite logit has a log of minus infinity.
+        cross_entropy = -torch.where(y > 0, log_p, log_not_p)
+    else:
+        y_smooth = y * (1 - label_smoothing) + label_smoothing / 2
+        cross_entropy = -(y_smooth * log_p + (1 - y_smooth) * log_not_p)
+    if ignored is not None:  # y is 0 or 1
+        log_one_minus_p_t = torch.where(y > 0, log_not_p, log_p)
+    else:  # 1 - p_t = y (1 - p) + (1 - y) p
+        log_one_minus_p_t = torch.logaddexp(y.log() + log_not_p, (1 - y).log() + log_p)
+
+    loss = cross_entropy
+    if gamma != 0:
+        loss = torch.exp(gamma * log_one_minus_p_t) * loss
+    if alpha is not None:
+        loss = alpha_t(alpha, y) * loss
+    return loss if ignored is None else loss.masked_fill(ignored, 0)
+
+
+def softmax_focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    gamma: float = 2.0,
+    alpha: Alpha = 0.25,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -1,
+    activated: bool = False,
+) -> Tensor:
+    """Focal loss of one classifier over C classes (section 3.2, multi-class).
+
+    ``FL(p, y) = -alpha_y * (1 - p_y)**gamma * log(p_y)`` with p = softmax(x).
+    In a detection head C is the number of classes plus one and the background
+    is the last.
+
+    Args:
+        logits: (N, C), C >= 2, any floating dtype; arithmetic as above.
+        targets: (N,) integer class indices in 0..C-1 or ``ignore_index``; or
+            (N, C) one-hot.
+        gamma: focusing parameter, >= 0.
+        alpha: one weight for all classes, or C numbers, or None.
+        label_smoothing: epsilon in [0, 1): the cross entropy is taken against
+            ``y * (1 - epsilon) + epsilon / C``; alpha and the modulating
+            factor see the true label.
+        ignore_index: index of the rows whose loss and gradient are zero.
+        activated: ``logits`` are probabilities already.
+
+    Returns:
+        Loss of every anchor, (N,), fp32 (fp64 for fp64 input).
+
+    Raises:
+        ValueError: shapes do not fit, C < 2, or (on a CPU) an index is outside
+            of 0..C-1.
+    """
+    if logits.dim() != 2:
+        raise ValueError(f'logits must be (N, C), got shape {tuple(logits.shape)}')
+    x = _as_float(logits)
+    num_classes = x.size(1)
+    if num_classes < 2:
+        raise ValueError(
+            'softmax focal loss over one class is always 0: give the background a '
+            'channel of its own (C >= 2) or use the sigmoid form'
+        )
+    if targets.shape == logits.shape:
+        targets = targets.argmax(dim=1)
+    _check_shape(logits, targets)
+    check_indices(targets, num_classes - 1, ignore_index)
+    ignored = targets == ignore_index
+    index = targets.masked_fill(ignored, 0)[:, None]  # (N, 1)
+
+    if activated:
+        log_p = _log(x)
+        log_one_minus_p_y = _log(1 - x.gather(1, index))
+    else:
+        log_p = F.log_softmax(x, dim=1)
+        # log(1 - p_y) from the other classes' logits, which stays exact where
+        # p_y rounds to 1.
+        others = x.scatter(1, index, float('-inf'))
+        log_one_minus_p_y = torch.logsumexp(others, 1, keepdim=True) - torch.logsumexp(
+            x, 1, keepdim=True
+        )
+
+    cross_entropy = -log_p.gather(1, index)
+    if label_smoothing:
+        cross_entropy = (1 - label_smoothing) * cross_entropy
+        cross_entropy = cross_entropy - label_smoothing * log_p.mean(1, keepdim=True)
+    loss = cross_entropy
+    if gamma != 0:
+        loss = torch.exp(gamma * log_one_minus_p_y) * loss
+    if alpha is not None:
+        a = alpha_tensor(alpha, num_classes, x.dtype, x.device)
+        loss = (a[index] if a.dim() else a) * loss
+    return loss[:, 0].masked_fill(ignored, 0)
+
+
+def binary_targets(
+    logits: Tensor, targets: Tensor, ignore_index: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The logits x and the labels y of K binary classifiers.
+
+    Args:
+        logits: (N, K), any floating dtype.
+        targets: (N,) integer class indices, K for background; or one-hot or soft
+            labels of the logits' shape, which then may be any.
+        ignore_index: index of the rows that have no loss.
+
+    Returns:
+        x fp32 (fp64 for fp64 input), y of x's dtype, both of the logits' shape,
+        and which rows are ignored, (N, 1) bool, None where the targets are no
+        indices.
+
+    Raises:
+        ValueError: shapes do not fit, or (on a CPU) an index is outside of
+            0..K.
+    """
+    x = _as_float(logits)
+    if targets.shape == logits.shape:
+        return x, targets.to(x), None
+    _check_shape(logits, targets)
+    check_indices(targets, x.size(1), ignore_index)
+    classes = torch.arange(x.size(1), device=x.device)
+    y = (targets[:, None] == classes).to(x)  # (N, K)
+    return x, y, (targets == ignore_index)[:, None]
+
+
+def alpha_t(alpha: float | Sequence[float], y: Tensor) -> Tensor:
+    """alpha where y = 1, 1 - alpha where y = 0, for labels y (N, K, ...)."""
+    num_classes = y.size(1) if y.dim() > 1 else 1
+    a = alpha_tensor(alpha, num_classes, y.dtype, y.device)
+    if a.dim():
+        a = a.reshape(-1, *[1] * (y.dim() - 2))
+    return a * y + (1 - a) * (1 - y)
+
+
+def _as_float(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _log(p: Tensor) -> Tensor:
+    """Log of a probability; finite, with a finite gradient, at p = 0."""
+    return p.clamp_min(torch.finfo(p.dtype).tiny).log()
+
+
+def _check_shape(logits: Tensor, targets: Tensor) -> None:
+    is_index = targets.shape == logits.shape[:1] and not targets.is_floating_point()
+    if logits.dim() != 2 or not is_index:
+        raise ValueError(
+            f'targets must be integer class indices of shape '
+            f'{tuple(logits.shape[:1])}, for logits (N, K), or labels of shape '
+            f'{tuple(logits.shape)}, got {targets.dtype} of shape '
+            f'{tuple(targets.shape)}'
+        )
+
+
+def alpha_tensor(
+    alpha: float | Sequence[float],
+    num_classes: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """Alpha as a scalar tensor, or as (num_classes,) for one number per class.
+
+    Raises:
+        ValueError: as many numbers as there are no classes.
+    """
+    if not isinstance(alpha, Sequence):
+        # Filled on the device: a copy from the host would make it wait.
+        return torch.full((), float(alpha), dtype=dtype, device=device)
+    if len(alpha) != num_classes:
+        raise ValueError(
+            f'alpha has {len(alpha)} numbers for {num_classes} classes; give one '
+            'number, one for each class, or None'
+        )
+    if not is_eager():
+        return torch.tensor(tuple(alpha), dtype=dtype, device=device)
+    return _alpha_per_class(tuple(alpha), dtype, device)
+
+
+# Kept, because a copy to a GPU makes the host wait.
+@functools.lru_cache(maxsize=16)
+def _alpha_per_class(
+    alpha: tuple[float, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    with torch.inference_mode(False):  # autograd could not save it
+        return torch.tensor(alpha, dtype=dtype, device=device)
+
+
+def check_indices(targets: Tensor, highest: int, ignore_index: int) -> None:
+    """Check class indices, on a CPU; on a GPU the host would have to wait.
+
+    Raises:
+        ValueError: an index is neither in 0..highest nor ``ignore_index``.
+    """
+    if targets.device.type == 'cpu' and is_eager(targets) and targets.numel():
+        lowest_seen, highest_seen = (int(bound) for bound in targets.aminmax())
+        if lowest_seen >= 0 and highest_seen <= highest:
+            return
+        bad = ((targets < 0) | (targets > highest)) & (targets != ignore_index)
+        if bad.any():
+            raise ValueError(
+                f'target {targets[bad][0].item()} is outside of 0..{highest} and is '
+                f'not ignore_index={ignore_index}; does the number of classes fit '
+                'the data set?'
+            )

@@ -1,0 +1,275 @@
+"""The sum of the focal loss over all levels at once, without its elements.
+
+What a detector needs of :func:`focal_retinanet.ops.focal_loss.definition.sigmoid_focal_loss`
+is one number and its gradient. Here both come from index targets, straight
+from the maps that the convolutions left: no one-hot targets, no loss of each
+element, no permuted copies. Three backends compute the same:
+
+- CPU: C++, :mod:`focal_retinanet.ops.focal_loss.native`;
+- NVIDIA GPU: Triton, :mod:`focal_retinanet.ops.focal_loss.triton`;
+- anything else: :mod:`focal_retinanet.ops.focal_loss.chunked`, plain PyTorch.
+
+Where a program is recorded in place of being run (``torch.compile``,
+``torch.export``, ``torch.jit.trace``), the loss is one operator of PyTorch's, see
+:mod:`focal_retinanet.ops.focal_loss.operator`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from focal_retinanet.ops.fast_paths.eager import is_eager, is_transformed
+from focal_retinanet.ops.fast_paths.once_differentiable import refuse_second_derivative
+from focal_retinanet.ops.focal_loss import backends as focal_loss_backends
+from focal_retinanet.ops.focal_loss import operator as focal_loss_operator
+from focal_retinanet.ops.focal_loss.definition import (
+    Alpha,
+    alpha_tensor,
+    check_indices,
+    sigmoid_focal_loss,
+)
+from focal_retinanet.ops.focal_loss.terms import FocalTerms, count_anchors
+
+
+def sigmoid_focal_loss_sum(
+    levels: Sequence[Tensor],
+    targets: Tensor,
+    num_classes: int,
+    weights: Tensor | None = None,
+    scale: float | Tensor = 1.0,
+    gamma: float = 2.0,
+    alpha: Alpha = 0.25,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -1,
+) -> Tensor:
+    """Focal loss (section 3.2), weighted and added up over anchors and classes.
+
+    Args:
+        levels: logits of each level, (B, A*K, H, W), contiguous or
+            channels-last (other layouts are copied); any floating dtype, the
+            arithmetic is in fp32, or in fp64 for fp64.
+        targets: (B, N) integer class indices of the N anchors of all levels,
+            level by level, rows of a level first, the A of a cell side by
+            side. K is background.
+        num_classes: K.
+        weights: (B, N) weight of each anchor.
+        scale: factor of the result, a number or a scalar tensor without
+            gradient: one over the number of positives.
+        gamma: focusing parameter, >= 0.
+        alpha: weight of y = 1, with 1 - alpha for y = 0; a number, K numbers
+            or None.
+        label_smoothing: epsilon, on the cross entropy alone.
+        ignore_index: target of anchors that have no loss.
+
+    Returns:
+        Scalar, fp32 (fp64 for fp64 logits). Differentiable once.
+
+    Raises:
+        ValueError: levels differ in more than their height and width, shapes or
+            devices do not fit, or (on a CPU) an index is outside of 0..K.
+    """
+    levels, terms = _prepare(
+        levels,
+        targets,
+        num_classes,
+        weights,
+        gamma=gamma,
+        alpha=alpha,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+    )
+    if is_eager(*levels, targets, weights):
+        # Asked for here: inside of the function, gradients are always off.
+        needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in levels)
+        return _FusedFocalLoss.apply(terms, scale, needs_grad, *levels)
+    if focal_loss_operator.is_available() and not is_transformed():
+        return focal_loss_operator.focal_loss_sum(levels, terms, scale)
+    return _by_definition(levels, terms, scale)
+
+
+def sigmoid_focal_loss_of_anchors(
+    levels: Sequence[Tensor],
+    targets: Tensor,
+    num_classes: int,
+    gamma: float = 2.0,
+    alpha: Alpha = 0.25,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -1,
+) -> Tensor:
+    """Focal loss of each anchor, added up over its classes; without a gradient.
+
+    Args:
+        levels: as in :func:`sigmoid_focal_loss_sum`, and so are the others.
+
+    Returns:
+        (B, N), fp32 (fp64 for fp64 logits), 0 for what is ignored.
+
+    Raises:
+        ValueError: as :func:`sigmoid_focal_loss_sum` says.
+    """
+    levels, terms = _prepare(
+        [level.detach() for level in levels],
+        targets,
+        num_classes,
+        weights=None,
+        gamma=gamma,
+        alpha=alpha,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+    )
+    if is_eager(*levels, targets):
+        return focal_loss_backends.compute_anchor_losses(levels, terms)
+    losses = _elements_by_definition(levels, terms)
+    return losses.sum(dim=1).view(targets.shape)
+
+
+def _prepare(
+    levels: Sequence[Tensor],
+    targets: Tensor,
+    num_classes: int,
+    weights: Tensor | None,
+    gamma: float,
+    alpha: Alpha,
+    label_smoothing: float,
+    ignore_index: int,
+) -> tuple[list[Tensor], FocalTerms]:
+    """The arguments, checked, as the backends take them."""
+    levels = _in_one_layout(levels)
+    logits = levels[0]
+    if not torch.jit.is_tracing():  # there, sizes are tensors
+        _check_levels(levels, num_classes)
+        _check_anchors(levels, num_classes, targets=targets, weights=weights)
+    if targets.is_floating_point():
+        raise ValueError(f'targets must be integer class indices, got {targets.dtype}')
+    check_indices(targets, num_classes, ignore_index)
+
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    if alpha is None:
+        alpha_pos = alpha_neg = torch.ones(
+            num_classes, dtype=dtype, device=logits.device
+        )
+    else:
+        alpha_pos = alpha_tensor(alpha, num_classes, dtype, logits.device)
+        alpha_pos = alpha_pos.expand(num_classes).contiguous()
+        alpha_neg = 1 - alpha_pos
+    terms = FocalTerms(
+        targets=targets.to(torch.int64).contiguous(),
+        weights=None if weights is None else weights.to(dtype).contiguous(),
+        alpha_pos=alpha_pos,
+        alpha_neg=alpha_neg,
+        gamma=float(gamma),
+        label_smoothing=float(label_smoothing),
+        ignore_index=int(ignore_index),
+    )
+    return levels, terms
+
+
+class _FusedFocalLoss(torch.autograd.Function):
+    """The loss times ``scale``, a number or a scalar tensor.
+
+    On a CPU the arithmetic costs more than the memory, and most of it serves the
+    loss and the gradient alike: the gradient is ready before it is asked for.
+    """
+
+    @staticmethod
+    def forward(ctx, terms, scale, needs_grad, *levels):
+        if not needs_grad:
+            return focal_loss_backends.compute_loss(levels, terms, scale)
+        ctx.terms, ctx.scale, ctx.dtype = terms, scale, levels[0].dtype
+        ctx.has_gradient = focal_loss_backends.choose_backend(levels).ONE_PASS
+        if ctx.has_gradient:
+            loss, grads = focal_loss_backends.compute_both(levels, terms, scale)
+            ctx.save_for_backward(*grads)
+            return loss
+        ctx.save_for_backward(*levels)
+        return focal_loss_backends.compute_loss(levels, terms, scale)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        with torch.no_grad():
+            grads = _FusedFocalLoss._gradient(ctx, grad_output)
+        return None, None, None, *refuse_second_derivative(grads)
+
+    @staticmethod
+    def _gradient(ctx, grad_output: Tensor) -> list[Tensor]:
+        if not ctx.has_gradient:
+            scale = (grad_output * ctx.scale).float()
+            return focal_loss_backends.compute_gradient(
+                ctx.saved_tensors, ctx.terms, scale
+            )
+        grads = ctx.saved_tensors
+        # A factor that is not 1 costs a copy.
+        # Several at once, by is_grads_batched, have no value.
+        if is_eager(grad_output):
+            factor = focal_loss_backends.on_host(grad_output)
+        else:
+            factor = grad_output
+        if isinstance(factor, Tensor) or factor != 1:
+            grads = [grad * grad_output for grad in grads]  # keeps its dtype
+        return [grad.to(ctx.dtype) for grad in grads]
+
+
+def _by_definition(
+    levels: Sequence[Tensor], terms: FocalTerms, scale: float | Tensor
+) -> Tensor:
+    """The same by operations of PyTorch alone, with the loss of each element."""
+    return _elements_by_definition(levels, terms).sum() * scale
+
+
+def _elements_by_definition(levels: Sequence[Tensor], terms: FocalTerms) -> Tensor:
+    """The weighted loss of each anchor and class, (B*N, K)."""
+    k = terms.num_classes
+    rows = [level.permute(0, 2, 3, 1).flatten(1) for level in levels]
+    logits = torch.cat(rows, dim=1).view(-1, k)  # (B*N, K)
+    targets = terms.targets.flatten()
+    loss = sigmoid_focal_loss(
+        logits,
+        targets,
+        gamma=terms.gamma,
+        alpha=None,
+        label_smoothing=terms.label_smoothing,
+        ignore_index=terms.ignore_index,
+    )
+    y = targets[:, None] == torch.arange(k, device=targets.device)
+    loss = loss * torch.where(y, terms.alpha_pos, terms.alpha_neg)
+    if terms.weights is not None:
+        loss = loss * terms.weights.view(-1, 1)
+    return loss
+
+
+def _check_levels(levels: Sequence[Tensor], num_classes: int) -> None:
+    """All of one kind: the kernels believe what they are told of the first."""
+    first = levels[0]
+    kinds = {(x.size(0), x.size(1), x.dtype, x.device) for x in levels}
+    if len(kinds) > 1 or not first.is_floating_point():
+        raise ValueError(
+            'levels must be floating and agree in images, channels, dtype and device, '
+            f'got {[(tuple(x.shape), x.dtype, str(x.device)) for x in levels]}'
+        )
+    if first.size(1) % num_classes:
+        raise ValueError(
+            f'levels have {first.size(1)} channels, which is no multiple of '
+            f'num_classes={num_classes}'
+        )
+
+
+def _check_anchors(
+    levels: Sequence[Tensor], num_classes: int, **tensors: Tensor | None
+) -> None:
+    shape = (len(levels[0]), sum(count_anchors(level, num_classes) for level in levels))
+    device = levels[0].device
+    for name, tensor in tensors.items():
+        if tensor is not None and (tensor.shape != shape or tensor.device != device):
+            raise ValueError(
+                f'{name} must have the shape {shape} of the anchors of all levels, on '
+                f'{device}; got {tuple(tensor.shape)} on {tensor.device}'
+            )
+
+
+def _in_one_layout(levels: Sequence[Tensor]) -> list[Tensor]:
+    """The maps themselves where all are contiguous or all are channels-last."""
+    for layout in (torch.contiguous_format, torch.channels_last):
+        if all(level.is_contiguous(memory_format=layout) for level in levels):
+            return list(levels)
+    return [level.contiguous() for level in levels]

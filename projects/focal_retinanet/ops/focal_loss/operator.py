@@ -1,0 +1,108 @@
+"""The fused focal loss as an operator of PyTorch's, for programs that are recorded.
+
+``torch.compile``, ``torch.export`` and ``torch.jit.trace`` see one node,
+``focal_retinanet::sigmoid_focal_loss_sum``, of which they know the shapes; when the
+program runs, the node calls the same kernels. A program that was saved needs
+``import focal_retinanet.ops`` before it is loaded.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from focal_retinanet.ops.focal_loss.backends import compute_gradient, compute_loss
+from focal_retinanet.ops.focal_loss.terms import FocalTerms
+
+_ARGUMENTS = (
+    'Tensor[] levels, Tensor targets, Tensor? weights, Tensor alpha_pos, '
+    'Tensor alpha_neg, Tensor scale, float gamma, float label_smoothing, '
+    'int ignore_index'
+)
+
+
+def is_available() -> bool:
+    """Whether this torch has operators that are written in Python: 2.4 or later."""
+    return hasattr(torch.library, 'custom_op')
+
+
+def focal_loss_sum(
+    levels: Sequence[Tensor], terms: FocalTerms, scale: float | Tensor
+) -> Tensor:
+    """The loss times ``scale``, a scalar; differentiable once.
+
+    Args:
+        levels: (B, A*K, H, W) each, contiguous or channels-last.
+        terms: the rest of the loss.
+        scale: a number or a scalar tensor.
+    """
+    if not isinstance(scale, Tensor):
+        scale = torch.full(
+            (), scale, dtype=terms.alpha_pos.dtype, device=levels[0].device
+        )
+    arguments = (
+        levels,
+        terms.targets,
+        terms.weights,
+        terms.alpha_pos,
+        terms.alpha_neg,
+        scale.detach(),
+        terms.gamma,
+        terms.label_smoothing,
+        terms.ignore_index,
+    )
+    return torch.ops.focal_retinanet.sigmoid_focal_loss_sum(*arguments)
+
+
+def _loss(levels, targets, weights, alpha_pos, alpha_neg, scale, *parameters):
+    terms = FocalTerms(targets, weights, alpha_pos, alpha_neg, *parameters)
+    return compute_loss(levels, terms, scale)
+
+
+def _gradient(
+    grad_output, levels, targets, weights, alpha_pos, alpha_neg, scale, *parameters
+):
+    terms = FocalTerms(targets, weights, alpha_pos, alpha_neg, *parameters)
+    return compute_gradient(levels, terms, (grad_output * scale).to(alpha_pos.dtype))
+
+
+def _remember(ctx, inputs, output):
+    levels, *others, gamma, label_smoothing, ignore_index = inputs
+    ctx.parameters = gamma, label_smoothing, ignore_index
+    ctx.has_weights = others[1] is not None
+    tensors = [tensor for tensor in others if tensor is not None]
+    ctx.num_levels = len(levels)
+    ctx.save_for_backward(*levels, *tensors)
+
+
+def _backward(ctx, grad_output):
+    levels = list(ctx.saved_tensors[: ctx.num_levels])
+    others = list(ctx.saved_tensors[ctx.num_levels :])
+    if not ctx.has_weights:
+        others.insert(1, None)
+    # Has no derivative of its own: a second backward pass is an error.
+    operator = torch.ops.focal_retinanet.sigmoid_focal_loss_sum_backward
+    grads = operator(grad_output, levels, *others, *ctx.parameters)
+    return grads, *[None] * 8
+
+
+if is_available():
+    _loss_operator = torch.library.custom_op(
+        'focal_retinanet::sigmoid_focal_loss_sum',
+        _loss,
+        mutates_args=(),
+        schema=f'({_ARGUMENTS}) -> Tensor',
+    )
+    _loss_operator.register_fake(
+        lambda levels, targets, weights, alpha_pos, *_: alpha_pos.new_empty(())
+    )
+    _loss_operator.register_autograd(_backward, setup_context=_remember)
+    _gradient_operator = torch.library.custom_op(
+        'focal_retinanet::sigmoid_focal_loss_sum_backward',
+        _gradient,
+        mutates_args=(),
+        schema=f'(Tensor grad_output, {_ARGUMENTS}) -> Tensor[]',
+    )
+    _gradient_operator.register_fake(
+        lambda grad_output, levels, *_: [torch.empty_like(level) for level in levels]
+    )

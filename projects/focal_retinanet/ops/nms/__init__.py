@@ -1,0 +1,1 @@
+"""Non-maximum suppression on a CPU (section 4.1, "Inference")."""

@@ -1,0 +1,169 @@
+"""Every Triton kernel compiles for the GPUs of today, by Triton's real compiler.
+
+No GPU is needed: see ``triton_compiler.py``. ``FOCAL_RETINANET_TRITONS`` names
+folders of further versions of Triton, with a colon between (``os.pathsep``).
+
+The functions without ``test_`` launch all that a training run would; a process
+of its own calls them by name.
+"""
+
+import functools
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+CAPABILITIES = ('80', '90')
+TRITONS = [
+    '',
+    *filter(None, os.getenv('FOCAL_RETINANET_TRITONS', '').split(os.pathsep)),
+]
+ROOT = Path(__file__).parents[3]
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec('triton') is None
+    or int(importlib.metadata.version('triton').split('.')[0]) < 3,
+    reason='no Triton 3.0 or later',
+)
+
+
+def launch_probe():
+    from focal_retinanet.ops.fast_paths.triton_probe_kernel import double
+
+    for size in (1, 100, 200, 112):
+        double[(1,)](torch.ones(size), size, BLOCK=16)
+
+
+def launch_matching():
+    """Images of many sizes, few and many of them, with and without objects."""
+    from focal_retinanet.ops.matching import triton as matching_triton
+
+    thresholds = (0.5, (0.0, 0.4), 0.0, True, True)
+    for num_anchors in (1, 16, 1000, 1001, 1008):
+        aligned = torch.zeros(num_anchors, 4)
+        odd = torch.zeros(num_anchors * 4 + 1)[1:].view(-1, 4)
+        for anchors in (aligned, odd):
+            for counts in ((1,), (0,), (3, 0), (16, 7) * 8):
+                gts = [torch.zeros(count, 4) for count in counts]
+                excluded = torch.zeros(1 + len(gts), num_anchors, dtype=torch.bool)
+                for mask in (None, excluded[1:]):
+                    matching_triton.match(anchors, gts, *thresholds, mask)
+
+
+def launch_focal_loss(layout=torch.contiguous_format):
+    """Forward and backward at many scales, as ``RetinaHead`` with 80 classes has it."""
+    from focal_retinanet.ops.focal_loss import triton as focal_loss_triton
+    from focal_retinanet.ops.focal_loss.terms import FocalTerms
+
+    for height, width in [(800, 1344), (640, 640), (608, 992), (100, 70), (64, 40)]:
+        sizes = [(-(-height // s), -(-width // s)) for s in (8, 16, 32, 64, 128)]
+        levels = [torch.empty(1, 9 * 80, *s).to(memory_format=layout) for s in sizes]
+        anchors = sum(9 * h * w for h, w in sizes)
+        terms = FocalTerms(
+            targets=torch.zeros(1, anchors, dtype=torch.int64),
+            weights=None,
+            alpha_pos=torch.ones(80),
+            alpha_neg=torch.ones(80),
+            gamma=2.0,
+            label_smoothing=0.0,
+            ignore_index=-1,
+        )
+        focal_loss_triton.focal_loss_sum(levels, terms)
+        grads = [torch.empty_like(level) for level in levels]
+        focal_loss_triton.focal_loss_sum(levels, terms, grads, torch.ones(()))
+
+
+def launch_focal_loss_of_rows():
+    launch_focal_loss(torch.channels_last)
+
+
+def launch_focal_loss_with_options():
+    """What is compiled in another way: types, gamma, weights, smoothing."""
+    from focal_retinanet.ops.focal_loss import triton as focal_loss_triton
+    from focal_retinanet.ops.focal_loss.terms import FocalTerms
+
+    for dtype, gamma, smoothing, layout in [
+        (torch.bfloat16, 2.0, 0.0, torch.contiguous_format),
+        (torch.float16, 0.0, 0.1, torch.channels_last),
+        (torch.float16, 1.5, 0.0, torch.contiguous_format),
+        (torch.bfloat16, 0.5, 0.1, torch.channels_last),
+    ]:
+        level = torch.empty(2, 9 * 3, 4, 4, dtype=dtype).to(memory_format=layout)
+        terms = FocalTerms(
+            targets=torch.zeros(2, 144, dtype=torch.int64),
+            weights=torch.ones(2, 144),
+            alpha_pos=torch.ones(3),
+            alpha_neg=torch.ones(3),
+            gamma=gamma,
+            label_smoothing=smoothing,
+            ignore_index=-1,
+        )
+        focal_loss_triton.focal_loss_sum([level], terms)
+        grads = [torch.empty_like(level)]
+        focal_loss_triton.focal_loss_sum([level], terms, grads, torch.ones(()))
+
+
+@functools.cache
+def compile_launches(function, folder):
+    """Launches of a function above, as dicts with kernel, capability, key and ptx."""
+    environment = {**os.environ, 'TRITON_INTERPRET': '0'}
+    paths = [folder, str(ROOT / 'projects'), environment.get('PYTHONPATH', '')]
+    environment['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
+    compiler = Path(__file__).with_name('triton_compiler.py')
+    with tempfile.TemporaryDirectory() as cache:  # nothing compiled before counts
+        environment['TRITON_CACHE_DIR'] = cache
+        command = [sys.executable, compiler, __file__, function, *CAPABILITIES]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-4000:]
+    return json.loads(run.stdout.splitlines()[-1])['launches']
+
+
+def variants(function, folder, capability):
+    """Keys of what was compiled for a capability, each once; all have code for it."""
+    launches = [
+        launch
+        for launch in compile_launches(function, folder)
+        if launch['capability'] == int(capability)
+    ]
+    assert launches
+    assert all(f'.target sm_{capability}' in launch['ptx'] for launch in launches)
+    return {launch['key'] for launch in launches}
+
+
+@pytest.mark.parametrize('folder', TRITONS)
+@pytest.mark.parametrize('capability', CAPABILITIES)
+def test_probe(capability, folder):
+    assert len(variants('launch_probe', folder, capability)) == 1
+
+
+@pytest.mark.parametrize('folder', TRITONS)
+@pytest.mark.parametrize('capability', CAPABILITIES)
+@pytest.mark.parametrize('launches', ['launch_focal_loss', 'launch_focal_loss_of_rows'])
+def test_focal_loss_at_many_scales_is_4_variants(launches, capability, folder):
+    assert len(variants(launches, folder, capability)) == 4
+
+
+@pytest.mark.parametrize('folder', TRITONS)
+@pytest.mark.parametrize('capability', CAPABILITIES)
+def test_focal_loss_compiles_with_all_options(capability, folder):
+    assert len(variants('launch_focal_loss_with_options', folder, capability)) == 8
+
+
+@pytest.mark.parametrize('folder', TRITONS)
+@pytest.mark.parametrize('capability', CAPABILITIES)
+def test_matching(capability, folder):
+    # Two kernels, with excluded anchors and without.
+    assert len(variants('launch_matching', folder, capability)) == 4
+    for launch in compile_launches('launch_matching', folder):
+        # Or the IoU would not be PyTorch's to the last bit.
+        assert 'fma' not in launch['ptx']
+        assert 'div.rn' in launch['ptx']
+        assert not re.search(r'div\.(full|approx)', launch['ptx'])
