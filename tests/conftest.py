@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
 from focal_retinanet.data.shapes import ShapesConfig, make_shapes
-from focal_retinanet.engine.checkpoint import enforce_safe_loading
+from focal_retinanet.engine.checkpoints.load import enforce_safe_loading
 from focal_retinanet.engine.runner import Runner
 from focal_retinanet.visualization import DetVisualizer
 

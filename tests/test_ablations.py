@@ -7,7 +7,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from focal_retinanet.engine.table import Table
+from focal_retinanet.config.ablation_table import Table
 
 ROOT = Path(__file__).parent.parent
 ABLATIONS = ROOT / 'configs' / 'ablations'

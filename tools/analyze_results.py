@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from focal_retinanet.engine.console import quiet_mmengine
-from focal_retinanet.engine.errors import UserError, clear_errors
+from focal_retinanet.cli.console import quiet_mmengine
+from focal_retinanet.cli.errors import UserError, clear_errors
+from focal_retinanet.cli.output_dir import make_output_dir
 from focal_retinanet.engine.inference import read_annotated_image
-from focal_retinanet.engine.output_dir import make_output_dir
 from focal_retinanet.evaluation.detection_errors import (
     ERRORS,
     KINDS,

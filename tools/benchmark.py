@@ -21,8 +21,8 @@ from importlib import import_module
 import torch
 
 from focal_retinanet.benchmark.arguments import make_parser
-from focal_retinanet.engine.console import quiet_warnings
-from focal_retinanet.engine.errors import UserError, clear_errors
+from focal_retinanet.cli.console import quiet_warnings
+from focal_retinanet.cli.errors import UserError, clear_errors
 
 
 def main() -> None:

@@ -27,31 +27,27 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from focal_retinanet.data.anchor_advice import advise
-from focal_retinanet.data.anchor_assignment import (
+from focal_retinanet.anchors.advice import advise
+from focal_retinanet.anchors.assignment import (
     AnchorRule,
     Assignment,
     Kind,
     NoAnchorsError,
 )
-from focal_retinanet.data.anchor_coverage import Coverage
-from focal_retinanet.data.coverage_report import (
+from focal_retinanet.anchors.coverage import Coverage
+from focal_retinanet.anchors.report import (
     as_dict,
     level_table,
     object_table,
     objects_without_anchor,
     write_not_covered,
 )
-from focal_retinanet.engine.cfg_options import add_cfg_options
-from focal_retinanet.engine.console import quiet_mmengine, quiet_warnings
-from focal_retinanet.engine.errors import UserError, clear_errors
-from focal_retinanet.engine.output_dir import make_output_dir
-from focal_retinanet.engine.table import load_with_options
-from focal_retinanet.engine.training_images import (
-    Example,
-    TrainingImages,
-    build_dataset,
-)
+from focal_retinanet.cli.arguments import add_cfg_options
+from focal_retinanet.cli.console import quiet_mmengine, quiet_warnings
+from focal_retinanet.cli.errors import UserError, clear_errors
+from focal_retinanet.cli.output_dir import make_output_dir
+from focal_retinanet.config.ablation_table import load_with_options
+from focal_retinanet.data.training_images import Example, TrainingImages, build_dataset
 from focal_retinanet.visualization.assignment import (
     save_assignment_picture,
     save_coverage_figure,

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from focal_retinanet.engine.console import quiet_mmengine
-from focal_retinanet.engine.errors import UserError, clear_errors
-from focal_retinanet.evaluation.arguments import add_comparison_arguments
+from focal_retinanet.cli.arguments import add_comparison_arguments
+from focal_retinanet.cli.console import quiet_mmengine
+from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.evaluation.comparison import compare
 from focal_retinanet.evaluation.runs import find_models
 from focal_retinanet.evaluation.tables import (

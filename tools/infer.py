@@ -5,7 +5,7 @@ Examples:
     python tools/infer.py CONFIG CHECKPOINT folder 'more/*.png' clip.mp4 --out-dir found
 """
 
-import focal_retinanet.cpu_threads  # noqa: F401
+import focal_retinanet.cli.cpu_threads  # noqa: F401
 
 # isort: split
 import argparse
@@ -19,11 +19,12 @@ from mmdet.registry import VISUALIZERS
 from mmengine.visualization import Visualizer
 from tqdm import tqdm
 
-from focal_retinanet.engine.cfg_options import add_cfg_options
-from focal_retinanet.engine.checkpoint import enforce_safe_loading
-from focal_retinanet.engine.console import quiet_warnings
-from focal_retinanet.engine.errors import UserError, clear_errors
-from focal_retinanet.engine.file_names import unique_names
+from focal_retinanet.cli.arguments import add_cfg_options
+from focal_retinanet.cli.console import quiet_warnings
+from focal_retinanet.cli.errors import UserError, clear_errors
+from focal_retinanet.cli.output_dir import check_output_dir, make_output_dir
+from focal_retinanet.config.ablation_table import load_with_options
+from focal_retinanet.engine.checkpoints.load import enforce_safe_loading
 from focal_retinanet.engine.inference import (
     CocoDetections,
     Detector,
@@ -31,10 +32,9 @@ from focal_retinanet.engine.inference import (
     is_video,
     read_frames,
 )
-from focal_retinanet.engine.output_dir import check_output_dir, make_output_dir
-from focal_retinanet.engine.picture_file import PictureFile, frames_per_second
-from focal_retinanet.engine.table import load_with_options
+from focal_retinanet.visualization.file_names import unique_names
 from focal_retinanet.visualization.palette import with_class_colours
+from focal_retinanet.visualization.picture_file import PictureFile, frames_per_second
 
 
 def parse_args() -> argparse.Namespace:

@@ -8,8 +8,8 @@ Examples:
 import argparse
 from pathlib import Path
 
+from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.data.shapes import ShapesConfig, make_shapes
-from focal_retinanet.engine.errors import UserError, clear_errors
 
 
 def parse_args() -> argparse.Namespace:

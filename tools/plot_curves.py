@@ -15,8 +15,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from focal_retinanet.engine.console import quiet_mmengine
-from focal_retinanet.engine.errors import UserError, clear_errors
+from focal_retinanet.cli.console import quiet_mmengine
+from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.evaluation.training_log import ModelLogs, find_training_logs
 from focal_retinanet.visualization.curves import draw_curves
 

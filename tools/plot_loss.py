@@ -23,12 +23,11 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from focal_retinanet.engine.cfg_options import add_cfg_options
-from focal_retinanet.engine.checkpoint import enforce_safe_loading
-from focal_retinanet.engine.console import quiet_mmengine, quiet_warnings
-from focal_retinanet.engine.errors import UserError, clear_errors
-from focal_retinanet.engine.file_names import unique_names
-from focal_retinanet.engine.table import load_with_options
+from focal_retinanet.cli.arguments import add_cfg_options
+from focal_retinanet.cli.console import quiet_mmengine, quiet_warnings
+from focal_retinanet.cli.errors import UserError, clear_errors
+from focal_retinanet.config.ablation_table import load_with_options
+from focal_retinanet.engine.checkpoints.load import enforce_safe_loading
 from focal_retinanet.evaluation.anchor_logits import anchor_logits, annotated_dataset
 from focal_retinanet.evaluation.loss_distribution import (
     LossDistribution,
@@ -36,6 +35,7 @@ from focal_retinanet.evaluation.loss_distribution import (
     share_of_hardest,
 )
 from focal_retinanet.models import FocalLoss
+from focal_retinanet.visualization.file_names import unique_names
 from focal_retinanet.visualization.loss_cdf import plot_loss_cdf
 from focal_retinanet.visualization.loss_curves import (
     plot_derivatives,

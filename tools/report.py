@@ -18,9 +18,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from focal_retinanet.engine.console import quiet_warnings
-from focal_retinanet.engine.errors import UserError, clear_errors
-from focal_retinanet.evaluation.arguments import add_comparison_arguments
+from focal_retinanet.cli.arguments import add_comparison_arguments
+from focal_retinanet.cli.console import quiet_warnings
+from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.visualization.report import write_report
 
 

@@ -17,9 +17,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from focal_retinanet.engine.cfg_options import add_cfg_options
-from focal_retinanet.engine.console import quiet_mmengine
-from focal_retinanet.engine.errors import UserError, clear_errors
+from focal_retinanet.cli.arguments import add_cfg_options
+from focal_retinanet.cli.console import quiet_mmengine
+from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.engine.sweep import execute, plan, slurm_command
 
 

@@ -6,7 +6,7 @@ Examples:
     python tools/test.py CONFIG CHECKPOINT --out results.pkl
 """
 
-import focal_retinanet.cpu_threads  # noqa: F401
+import focal_retinanet.cli.cpu_threads  # noqa: F401
 
 # isort: split
 import argparse
@@ -15,15 +15,12 @@ from copy import deepcopy
 from mmdet.evaluation import DumpDetResults
 from mmengine.config import Config, ConfigDict
 
-from focal_retinanet.data.dataset_configs import inner_datasets
-from focal_retinanet.engine.config import (
-    add_config_arguments,
-    build_runner,
-    load_config,
-)
+from focal_retinanet.cli.arguments import add_config_arguments
+from focal_retinanet.cli.errors import clear_errors
+from focal_retinanet.config.dataset_configs import inner_datasets
+from focal_retinanet.engine.config import build_runner, load_config
 from focal_retinanet.engine.distributed import end_distributed
-from focal_retinanet.engine.errors import clear_errors
-from focal_retinanet.engine.visualization_hook import use_visualization_hook
+from focal_retinanet.engine.hooks.visualization import use_visualization_hook
 
 
 def parse_args() -> argparse.Namespace:

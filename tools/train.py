@@ -8,16 +8,13 @@ Examples:
 
 import argparse
 
-import focal_retinanet.cpu_threads  # noqa: F401
+import focal_retinanet.cli.cpu_threads  # noqa: F401
 
 # isort: split
-from focal_retinanet.engine.config import (
-    add_config_arguments,
-    build_runner,
-    load_config,
-)
+from focal_retinanet.cli.arguments import add_config_arguments
+from focal_retinanet.cli.errors import UserError, clear_errors
+from focal_retinanet.engine.config import build_runner, load_config
 from focal_retinanet.engine.distributed import end_distributed
-from focal_retinanet.engine.errors import UserError, clear_errors
 
 
 def parse_args() -> argparse.Namespace:

@@ -12,7 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from focal_retinanet.engine.errors import UserError, clear_errors
+from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.evaluation.zoo import add_comparison, fill_readme, read_models
 
 ROOT = Path(__file__).parent.parent

@@ -33,7 +33,7 @@ RUNNERS = Registry(
     locations=['focal_retinanet.engine.runner'],
 )
 HOOKS = Registry(
-    'hook', parent=MMDET_HOOKS, scope=SCOPE, locations=['focal_retinanet.engine']
+    'hook', parent=MMDET_HOOKS, scope=SCOPE, locations=['focal_retinanet.engine.hooks']
 )
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper',

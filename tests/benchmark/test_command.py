@@ -14,9 +14,9 @@ from focal_retinanet.benchmark.agreement import Disagreement
 from focal_retinanet.benchmark.arguments import PEERS, make_parser
 from focal_retinanet.benchmark.command import run
 from focal_retinanet.benchmark.environment import describe_environment
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 QUICK = '--runs 2 --warmup 0 --min-run-ms 0'
 IMAGE = '--height 64 --width 96'
 ROW_KEYS = {

@@ -11,7 +11,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from PIL import Image
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.engine.inference import (
     Detector,
     read_annotated_image,

@@ -4,10 +4,11 @@ import argparse
 
 import pytest
 
+from focal_retinanet.cli.arguments import add_config_arguments
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.engine import distributed
-from focal_retinanet.engine.config import add_config_arguments, load_config
+from focal_retinanet.engine.config import load_config
 from focal_retinanet.engine.distributed import check_launcher
-from focal_retinanet.engine.errors import UserError
 
 STARTED = {
     'pytorch': dict(

@@ -15,7 +15,7 @@ from mmdet.datasets import CocoDataset
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
-from focal_retinanet.engine.check_data import DataError
+from focal_retinanet.data.check_data import DataError
 from focal_retinanet.engine.runner import Runner
 
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.engine import sweep
-from focal_retinanet.engine.errors import UserError
 from focal_retinanet.engine.sweep import execute, plan, slurm_command
 
 # Stands in for tools/train.py: notes that it ran, fails where it is told to.

@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from focal_retinanet.engine.runner import Runner
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 DEMO = ROOT / 'configs/demo/retinanet_r18-slim_fpn_8e_shapes.py'
 OPTION = ROOT / 'configs/_base_/tensorboard.py'
 

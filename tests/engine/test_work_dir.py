@@ -8,8 +8,9 @@ import torch
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
 
-from focal_retinanet.engine.config import add_config_arguments, load_config
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.arguments import add_config_arguments
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.engine.config import load_config
 from focal_retinanet.engine.work_dir import (
     checkpoint_dir,
     latest_checkpoint,

@@ -6,7 +6,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.anchor_logits import (
     AnchorLogits,
     anchor_logits,

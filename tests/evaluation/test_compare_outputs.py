@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'compare.py'
 

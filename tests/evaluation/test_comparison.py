@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.average_precision import MatchedDetections
 from focal_retinanet.evaluation.comparison import compare
 from focal_retinanet.evaluation.complexity import complexity

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.training_log import (
     find_training_logs,
     read_training_log,

@@ -8,8 +8,8 @@ import modelindex
 import pytest
 import yaml
 
-from focal_retinanet.engine.errors import UserError
-from focal_retinanet.engine.table import Table
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.config.ablation_table import Table
 from focal_retinanet.evaluation.zoo import add_comparison, fill_readme, read_models
 
 ROOT = Path(__file__).parents[2]

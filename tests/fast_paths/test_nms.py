@@ -16,8 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from focal_retinanet.models.batch_nms import batch_nms
-from focal_retinanet.models.dense_samplers import OHEMSampler
+from focal_retinanet.models.nms import batch_nms
+from focal_retinanet.models.samplers import OHEMSampler
 from focal_retinanet.ops.fast_paths import step_aside
 from focal_retinanet.ops.nms import native as nms_native
 from focal_retinanet.ops.nms.native import grouped_nms

@@ -7,8 +7,8 @@ import torch
 from mmdet.models.task_modules import AnchorGenerator
 from mmengine.structures import InstanceData
 
-from focal_retinanet.data.anchor_assignment import AnchorRule
-from focal_retinanet.data.anchor_coverage import Coverage
+from focal_retinanet.anchors.assignment import AnchorRule
+from focal_retinanet.anchors.coverage import Coverage
 from focal_retinanet.models import MaxIoUAssigner
 from focal_retinanet.visualization.assignment import (
     save_assignment_picture,

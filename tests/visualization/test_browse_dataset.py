@@ -11,9 +11,9 @@ import pytest
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from focal_retinanet.engine.training_images import build_dataset
+from focal_retinanet.data.training_images import build_dataset
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def browse(*arguments, fails=False):

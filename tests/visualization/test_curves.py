@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.training_log import ModelLogs, TrainingLog
 from focal_retinanet.visualization import curves
 from focal_retinanet.visualization.curves import (

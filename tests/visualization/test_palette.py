@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.visualization.palette import (
     class_colours,
     readable_on,

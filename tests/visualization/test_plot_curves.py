@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def plot(*words, fails=False, **options):

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from PIL import Image
 from pycocotools.coco import COCO
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.comparison import compare
 from focal_retinanet.evaluation.detection_errors import (
     ERRORS,

@@ -7,7 +7,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 
 # Sums and products in another order, in fp32; half as many digits in halves.
 RELATIVE_TOLERANCE = {

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from focal_retinanet.engine.cfg_options import add_cfg_options
+from focal_retinanet.cli.arguments import add_cfg_options
 
 #: Peers that each sub-command knows.
 PEERS = {

@@ -13,10 +13,10 @@ from torch import nn
 
 from focal_retinanet.acceleration.accelerate import accelerate
 from focal_retinanet.benchmark.stock import stock_config
-from focal_retinanet.engine.cfg_options import merge_options
-from focal_retinanet.engine.checkpoint import enforce_safe_loading
-from focal_retinanet.engine.errors import UserError
-from focal_retinanet.engine.table import load_with_options
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.config.ablation_table import load_with_options
+from focal_retinanet.config.cfg_options import merge_options
+from focal_retinanet.engine.checkpoints.load import enforce_safe_loading
 
 
 def load_configs(args: argparse.Namespace) -> tuple[Config, Config]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 
 
 def check_output(path: Path, force: bool) -> None:

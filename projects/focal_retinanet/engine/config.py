@@ -9,41 +9,11 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 
-from focal_retinanet.engine.cfg_options import add_cfg_options
-from focal_retinanet.engine.checkpoint import enforce_safe_loading
+from focal_retinanet.config.ablation_table import load_with_options
+from focal_retinanet.engine.checkpoints.load import enforce_safe_loading
 from focal_retinanet.engine.distributed import check_launcher
 from focal_retinanet.engine.runner import Runner
-from focal_retinanet.engine.table import load_with_options
 from focal_retinanet.engine.work_dir import run_folder
-
-
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that training and testing share, named as mmdet's are."""
-    parser.add_argument(
-        'config', help='config file, or TABLE.py:ROW for a row of configs/ablations'
-    )
-    parser.add_argument(
-        '--work-dir',
-        help='folder of logs, checkpoints and results (default: '
-        'work_dirs/NAME-OF-THE-CONFIG)',
-    )
-    add_cfg_options(parser)
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='job launcher (default: none, one process)',
-    )
-    parser.add_argument(
-        '--unsafe-checkpoint',
-        action='store_true',
-        help='load any checkpoint file, running whatever code it holds; only for '
-        'files that you trust',
-    )
-    # torch.distributed.launch passes it.
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
-    )
 
 
 def load_config(

@@ -7,7 +7,7 @@ import torch
 from mmengine.dist import is_distributed
 from mmengine.runner import Runner
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 
 # What each launcher tells the processes that it starts, and how they are started.
 _ENVIRONMENT = {

@@ -18,13 +18,13 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from focal_retinanet.acceleration.accelerate import accelerate
-from focal_retinanet.engine.checkpoint_fit import check_fits
-from focal_retinanet.engine.dataset_meta import (
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.data.dataset_meta import (
     config_meta,
     describe_other_classes,
     meta_of,
 )
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.engine.checkpoints.fit import check_fits
 
 IMAGE_SUFFIXES = {'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'}
 VIDEO_SUFFIXES = {'.avi', '.mkv', '.mov', '.mp4', '.webm'}

@@ -13,35 +13,28 @@ from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
 from focal_retinanet.acceleration.accelerate import accelerate
-from focal_retinanet.engine.check_data import (
-    CocoSource,
-    checked_loading,
-    coco_sources,
-)
-from focal_retinanet.engine.check_evaluator import check_evaluator
-from focal_retinanet.engine.checkpoint_fit import (
-    check_can_be_resumed,
-    check_fits,
-)
-from focal_retinanet.engine.console import quiet_console
-from focal_retinanet.engine.dataset_meta import describe_other_classes, meta_of
-from focal_retinanet.engine.evaluator_files import (
-    coco_metrics,
-    copy_evaluator,
-    name_ann_files,
-    sources_to_evaluate,
-)
-from focal_retinanet.engine.file_names import unique_names
-from focal_retinanet.engine.image_errors import name_image_errors
-from focal_retinanet.engine.iteration_seed_hook import IterationSeedHook
-from focal_retinanet.engine.plain_checkpoint_hook import PlainCheckpointHook
-from focal_retinanet.engine.seeded_batches import with_seeded_batches
+from focal_retinanet.cli.console import quiet_console
+from focal_retinanet.data.check_data import CocoSource, checked_loading, coco_sources
+from focal_retinanet.data.dataset_meta import describe_other_classes, meta_of
+from focal_retinanet.data.image_errors import name_image_errors
+from focal_retinanet.engine.checkpoints.fit import check_can_be_resumed, check_fits
+from focal_retinanet.engine.hooks.iteration_seed import IterationSeedHook
+from focal_retinanet.engine.hooks.plain_checkpoint import PlainCheckpointHook
+from focal_retinanet.engine.hooks.seeded_batches import with_seeded_batches
 from focal_retinanet.engine.work_dir import (
     checkpoint_dir,
     latest_checkpoint,
     move_noted_checkpoints,
 )
+from focal_retinanet.evaluation.check_evaluator import check_evaluator
+from focal_retinanet.evaluation.evaluator_files import (
+    coco_metrics,
+    copy_evaluator,
+    name_ann_files,
+    sources_to_evaluate,
+)
 from focal_retinanet.registry import RUNNERS
+from focal_retinanet.visualization.file_names import unique_names
 
 
 @RUNNERS.register_module()
@@ -59,7 +52,7 @@ class Runner(MMEngineRunner):
       the model faster, see :mod:`focal_retinanet.acceleration.accelerate`;
     - checkpoints load by ``torch.load(..., weights_only=True)`` alone, and are
       refused where they do not fit the model, see
-      :mod:`focal_retinanet.engine.checkpoint_fit`;
+      :mod:`focal_retinanet.engine.checkpoints.fit`;
     - a work directory is resumed wherever it stands, see
       :mod:`focal_retinanet.engine.work_dir`;
     - ``launcher='pytorch'`` works on a machine without CUDA, over gloo, where

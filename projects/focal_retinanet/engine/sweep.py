@@ -19,15 +19,15 @@ from threading import Lock
 import torch
 from mmengine.config import Config
 
-from focal_retinanet.engine.cfg_options import merge_options
-from focal_retinanet.engine.data_from import KEY as DATA_FROM
-from focal_retinanet.engine.errors import UserError
-from focal_retinanet.engine.table import (
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.config.ablation_table import (
     Table,
     is_table,
     load_config_or_row,
     split_row,
 )
+from focal_retinanet.config.cfg_options import merge_options
+from focal_retinanet.config.data_from import KEY as DATA_FROM
 
 #: Written into a run's folder when it has ended well.
 DONE = 'done.json'

@@ -13,7 +13,7 @@ from pathlib import Path
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MessageHub
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 
 _LATEST = 'last_checkpoint'
 _NOTED = re.compile(r'last_ckpt|best_ckpt(_.*)?')

@@ -12,8 +12,8 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from focal_retinanet.data.dataset_configs import inner_datasets
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.config.dataset_configs import inner_datasets
 from focal_retinanet.models.retina_head import RetinaHead
 
 

@@ -6,7 +6,7 @@ from unittest import mock
 
 from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.ground_truth import load_coco
 from focal_retinanet.registry import METRICS
 

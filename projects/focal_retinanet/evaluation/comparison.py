@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.average_precision import METRICS, MatchedDetections
 from focal_retinanet.evaluation.bootstrap import (
     CONFIDENCE,

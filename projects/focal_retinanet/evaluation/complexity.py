@@ -10,8 +10,8 @@ from mmengine.analysis import get_model_complexity_info
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from focal_retinanet.data.dataset_configs import inner_datasets
-from focal_retinanet.engine.console import quiet_mmengine
+from focal_retinanet.cli.console import quiet_mmengine
+from focal_retinanet.config.dataset_configs import inner_datasets
 
 
 def complexity(cfg: Config) -> tuple[int, int, tuple[int, int]]:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from focal_retinanet.data.dataset_configs import (
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.config.dataset_configs import (
     ann_file_of,
     classes_of,
     inner_datasets,
 )
-from focal_retinanet.engine.errors import UserError
-from focal_retinanet.engine.metric_configs import metric_configs
+from focal_retinanet.config.metric_configs import metric_configs
 
 #: The detections that a validation or a test leaves next to its log.
 DETECTIONS = '*detections.bbox.json'

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 
 #: Where a work directory has its logs: a folder for the start and for each resume.
 SCALARS = '*/vis_data/scalars.json'

@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 from terminaltables import GithubFlavoredMarkdownTable
 
-from focal_retinanet.engine.errors import UserError
-from focal_retinanet.engine.table import Table
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.config.ablation_table import Table
 from focal_retinanet.evaluation.tables import verdict
 
 INDEX = 'model-index.yml'

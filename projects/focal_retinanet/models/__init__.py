@@ -1,10 +1,10 @@
 """What a config names: thin classes that hold parameters and call ``ops``."""
 
 from focal_retinanet.models.anchor_generator import AnchorGenerator
-from focal_retinanet.models.dense_samplers import HardNegativeSampler, OHEMSampler
 from focal_retinanet.models.losses import FocalLoss, FocalLossStar, HingeLoss
 from focal_retinanet.models.max_iou_assigner import MaxIoUAssigner
 from focal_retinanet.models.retina_head import RetinaHead
+from focal_retinanet.models.samplers import HardNegativeSampler, OHEMSampler
 from focal_retinanet.models.ssd_head import SSDHead
 
 __all__ = [

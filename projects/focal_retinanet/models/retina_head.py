@@ -15,9 +15,6 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from focal_retinanet.models.anchor_losses import anchor_losses
-from focal_retinanet.models.assigning import assign_one, padding_anchors
-from focal_retinanet.models.batch_nms import batch_nms
-from focal_retinanet.models.dense_samplers import DenseSampler
 from focal_retinanet.models.level_maps import (
     blank_negatives,
     featmap_sizes,
@@ -26,6 +23,9 @@ from focal_retinanet.models.level_maps import (
 )
 from focal_retinanet.models.losses import FocalLoss, with_use_sigmoid
 from focal_retinanet.models.losses.reduction import EPS
+from focal_retinanet.models.nms import batch_nms
+from focal_retinanet.models.samplers import DenseSampler
+from focal_retinanet.models.targets import assign_one, padding_anchors
 from focal_retinanet.ops.focal_loss.shares import loss_shares
 from focal_retinanet.ops.matching.max_iou import IGNORED
 from focal_retinanet.ops.postprocess import logit, select_candidates
@@ -46,7 +46,7 @@ class RetinaHead(MMDetRetinaHead):
       each image without any.
     - ``pi`` is an argument, and works for the softmax form as well.
     - ``train_cfg.sampler`` may be one that looks at the losses, see
-      :mod:`focal_retinanet.models.dense_samplers`.
+      :mod:`focal_retinanet.models.samplers`.
 
     Args:
         num_classes: K, without background.

@@ -13,8 +13,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 from torch import Tensor
 
-from focal_retinanet.data.anchor_assignment import AnchorRule, Assignment, Kind
-from focal_retinanet.data.anchor_coverage import (
+from focal_retinanet.anchors.assignment import AnchorRule, Assignment, Kind
+from focal_retinanet.anchors.coverage import (
     Coverage,
     box_ratios,
     box_sizes,

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.training_log import METRICS, ModelLogs, TrainingLog
 from focal_retinanet.visualization.style import (
     PALETTE,

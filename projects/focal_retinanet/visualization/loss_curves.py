@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from focal_retinanet.ops.focal_loss.definition import sigmoid_focal_loss
-from focal_retinanet.ops.focal_loss_star import focal_loss_star
+from focal_retinanet.ops.rivals import focal_loss_star
 from focal_retinanet.visualization.style import new_figure, save_figure
 
 #: Figures 5 and 6: the losses that they compare.

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import hsv_to_rgb, to_rgb
 from mmdet.visualization import get_palette
 
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.visualization import style
 
 Colour = tuple[int, int, int]

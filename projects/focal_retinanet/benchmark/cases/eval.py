@@ -17,7 +17,7 @@ from focal_retinanet.benchmark.contest import (
     add_peers,
     import_peer,
 )
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.coco_metric import CocoMetric
 
 

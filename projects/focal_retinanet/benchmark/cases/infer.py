@@ -12,7 +12,7 @@ from focal_retinanet.benchmark.agreement import check_detections
 from focal_retinanet.benchmark.contest import OURS, Case, Contestant, add_peers
 from focal_retinanet.benchmark.detectors import build_detectors
 from focal_retinanet.benchmark.inputs import make_images
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 
 
 def build(args: argparse.Namespace) -> Iterator[Case]:

@@ -18,7 +18,7 @@ from focal_retinanet.benchmark.contest import (
 )
 from focal_retinanet.benchmark.detectors import build_detectors, is_resnet50
 from focal_retinanet.benchmark.inputs import make_images
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.errors import UserError
 
 # So small that the weights, and with them the amount of work, stay as they are.
 _SGD = dict(lr=1e-6, momentum=0.9, weight_decay=1e-4)

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from focal_retinanet.models.losses.binary_loss import BinaryLoss
+from focal_retinanet.models.losses.rivals import BinaryLoss
 from focal_retinanet.ops.focal_loss.definition import Alpha
-from focal_retinanet.ops.focal_loss_star import focal_loss_star
+from focal_retinanet.ops.rivals import focal_loss_star
 from focal_retinanet.registry import MODELS
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from focal_retinanet.models.losses.binary_loss import BinaryLoss
+from focal_retinanet.models.losses.rivals import BinaryLoss
 from focal_retinanet.ops.focal_loss.definition import Alpha
 from focal_retinanet.ops.hinge_loss import hinge_loss
 from focal_retinanet.registry import MODELS

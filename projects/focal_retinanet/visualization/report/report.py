@@ -9,8 +9,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from mmdet.datasets.api_wrappers import COCO
 
-from focal_retinanet.engine.console import quiet_mmengine
-from focal_retinanet.engine.output_dir import check_output_dir
+from focal_retinanet.cli.console import quiet_mmengine
+from focal_retinanet.cli.output_dir import check_output_dir
 from focal_retinanet.evaluation.detection_errors import (
     ImageDetections,
     classify_detections,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from focal_retinanet.engine.console import quiet_mmengine
-from focal_retinanet.engine.errors import UserError
+from focal_retinanet.cli.console import quiet_mmengine
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.detection_errors import (
     ERRORS,
     ImageDetections,

@@ -1,0 +1,1 @@
+"""Do the anchors fit a data set? Their assignment, its coverage, advice, a report."""

@@ -1,0 +1,1 @@
+"""What all tools share: arguments, errors, the console, folders; imports nothing of ours."""

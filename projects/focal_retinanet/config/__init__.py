@@ -1,0 +1,1 @@
+"""Config files: rows of a table, options of the command line, misspelled keys."""

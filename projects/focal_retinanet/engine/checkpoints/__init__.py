@@ -1,0 +1,1 @@
+"""Checkpoints: loaded safely, and held against the model and the classes."""

@@ -1,0 +1,129 @@
+"""Safe loading of checkpoints, the same on both OpenMMLab stacks.
+
+A checkpoint is a pickle, and a pickle can run any code. torch can load "weights
+only", which refuses whatever is not on a list of harmless types; but the list
+lacks what mmengine itself saves for ``--resume``, and the maintained fork of
+mmengine loads unsafely where the safe way fails. Here mmengine's types are put
+on the list, and nothing is ever loaded in another way unless the user says so.
+torch before 2.6 gets a list that can be added to.
+"""
+
+import os
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.engine.checkpoints import restricted_unpickler
+
+# torch obeys this in every torch.load, whatever the caller asked for.
+_FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+
+
+class UnsafeCheckpointError(UserError):
+    """A file that holds more than tensors, numbers and mmengine's history."""
+
+
+def enforce_safe_loading(allow_unsafe: bool = False) -> None:
+    """Make every ``torch.load`` of this process and its children weights-only.
+
+    Args:
+        allow_unsafe: load anything, running whatever code the file holds. For
+            files from a source that the user trusts.
+    """
+    if allow_unsafe:
+        os.environ.pop(_FORCE_SAFE, None)
+    else:
+        os.environ[_FORCE_SAFE] = '1'
+    if restricted_unpickler.is_needed():
+        restricted_unpickler.install(_mmengine_globals())
+    else:
+        named = [(value, name) for name, value in _mmengine_globals().items()]
+        torch.serialization.add_safe_globals(named)
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+
+
+def load_from_local(
+    filename: str, map_location: str | torch.device | None = None
+) -> dict:
+    """Load a checkpoint file; what mmengine calls for every local path.
+
+    Args:
+        filename: path of the file; ``~`` is expanded.
+        map_location: as for ``torch.load``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnsafeCheckpointError: the file is no checkpoint, is cut off, or holds
+            something that only an unsafe load could read.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'checkpoint {filename} not found; paths are relative to {Path.cwd()}'
+        )
+    with _clear_errors(path):
+        safe = _FORCE_SAFE in os.environ
+        return torch.load(path, map_location=map_location, weights_only=safe)
+
+
+@contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        found = re.search(r'GLOBAL (\S+) was not an allowed', str(error))
+        holds = f'it holds {found[1]}' if found else 'it is not a torch file'
+        raise UnsafeCheckpointError(
+            f'{path} is not a plain checkpoint: {holds}. Loading it could run any '
+            'code, so it is refused. If you trust where it comes from, add '
+            '--unsafe-checkpoint.'
+        ) from error
+    except Exception as error:  # whatever torch stumbles over in foreign bytes
+        raise UnsafeCheckpointError(
+            f'{path} cannot be read as a checkpoint; is it complete? '
+            f'({type(error).__name__}: {error})'
+        ) from error
+
+
+def _mmengine_globals() -> dict[str, object]:
+    """Types in the checkpoints that mmengine writes, all without side effects.
+
+    By the names that a pickle has for them; numpy 1 and 2 have each its own, and
+    either reads what the other wrote.
+    """
+    # The functions that its own pickles name, wherever this numpy has them.
+    rebuild, scalar = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+    numbers = {type(np.dtype(x)) for x in np.typecodes['All'] if x not in 'OSUVMm'}
+    return {
+        'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
+        'builtins.getattr': _method_of_history_buffer,
+        'numpy.ndarray': np.ndarray,
+        'numpy.dtype': np.dtype,
+        **{
+            f'numpy.{package}.multiarray.{function.__name__}': function
+            for package in ('_core', 'core')
+            for function in (rebuild, scalar)
+        },
+        **{f'{x.__module__}.{x.__qualname__}': x for x in numbers},
+    }
+
+
+def _method_of_history_buffer(owner: object, name: str) -> object:
+    """What a checkpoint gets for ``getattr``.
+
+    A HistoryBuffer is pickled with its own methods, looked up by name; looked
+    up anywhere else, names lead to code.
+    """
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise pickle.UnpicklingError(
+            f'GLOBAL getattr({owner!r}, {name!r}) was not an allowed global'
+        )
+    return getattr(HistoryBuffer, name)

@@ -1,0 +1,188 @@
+"""Pictures of tests and validations, none of which is written over another."""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import mmcv
+from mmdet.engine.hooks import DetVisualizationHook as MMDetVisualizationHook
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.dist import barrier, get_rank, get_world_size
+from mmengine.fileio import get
+from mmengine.runner import Runner
+
+from focal_retinanet.registry import HOOKS
+from focal_retinanet.visualization.file_names import unique_names
+
+
+@HOOKS.register_module()
+class DetVisualizationHook(MMDetVisualizationHook):
+    """As mmdet's, but each picture has a name of its own.
+
+    In a test the second ``a.jpg`` of the data set, from another folder, is
+    ``a_2.jpg``, and so is one that would replace a file of an earlier test. Names
+    follow the order of the data set, however many processes test it. At the end it
+    is said where the pictures are.
+
+    Each validation draws the same images, ``val_img_BATCH`` at the iteration that
+    training has come to; mmdet's would draw others each time, and some over those of
+    an earlier validation.
+
+    Args:
+        kwargs: arguments of mmdet's hook; ``interval`` is in batches of a validation,
+            ``test_out_dir`` is a folder under that of the run, or any folder by its
+            absolute path.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self._names: PictureNames | None = None
+        self._folder: Path | None = None
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict,
+        outputs: Sequence[DetDataSample],
+    ) -> None:
+        """Draw the first image of every ``interval``-th batch."""
+        if self.draw and batch_idx % self.interval == 0:
+            self._draw(outputs[0], f'val_img_{batch_idx}', None, runner.iter)
+
+    def before_test(self, runner: Runner) -> None:
+        """Give every picture its name, before any process writes one."""
+        self._test_index = 0
+        self._names = None
+        if not self.draw or self.test_out_dir is None:
+            return
+        self._folder = Path(runner.work_dir, runner.timestamp, self.test_out_dir)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._names = PictureNames(
+            _keys_of(runner.test_dataloader.dataset),
+            taken=sorted(path.name for path in self._folder.iterdir()),
+        )
+        barrier()
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict,
+        outputs: Sequence[DetDataSample],
+    ) -> None:
+        """Draw each image of the batch with what was found in it."""
+        if not self.draw:
+            return
+        for sample in outputs:
+            self._test_index += 1
+            out_file = None
+            if self._names is not None:
+                name = self._names.take(_key(sample.img_path, sample))
+                out_file = str(self._folder / name)
+            self._draw(sample, 'test_img', out_file, self._test_index)
+
+    def after_test(self, runner: Runner) -> None:
+        if self._names is not None:
+            runner.logger.info(f'Pictures: {self._folder}')
+
+    def _draw(
+        self, sample: DetDataSample, name: str, out_file: str | None, step: int
+    ) -> None:
+        image = get(sample.img_path, backend_args=self.backend_args)
+        self._visualizer.add_datasample(
+            Path(sample.img_path).name if self.show else name,
+            mmcv.imfrombytes(image, channel_order='rgb'),
+            data_sample=sample,
+            show=self.show,
+            wait_time=self.wait_time,
+            pred_score_thr=self.score_thr,
+            out_file=out_file,
+            step=step,
+        )
+
+
+class PictureNames:
+    """A file name for the picture of each image, known before the first is written.
+
+    Args:
+        keys: (path, id) of each image, in the order of the data set.
+        taken: names that are files already.
+    """
+
+    def __init__(
+        self, keys: Iterable[tuple[str, Hashable]], taken: Sequence[str] = ()
+    ) -> None:
+        keys = list(keys)
+        names = [_picture_name(path) for path, _ in keys]
+        self._all = dict.fromkeys(unique_names([*taken, *names]))
+        self._of: dict[tuple, list[str]] = {}
+        for key, name in zip(keys, list(self._all)[len(taken) :], strict=True):
+            self._of.setdefault(key, []).append(name)
+        self._used: Counter = Counter()
+
+    def take(self, key: tuple[str, Hashable]) -> str:
+        """The name of an image's next picture; another one each time."""
+        names = self._of.get(key, [])
+        number = self._used[key]
+        self._used[key] += 1
+        several = get_world_size() > 1
+        if number < len(names) and not (several and len(names) > 1):
+            return names[number]
+        if several and len(names) == 1:
+            # The last images are tested again, where they do not divide evenly.
+            return names[0]
+        # Nothing tells what the other processes have of these.
+        name = _picture_name(key[0])
+        if several:
+            name = f'{Path(name).stem}_process{get_rank()}{Path(name).suffix}'
+        *_, name = unique_names([*self._all, name])
+        self._all[name] = None
+        return name
+
+
+def use_visualization_hook(
+    cfg: Config, show: bool, show_dir: str | None, wait_time: float
+) -> None:
+    """Let a test draw by this package's hook, whatever hook its config names.
+
+    Args:
+        cfg: config of the run, is changed.
+        show: whether to show each picture in a window.
+        show_dir: folder of the pictures; None writes none.
+        wait_time: seconds between shown pictures.
+    """
+    hooks = cfg.get('default_hooks') or {}
+    hook = hooks.get('visualization') or dict(type='DetVisualizationHook')
+    named = hook['type']
+    name = named if isinstance(named, str) else named.__name__
+    # A hook of the user's own stays.
+    if name.rpartition('.')[2] == 'DetVisualizationHook':
+        hook['type'] = 'focal_retinanet.DetVisualizationHook'
+    hook['draw'] = True
+    if show:
+        hook.update(show=True, wait_time=wait_time)
+    if show_dir is not None:
+        hook['test_out_dir'] = show_dir
+    cfg.default_hooks = {**hooks, 'visualization': hook}
+
+
+def _keys_of(dataset: object) -> list[tuple[str, Hashable]]:
+    """Path and id of each image; none of a data set that does not tell."""
+    if not hasattr(dataset, 'get_data_info'):
+        return []
+    infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+    return [_key(info['img_path'], info) for info in infos if 'img_path' in info]
+
+
+def _key(path: str, info: object) -> tuple[str, Hashable]:
+    """What an image is known by, in a data set and in a sample of it."""
+    return str(path), info.get('img_id')
+
+
+def _picture_name(path: str) -> str:
+    """The image's own name, with a suffix that OpenCV can write."""
+    name = Path(path).name
+    return name if cv2.haveImageWriter(name) else f'{Path(name).stem}.png'

@@ -1,0 +1,98 @@
+"""Annotation files of evaluators, which a config need not name twice."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mmengine.config import ConfigDict
+
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.config.dataset_configs import inner_datasets
+from focal_retinanet.config.metric_configs import metric_configs, type_name
+from focal_retinanet.data.check_data import CocoSource, coco_sources
+
+
+def copy_evaluator(evaluator: Mapping | list) -> Mapping | list:
+    """A copy of an evaluator's config in which no two metrics are one object."""
+    if isinstance(evaluator, list):
+        return [copy.deepcopy(metric) for metric in evaluator]
+    evaluator = copy.deepcopy(evaluator)
+    if isinstance(evaluator.get('metrics'), list):
+        evaluator['metrics'] = copy_evaluator(evaluator['metrics'])
+    return evaluator
+
+
+def coco_metrics(
+    evaluator: object, dataset: Mapping | None
+) -> Iterator[tuple[Mapping, Mapping | None]]:
+    """Configs of the COCO metrics of an evaluator, each with its data set's.
+
+    Args:
+        evaluator: config of a metric, of a ``MultiDatasetsEvaluator``, whose
+            metrics have a data set each, or a list of metrics.
+        dataset: config of the data set; None if there is none.
+    """
+    metrics = list(metric_configs(evaluator))
+    datasets = [dataset] * len(metrics)
+    if isinstance(evaluator, Mapping) and 'metrics' in evaluator and dataset:
+        parts = dataset.get('datasets') or []
+        if len(parts) == len(metrics):
+            datasets = parts
+    for metric, own_dataset in zip(metrics, datasets, strict=True):
+        if type_name(metric) == 'CocoMetric':
+            yield metric, own_dataset
+
+
+def name_ann_files(evaluator: object, dataset: Mapping | None, key: str) -> None:
+    """Let COCO metrics without ``ann_file`` have that of their data set.
+
+    Args:
+        evaluator: config of the evaluator, which is changed.
+        dataset: config of its data set.
+        key: name of the evaluator in the config.
+
+    Raises:
+        UserError: the data set has several files, so none of them is the one.
+    """
+    for metric, own_dataset in coco_metrics(evaluator, dataset):
+        if metric.get('ann_file') is not None or _packs_instances(own_dataset):
+            continue
+        files = {str(source.ann_file) for source in coco_sources(own_dataset)}
+        if len(files) > 1:
+            raise UserError(
+                f'{key} names no ann_file, and its data set has {len(files)}: '
+                f'{", ".join(sorted(files))}; name one that has the images of all of '
+                "them, or evaluate each by itself with type='MultiDatasetsEvaluator'"
+            )
+        if files:
+            metric['ann_file'] = files.pop()
+
+
+def sources_to_evaluate(
+    evaluator: object, dataset: ConfigDict | None
+) -> list[CocoSource]:
+    """What a data set reads, where boxes are needed only if a metric is of them.
+
+    Args:
+        evaluator: config of the evaluator, with its ``ann_file``.
+        dataset: config of its data set.
+    """
+    needing = {
+        Path(metric['ann_file'])
+        for metric, _ in coco_metrics(evaluator, dataset)
+        if metric.get('ann_file') and not metric.get('format_only')
+    }
+    has_other_metrics = not any(coco_metrics(evaluator, dataset))
+    return [
+        source._replace(needs_boxes=has_other_metrics or source.ann_file in needing)
+        for source in coco_sources(dataset)
+    ]
+
+
+def _packs_instances(dataset: Mapping | None) -> bool:
+    """Whether samples bring the objects, from which mmdet makes a file itself."""
+    return any(
+        'instances' in (step.get('meta_keys') or ())
+        for part in inner_datasets(dataset)
+        for step in part.get('pipeline') or []
+    )

@@ -1,0 +1,246 @@
+"""Suppression of a batch against mmcv's, image by image."""
+
+import pytest
+import torch
+from mmcv.ops import batched_nms
+from mmdet.structures.bbox import HorizontalBoxes
+from mmengine.structures import InstanceData
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from focal_retinanet.models import nms as batch_nms_module
+from focal_retinanet.models.nms import _shifted_nms, batch_nms
+from focal_retinanet.ops.nms import native as nms_native
+
+NMS = dict(type='nms', iou_threshold=0.5)
+K = 7
+
+
+@pytest.fixture(params=['native', 'shifted', 'one by one'])
+def backend(request, monkeypatch):
+    """One path through batch_nms; 'shifted' is a GPU's, by mmcv's CPU operator."""
+    if request.param != 'native':
+        monkeypatch.setattr(nms_native, 'is_available', lambda bboxes: False)
+        is_gpu = request.param == 'shifted'
+        monkeypatch.setattr(batch_nms_module, '_host_waits', lambda bboxes: is_gpu)
+    elif not nms_native.is_available(torch.zeros(1, 4)):
+        pytest.skip('no C++ compiler here, so no compiled kernel')
+    return request.param
+
+
+def detections(*counts):
+    """Of whole pixels, since mmcv's shift of a class costs digits."""
+    torch.manual_seed(0)
+    batch = []
+    for count in counts:
+        corner = torch.randint(0, 200, (count, 2))
+        extent = torch.randint(0, 90, (count, 2))
+        bboxes = torch.cat([corner, corner + extent], 1).float()
+        scores = torch.randperm(count).float() / (count + 1)  # no two alike
+        batch.append(InstanceData(bboxes=bboxes, scores=scores))
+        batch[-1].labels = torch.randint(K, (count,))
+    return batch
+
+
+def by_mmdet(results, nms, max_per_img):
+    """What mmdet's heads do with the candidates of an image."""
+    if len(results):
+        found, keep = batched_nms(results.bboxes, results.scores, results.labels, nms)
+        results = results[keep]
+        results.scores = found[:, -1]
+    return results[:max_per_img] if max_per_img > 0 else results
+
+
+def assert_same(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        assert len(a) == len(b)
+        for key in ('bboxes', 'scores', 'labels'):
+            assert torch.equal(a[key], b[key])
+
+
+@pytest.mark.usefixtures('backend')
+@pytest.mark.parametrize('counts', [(0,), (300,), (200, 0, 1, 400), (0, 0)])
+@pytest.mark.parametrize('max_per_img', [100, 3, -1])
+@pytest.mark.parametrize(
+    'nms',
+    [
+        NMS,
+        dict(iou_threshold=0.3),  # mmcv's default type
+        dict(NMS, class_agnostic=True),
+        dict(NMS, split_thr=50),
+        # What the kernel does not know is mmcv's.
+        dict(NMS, max_num=20),
+        dict(NMS, score_threshold=0.5),
+        dict(type='soft_nms', iou_threshold=0.5, min_score=0.05),
+        None,
+    ],
+    ids=str,
+)
+def test_equals_mmcv_image_by_image(counts, max_per_img, nms):
+    batch = detections(*counts)
+    before = [results.clone() for results in batch]
+    ours = batch_nms(batch, nms, max_per_img, K)
+    assert_same(batch, before)  # the input stays as it was
+    theirs = [by_mmdet(results, nms, max_per_img) for results in batch]
+    assert_same(ours, theirs)
+
+
+@pytest.mark.usefixtures('backend')
+@pytest.mark.parametrize('nms', [NMS, dict(NMS, type='soft_nms')])
+def test_boxes_with_a_type_keep_it(nms):
+    expected = batch_nms(detections(50, 0), nms, 20, K)
+    batch = detections(50, 0)
+    for results in batch:
+        results.bboxes = HorizontalBoxes(results.bboxes)
+    found = batch_nms(batch, nms, 20, K)
+    for a, b in zip(found, expected, strict=True):
+        assert isinstance(a.bboxes, HorizontalBoxes)
+        assert torch.equal(a.bboxes.tensor, b.bboxes)
+        assert torch.equal(a.scores, b.scores)
+
+
+@pytest.mark.parametrize('num_groups', [1, 3, 50])
+def test_shifted_groups_do_not_see_each_other(num_groups):
+    """What a GPU does; mmcv's operator on a CPU shows that it is right."""
+    (results,) = detections(500)
+    bboxes = results.bboxes - 100  # negative coordinates are shifted too
+    groups = torch.randint(num_groups, (500,))
+    keep = _shifted_nms(bboxes, results.scores, groups, num_groups, 0.5)
+    expected = [
+        (groups == group).nonzero()[:, 0][
+            batched_nms(
+                bboxes[groups == group],
+                results.scores[groups == group],
+                groups[groups == group],
+                dict(NMS, class_agnostic=True),
+            )[1]
+        ]
+        for group in range(num_groups)
+    ]
+    assert set(keep.tolist()) == set(torch.cat(expected).tolist())
+    scores = results.scores[keep]
+    assert torch.equal(scores, scores.sort(descending=True).values)
+    nothing = _shifted_nms(bboxes[:0], results.scores[:0], groups[:0], num_groups, 0.5)
+    assert nothing.shape == (0,)
+
+
+def by_definition(results, threshold):
+    """The best that is left stays, what overlaps it in its class goes."""
+    kept = []
+    order = results.scores.argsort(descending=True, stable=True)
+    for i in order.tolist():
+        overlaps = [
+            iou(results.bboxes[i], results.bboxes[j])
+            for j in kept
+            if results.labels[j] == results.labels[i]
+        ]
+        if not any(overlap > threshold for overlap in overlaps):  # NaN is not
+            kept.append(i)
+    return results[torch.tensor(kept, dtype=torch.int64)]
+
+
+def iou(a, b):
+    side = torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])
+    intersection = side.clamp(min=0).prod()
+    area = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()
+    return intersection / (area - intersection)
+
+
+def test_ties_go_to_the_earlier_box(backend):
+    if backend == 'one by one':
+        pytest.skip('this is mmcv, whose sort may be unstable')
+    batch = detections(150, 0, 150)
+    for results in batch:
+        results.scores = torch.randint(4, (len(results),)) / 4
+        results.scores[::10] = torch.nan  # better than any
+    found = batch_nms(batch, NMS, -1, K)
+    for ours, results in zip(found, batch, strict=True):
+        expected = by_definition(results, 0.5)
+        for key in ('bboxes', 'labels'):
+            assert torch.equal(ours[key], expected[key])
+        torch.testing.assert_close(
+            ours.scores, expected.scores, rtol=0, atol=0, equal_nan=True
+        )
+
+
+@pytest.mark.usefixtures('backend')
+@pytest.mark.parametrize(
+    ('num_classes', 'offset', 'scale'),
+    [(80, 0, 1), (1203, 0, 1), (7, 50_000, 1), (7, 0, 100)],
+    ids=['80 classes', 'those of LVIS', 'far from the origin', 'large'],
+)
+def test_many_classes_and_large_coordinates(num_classes, offset, scale):
+    batch = detections(*[60] * 5)
+    for results in batch:
+        results.bboxes = results.bboxes * scale + offset
+        results.labels = torch.randint(num_classes, (len(results),)) // 2 * 2
+        results.labels[::2] = num_classes - 1
+    found = batch_nms(batch, NMS, 50, num_classes)
+    assert_same(found, [by_definition(results, 0.5)[:50] for results in batch])
+
+
+def test_negative_coordinates(backend):
+    """Where mmcv's shift of a class lets boxes of two classes meet."""
+    if backend == 'one by one':
+        pytest.skip('this is mmcv')
+    batch = detections(80, 80)
+    for results in batch:
+        results.bboxes -= 400
+    found = batch_nms(batch, NMS, -1, K)
+    assert_same(found, [by_definition(results, 0.5) for results in batch])
+
+
+@pytest.mark.parametrize('bad', [torch.inf, -torch.inf, torch.nan])
+def test_a_box_at_infinity_leaves_the_others_alone(backend, bad):
+    if backend == 'one by one':
+        pytest.skip('this is mmcv, which then suppresses nothing')
+    batch = detections(80, 80)
+    batch[0].bboxes[:3, 2:] = bad
+    found = batch_nms(batch, NMS, -1, K)
+    for ours, results in zip(found, batch, strict=True):
+        expected = by_definition(results, 0.5)
+        assert torch.equal(ours.labels, expected.labels)
+        assert torch.equal(ours.scores, expected.scores)
+    assert len(found[1]) < 80
+
+
+@pytest.mark.parametrize('boxes', [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('scores', [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.usefixtures('backend')
+def test_boxes_and_scores_of_any_type(boxes, scores):
+    """Where mmcv's operator takes fp32 alone; scores as wide as the boxes or more."""
+    batch = detections(100, 0, 30)
+    expected = batch_nms(batch, NMS, 20, K)
+    for results in batch:
+        results.bboxes = results.bboxes.to(boxes)
+        rank = results.scores.argsort().argsort()
+        results.scores = (rank / 128).to(scores)  # exact, so the same order
+    found = batch_nms(batch, NMS, 20, K)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.bboxes.dtype == boxes
+        assert ours.scores.dtype == torch.promote_types(boxes, scores)
+        assert torch.equal(ours.labels, theirs.labels)
+        assert torch.equal(ours.bboxes, theirs.bboxes.to(boxes))
+
+
+@pytest.mark.usefixtures('backend')
+def test_no_images():
+    assert batch_nms([], NMS, 100, K) == []
+
+
+def test_the_host_of_a_gpu_waits_for_mmcv_and_the_counts_alone(monkeypatch):
+    monkeypatch.setattr(nms_native, 'is_available', lambda bboxes: False)
+    monkeypatch.setattr(batch_nms_module, '_host_waits', lambda bboxes: True)
+    waits = []
+
+    class Waits(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            name = func.overloadpacket.__name__
+            by_mask = name == 'index' and args[1][0].dtype == torch.bool
+            if by_mask or name in ('_local_scalar_dense', 'nonzero', 'bincount'):
+                waits.append(name)
+            return func(*args, **(kwargs or {}))
+
+    batch = detections(100, 0, 30)
+    with Waits():
+        batch_nms(batch, NMS, 20, K)
+    assert waits == []  # mmcv's operator and tolist() are not seen on a CPU
