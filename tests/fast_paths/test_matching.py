@@ -18,10 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from focal_retinanet.ops.fast_paths import triton_probe
 from focal_retinanet.ops.fast_paths.eager import is_compiling
+from focal_retinanet.ops.matching import MatchingRule, match_max_iou_batch
 from focal_retinanet.ops.matching import native as matching_native
 from focal_retinanet.ops.matching import plain as matching_plain
 from focal_retinanet.ops.matching import triton as matching_triton
-from focal_retinanet.ops.matching.max_iou import match_max_iou_batch
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 INTERPRET = '1' if DEVICE == 'cpu' else '0'
@@ -131,7 +131,7 @@ def assert_same(ours, expected):
 
 
 def match_plainly(anchors, gt_bboxes):
-    return match_max_iou_batch(anchors, gt_bboxes, **PAPER)
+    return match_max_iou_batch(anchors, gt_bboxes, MatchingRule(**PAPER))
 
 
 def in_inference_mode_before_training(anchors, gt_bboxes):
@@ -412,8 +412,8 @@ def test_exact_arithmetic(
     matched, max_ious = match_max_iou_batch(
         anchors.to(backend.device),
         [gts.to(backend.device) for gts in images],
-        excluded=excluded.to(backend.device),
-        **options,
+        MatchingRule(**options),
+        excluded.to(backend.device),
     )
     offset = 0
     for b, gts in enumerate(images):
@@ -451,11 +451,11 @@ def test_plain_matching_never_asks_the_device(gt_max_assign_all, with_excluded):
     # A tensor on meta has no values that a host could ask for.
     anchors, gt_bboxes = inputs('meta')
     excluded = torch.zeros(3, 300, dtype=torch.bool, device='meta')
-    options = {**PAPER, 'gt_max_assign_all': gt_max_assign_all}
-    if with_excluded:
-        options['excluded'] = excluded
+    rule = MatchingRule(**{**PAPER, 'gt_max_assign_all': gt_max_assign_all})
+    if not with_excluded:
+        excluded = None
     with NoSynchronisation() as mode:
-        matched, max_ious = match_max_iou_batch(anchors, gt_bboxes, **options)
+        matched, max_ious = match_max_iou_batch(anchors, gt_bboxes, rule, excluded)
     assert matched.device == max_ious.device == torch.device('meta')
     assert len(mode.operators) < 200
 
@@ -475,7 +475,7 @@ def test_a_launch_never_asks_the_device(monkeypatch):
         monkeypatch.setattr(matching_kernels, name, Kernel(name))
     anchors, gt_bboxes = inputs()
     with NoSynchronisation() as mode:
-        matching_triton.match(anchors, gt_bboxes, *PAPER.values(), None)
+        matching_triton.match(anchors, gt_bboxes, MatchingRule(**PAPER), None)
     grid = (-(-300 // matching_triton._BLOCK), 3)
     assert launched == [('match_by_threshold', grid), ('match_low_quality', grid)]
     assert len(mode.operators) < 12

@@ -18,7 +18,7 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from focal_retinanet.ops.matching.max_iou import IGNORED, pairwise_iou
+from focal_retinanet.ops.matching import IGNORED, pairwise_iou
 
 # The most IoUs that are held at a time.
 _TILE = 2**24

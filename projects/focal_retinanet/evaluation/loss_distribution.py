@@ -8,7 +8,7 @@ import torch
 
 from focal_retinanet.evaluation.anchor_logits import AnchorLogits
 from focal_retinanet.ops.focal_loss.definition import Alpha, sigmoid_focal_loss
-from focal_retinanet.ops.matching.max_iou import IGNORED
+from focal_retinanet.ops.matching import IGNORED
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from focal_retinanet.ops.matching.max_iou import IGNORED
+from focal_retinanet.ops.matching import IGNORED
 
 # Logits at a time: a loss of each element keeps several tensors of this size.
 _CHUNK = 2**20

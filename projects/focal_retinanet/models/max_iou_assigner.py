@@ -11,7 +11,7 @@ from mmdet.structures.bbox import BaseBoxes, get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from focal_retinanet.ops.matching.max_iou import match_max_iou_batch
+from focal_retinanet.ops.matching import MatchingRule, match_max_iou_batch
 from focal_retinanet.registry import TASK_UTILS
 
 
@@ -118,19 +118,19 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
                 perm_repeat_bboxes(gts, self.iou_calculator, self.perm_repeat_gt_cfg)
                 for gts in gt_bboxes
             ]
+        # Read in each call: Dynamic R-CNN changes the thresholds as it trains.
+        rule = MatchingRule(
+            self.pos_iou_thr,
+            _background_ious(self.neg_iou_thr),
+            self.min_pos_iou,
+            self.match_low_quality,
+            self.gt_max_assign_all,
+        )
+        excluded = self._exclude_crowds(
+            priors, gt_bboxes, batch_gt_instances_ignore, excluded
+        )
         matched, max_ious = match_max_iou_batch(
-            priors,
-            gt_bboxes,
-            pos_iou_thr=self.pos_iou_thr,
-            # Read anew: Dynamic R-CNN sets the thresholds as it trains.
-            neg_iou_thr=_background_ious(self.neg_iou_thr),
-            min_pos_iou=self.min_pos_iou,
-            match_low_quality=self.match_low_quality,
-            gt_max_assign_all=self.gt_max_assign_all,
-            excluded=self._exclude_crowds(
-                priors, gt_bboxes, batch_gt_instances_ignore, excluded
-            ),
-            iou_fn=self._iou_fn,
+            priors, gt_bboxes, rule, excluded, self._iou_fn
         )
         return matched.to(device), max_ious.to(device)
 

@@ -27,7 +27,7 @@ from focal_retinanet.models.nms import batch_nms
 from focal_retinanet.models.samplers import DenseSampler
 from focal_retinanet.models.targets import assign_one, padding_anchors
 from focal_retinanet.ops.focal_loss.shares import loss_shares
-from focal_retinanet.ops.matching.max_iou import IGNORED
+from focal_retinanet.ops.matching import IGNORED
 from focal_retinanet.ops.postprocess import logit, select_candidates
 from focal_retinanet.registry import MODELS
 

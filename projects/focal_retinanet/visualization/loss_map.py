@@ -12,7 +12,7 @@ from torch import Tensor
 
 from focal_retinanet.evaluation.anchor_logits import AnchorLogits
 from focal_retinanet.ops.focal_loss.definition import Alpha, sigmoid_focal_loss
-from focal_retinanet.ops.matching.max_iou import IGNORED
+from focal_retinanet.ops.matching import IGNORED
 from focal_retinanet.visualization.style import COLORMAP, new_figure, save_figure
 
 # Losses further below the highest are drawn as nothing.

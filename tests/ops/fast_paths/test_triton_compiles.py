@@ -45,8 +45,8 @@ def launch_probe():
 def launch_matching():
     """Images of many sizes, few and many of them, with and without objects."""
     from focal_retinanet.ops.matching import triton as matching_triton
+    from focal_retinanet.ops.matching.rule import MatchingRule
 
-    thresholds = (0.5, (0.0, 0.4), 0.0, True, True)
     for num_anchors in (1, 16, 1000, 1001, 1008):
         aligned = torch.zeros(num_anchors, 4)
         odd = torch.zeros(num_anchors * 4 + 1)[1:].view(-1, 4)
@@ -55,7 +55,7 @@ def launch_matching():
                 gts = [torch.zeros(count, 4) for count in counts]
                 excluded = torch.zeros(1 + len(gts), num_anchors, dtype=torch.bool)
                 for mask in (None, excluded[1:]):
-                    matching_triton.match(anchors, gts, *thresholds, mask)
+                    matching_triton.match(anchors, gts, MatchingRule(), mask)
 
 
 def launch_focal_loss(layout=torch.contiguous_format):

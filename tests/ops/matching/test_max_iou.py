@@ -9,9 +9,9 @@ from mmengine.structures import InstanceData
 
 from focal_retinanet.benchmark.memory import peak_memory
 from focal_retinanet.ops import IGNORED, UNMATCHED, match_max_iou, pairwise_iou
+from focal_retinanet.ops.matching import MatchingRule, match_max_iou_batch
 from focal_retinanet.ops.matching import native as matching_native
 from focal_retinanet.ops.matching import plain as matching_plain
-from focal_retinanet.ops.matching.max_iou import match_max_iou_batch
 
 OBJECT = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
 
@@ -133,9 +133,10 @@ def boxes_on_a_grid(count):
 
 
 def both_ways(anchors, gt_bboxes, excluded=None, **options):
+    rule = MatchingRule(**options)
     """By the kernel and in plain PyTorch, the same to the last bit."""
-    by_kernel = match_max_iou_batch(anchors, gt_bboxes, excluded=excluded, **options)
-    plain = matching_plain.match(anchors, gt_bboxes, *options.values(), excluded)
+    by_kernel = match_max_iou_batch(anchors, gt_bboxes, rule, excluded)
+    plain = matching_plain.match(anchors, gt_bboxes, rule, excluded)
     for ours, expected in zip(by_kernel, plain, strict=True):
         assert ours.dtype == expected.dtype
         assert torch.equal(ours, expected)
@@ -257,7 +258,7 @@ def test_tiles_of_any_size_with_any_function(tile, gt_max_assign_all, monkeypatc
         return pairwise_iou(gts, anchors)
 
     ours = match_max_iou_batch(
-        anchors, gt_bboxes, excluded=excluded, iou_fn=iou_fn, **options
+        anchors, gt_bboxes, MatchingRule(**options), excluded, iou_fn
     )
     assert all(map(torch.equal, ours, expected))
     assert max(sizes) <= min(9, max(1, tile // len(anchors)))  # one image at a time
@@ -282,7 +283,8 @@ def test_images_are_not_padded_to_the_most_objects(tile, monkeypatch):
 
     monkeypatch.setattr(matching_plain, 'pairwise_iou', counted)
     anchors = boxes_on_a_grid(300).double()  # which no kernel takes
-    match_max_iou_batch(anchors, [boxes_on_a_grid(count) for count in (1, 50, 0, 2)])
+    gt_bboxes = [boxes_on_a_grid(count) for count in (1, 50, 0, 2)]
+    match_max_iou_batch(anchors, gt_bboxes, MatchingRule())
     assert sum(computed) == 2 * 53 * 300  # once for each of the two rules
     assert max(computed) <= tile
 

@@ -1,50 +1,33 @@
 """Which backend computes the fused focal loss.
 
-Each has the same names: ``is_available(levels)``; ``focal_loss_sum(levels, terms,
-grads, scale)``, whose gradient comes with the loss where ``ONE_PASS``; and
-``anchor_losses(levels, terms)``.
+Each backend is a module with the same names:
+
+- ``is_available(levels)``: whether it takes these logits.
+- ``focal_loss_sum(levels, terms, grads, scale)``: the loss. Where ``ONE_PASS`` is
+  true, the gradient comes with it.
+- ``anchor_losses(levels, terms)``: the loss of each anchor.
 """
 
-import importlib
 from collections.abc import Sequence
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from focal_retinanet.ops.fast_paths import triton_probe
-from focal_retinanet.ops.focal_loss import chunked as focal_loss_chunked
-from focal_retinanet.ops.focal_loss import native as focal_loss_native
+from focal_retinanet.ops.focal_loss import chunked, native, triton
 from focal_retinanet.ops.focal_loss.terms import FocalTerms
+
+#: All backends, the fastest first. The last one is always available.
+BACKENDS = (native, triton, chunked)
 
 
 def choose_backend(levels: Sequence[Tensor]) -> ModuleType:
-    """The fastest backend that takes these logits.
+    """Return the fastest backend that takes these logits.
 
     Args:
-        levels: (B, A*K, H, W) each, of one dtype on one device.
+        levels: Logits (B, A*K, H, W) of each level, of one dtype on one device.
     """
-    if focal_loss_native.is_available(levels):
-        return focal_loss_native
-    if triton_probe.works(levels[0].device, try_triton):
-        triton = _import_triton_backend()
-        if triton.is_available(levels):
-            return triton
-    return focal_loss_chunked
-
-
-def try_triton(device: torch.device) -> None:
-    """Compute a small loss and its gradient on a GPU.
-
-    Raises:
-        Exception: whatever keeps Triton from compiling, launching or computing.
-    """
-    _import_triton_backend().try_on(device)
-
-
-def _import_triton_backend() -> ModuleType:
-    # Not before it is needed: Triton takes a second, and not every torch has it.
-    return importlib.import_module('focal_retinanet.ops.focal_loss.triton')
+    return next(backend for backend in BACKENDS if backend.is_available(levels))
 
 
 def compute_loss(

@@ -24,6 +24,11 @@ _CHUNK = {'cpu': 2**17}
 _CHUNK_ELSEWHERE = 2**24
 
 
+def is_available(levels: Sequence[Tensor]) -> bool:
+    """Plain PyTorch takes all logits."""
+    return True
+
+
 def focal_loss_sum(
     levels: Sequence[Tensor],
     terms: FocalTerms,

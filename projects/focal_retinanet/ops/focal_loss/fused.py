@@ -21,8 +21,7 @@ from torch import Tensor
 
 from focal_retinanet.ops.fast_paths.eager import is_eager, is_transformed
 from focal_retinanet.ops.fast_paths.once_differentiable import refuse_second_derivative
-from focal_retinanet.ops.focal_loss import backends as focal_loss_backends
-from focal_retinanet.ops.focal_loss import operator as focal_loss_operator
+from focal_retinanet.ops.focal_loss import backends, operator
 from focal_retinanet.ops.focal_loss.definition import (
     Alpha,
     alpha_tensor,
@@ -83,8 +82,8 @@ def sigmoid_focal_loss_sum(
         # Asked for here: inside of the function, gradients are always off.
         needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in levels)
         return _FusedFocalLoss.apply(terms, scale, needs_grad, *levels)
-    if focal_loss_operator.is_available() and not is_transformed():
-        return focal_loss_operator.focal_loss_sum(levels, terms, scale)
+    if operator.is_available() and not is_transformed():
+        return operator.focal_loss_sum(levels, terms, scale)
     return _by_definition(levels, terms, scale)
 
 
@@ -119,7 +118,7 @@ def sigmoid_focal_loss_of_anchors(
         ignore_index=ignore_index,
     )
     if is_eager(*levels, targets):
-        return focal_loss_backends.compute_anchor_losses(levels, terms)
+        return backends.compute_anchor_losses(levels, terms)
     losses = _elements_by_definition(levels, terms)
     return losses.sum(dim=1).view(targets.shape)
 
@@ -175,15 +174,15 @@ class _FusedFocalLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, terms, scale, needs_grad, *levels):
         if not needs_grad:
-            return focal_loss_backends.compute_loss(levels, terms, scale)
+            return backends.compute_loss(levels, terms, scale)
         ctx.terms, ctx.scale, ctx.dtype = terms, scale, levels[0].dtype
-        ctx.has_gradient = focal_loss_backends.choose_backend(levels).ONE_PASS
+        ctx.has_gradient = backends.choose_backend(levels).ONE_PASS
         if ctx.has_gradient:
-            loss, grads = focal_loss_backends.compute_both(levels, terms, scale)
+            loss, grads = backends.compute_both(levels, terms, scale)
             ctx.save_for_backward(*grads)
             return loss
         ctx.save_for_backward(*levels)
-        return focal_loss_backends.compute_loss(levels, terms, scale)
+        return backends.compute_loss(levels, terms, scale)
 
     @staticmethod
     def backward(ctx, grad_output):
@@ -195,16 +194,11 @@ class _FusedFocalLoss(torch.autograd.Function):
     def _gradient(ctx, grad_output: Tensor) -> list[Tensor]:
         if not ctx.has_gradient:
             scale = (grad_output * ctx.scale).float()
-            return focal_loss_backends.compute_gradient(
-                ctx.saved_tensors, ctx.terms, scale
-            )
+            return backends.compute_gradient(ctx.saved_tensors, ctx.terms, scale)
         grads = ctx.saved_tensors
-        # A factor that is not 1 costs a copy.
-        # Several at once, by is_grads_batched, have no value.
-        if is_eager(grad_output):
-            factor = focal_loss_backends.on_host(grad_output)
-        else:
-            factor = grad_output
+        # A factor that is not 1 costs a copy. Under is_grads_batched it has no value.
+        has_value = is_eager(grad_output)
+        factor = backends.on_host(grad_output) if has_value else grad_output
         if isinstance(factor, Tensor) or factor != 1:
             grads = [grad * grad_output for grad in grads]  # keeps its dtype
         return [grad.to(ctx.dtype) for grad in grads]

@@ -17,10 +17,9 @@ import math
 from collections.abc import Sequence
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from focal_retinanet.ops.fast_paths import triton_probe
 from focal_retinanet.ops.focal_loss.terms import FocalTerms, count_anchors
 
 #: The gradient is computed in the backward pass, from the logits.
@@ -36,13 +35,13 @@ _VECTOR = 16
 
 
 def is_available(levels: Sequence[Tensor]) -> bool:
-    """Whether the kernels take these logits: fp32, bf16 or fp16, on an NVIDIA GPU."""
+    """Whether the kernels serve: fp32, bf16 or fp16, on a GPU where Triton works."""
     logits = levels[0]
     return (
-        logits.device.type == 'cuda'
-        and torch.version.hip is None
+        torch.version.hip is None
         and logits.dtype in (torch.float32, torch.bfloat16, torch.float16)
         and max(level.shape[1:].numel() for level in levels) < 2**31
+        and triton_probe.works(logits.device, try_on)
     )
 
 
@@ -84,7 +83,7 @@ def anchor_losses(levels: Sequence[Tensor], terms: FocalTerms) -> Tensor:
         terms: the rest of the loss.
     """
     # Each block of classes writes its own part, so that no two programs meet.
-    parts = triton.cdiv(terms.num_classes, _CLASSES)
+    parts = _cdiv(terms.num_classes, _CLASSES)
     losses = torch.zeros(
         (parts, *terms.targets.shape), dtype=torch.float32, device=levels[0].device
     )
@@ -137,12 +136,12 @@ class _Launch:
         # What a program walks along: anchors of an image, or cells of a plane.
         self.size = height * width * (self.anchors_per_cell if rows else 1)
         if rows:
-            tiles = triton.cdiv(self.size * num_classes, _BLOCK)
+            tiles = _cdiv(self.size * num_classes, _BLOCK)
             self.grid = (batch * tiles,)
         else:
-            tiles = triton.cdiv(self.size, _BLOCK)
+            tiles = _cdiv(self.size, _BLOCK)
             planes = batch * self.anchors_per_cell
-            self.grid = (planes * tiles, triton.cdiv(num_classes, _CLASSES))
+            self.grid = (planes * tiles, _cdiv(num_classes, _CLASSES))
 
     def __call__(
         self,
@@ -155,7 +154,12 @@ class _Launch:
         """Fill what is given: the gradient, partial sums, or losses of anchors."""
         if not self.logits.numel():
             return
-        kernel = _rows_kernel if self.rows else _planes_kernel
+        # Imported late: Triton takes a second, and not every torch has it.
+        from focal_retinanet.ops.focal_loss import triton_kernels
+
+        kernel = (
+            triton_kernels.rows_kernel if self.rows else triton_kernels.planes_kernel
+        )
         arguments = self._arguments(terms, grad, scale, sums, losses)
         with torch.cuda.device_of(self.logits):  # Triton launches on the current one
             kernel[self.grid](**arguments)
@@ -230,190 +234,5 @@ def try_on(device: torch.device) -> None:
         raise RuntimeError(f'a kernel computed {found}')
 
 
-@triton.jit
-def _focal(
-    u,
-    gamma,
-    half_epsilon,
-    IS_SMOOTHED: tl.constexpr,
-    GAMMA: tl.constexpr,
-    GRAD: tl.constexpr,
-):
-    """Loss of u = -x_t, or its slope; the formula of native.cpp."""
-    e = tl.exp(-tl.abs(u))
-    larger = 1.0 / (1.0 + e)  # sigmoid(|u|)
-    smaller = e * larger
-    # log(1 + e) = 2 artanh(z): tl.log would lose what e is small against 1.
-    z = e / (2.0 + e)
-    s = z * z
-    series = 2.0 / 13
-    series = series * s + 2.0 / 11
-    series = series * s + 2.0 / 9
-    series = series * s + 2.0 / 7
-    series = series * s + 2.0 / 5
-    series = series * s + 2.0 / 3
-    log_1p_e = z * (series * s + 2.0)
-    one_minus_p_t = tl.where(u > 0, larger, smaller)
-    cross_entropy = tl.where(u > 0, u, 0.0) + log_1p_e
-    # p_t * cross_entropy goes to 0, where infinity times 0 would be NaN.
-    bounded = tl.where(u > 88.0, 88.0, cross_entropy)
-    if IS_SMOOTHED:
-        cross_entropy -= half_epsilon * u
-        bounded -= half_epsilon * u
-    value = tl.full(u.shape, 1.0, tl.float32)
-    if GAMMA == 2:
-        value = one_minus_p_t * one_minus_p_t
-    if GAMMA == -1:
-        value = tl.exp(gamma * (tl.where(u > 0, 0.0, u) - log_1p_e))
-    if GRAD:
-        p_t = tl.where(u > 0, smaller, larger)
-        value *= gamma * p_t * bounded + one_minus_p_t - half_epsilon
-    else:
-        value *= cross_entropy
-    return value
-
-
-# Sizes are not specialised on (Triton does on 1 and on multiples of 16), or
-# training at many scales would compile dozens of variants.
-@triton.jit(
-    do_not_specialize=[
-        'size_in_units',
-        'first_anchor',
-        'first_program',
-        'num_anchors',
-        'anchors_per_cell',
-        'num_classes',
-        'batch',
-        'ignore_index',
-    ]
-)
-def _planes_kernel(
-    logits,
-    grads,
-    targets,
-    weights,
-    alpha_pos,
-    alpha_neg,
-    scale,
-    sums,
-    size_in_units,
-    first_anchor,
-    first_program,
-    num_anchors,
-    anchors_per_cell,
-    num_classes,
-    batch,
-    ignore_index,
-    gamma,
-    half_epsilon,
-    UNIT: tl.constexpr,
-    HAS_WEIGHTS: tl.constexpr,
-    IS_SMOOTHED: tl.constexpr,
-    GAMMA: tl.constexpr,
-    GRAD: tl.constexpr,
-    ANCHORS: tl.constexpr,
-    BLOCK: tl.constexpr,
-    CLASSES: tl.constexpr,
-):
-    """A map (B, A*K, H, W): a run of cells of one (b, a), some classes."""
-    cells = size_in_units * UNIT
-    tiles = tl.cdiv(cells, BLOCK)
-    plane = tl.program_id(0) // tiles  # b * A + a
-    cell = tl.program_id(0) % tiles * BLOCK + tl.arange(0, BLOCK)
-    inside = cell < cells
-    of_image = (plane // anchors_per_cell).to(tl.int64) * num_anchors
-    anchor = cell * anchors_per_cell + plane % anchors_per_cell + first_anchor
-    y = tl.load(targets + of_image + anchor, mask=inside, other=ignore_index)
-    y = y.to(tl.int32)
-    weight = tl.where(y == ignore_index, 0.0, 1.0)
-    if HAS_WEIGHTS:
-        weight *= tl.load(weights + of_image + anchor, mask=inside, other=0.0)
-    counts = weight != 0  # an infinite loss times 0 would be NaN
-    if GRAD:
-        weight *= tl.load(scale)
-    loss = tl.zeros([BLOCK], tl.float32)
-    first_class = tl.program_id(1) * CLASSES
-    last_class = tl.minimum(first_class + CLASSES, num_classes)
-    for k in range(first_class, last_class):
-        is_positive = y == k
-        a_t = tl.where(is_positive, tl.load(alpha_pos + k), tl.load(alpha_neg + k))
-        of_class = (plane.to(tl.int64) * num_classes + k) * cells
-        x = tl.load(logits + of_class + cell, mask=inside, other=0.0).to(tl.float32)
-        u = tl.where(is_positive, -x, x)
-        value = _focal(u, gamma, half_epsilon, IS_SMOOTHED, GAMMA, GRAD)
-        value = tl.where(counts, a_t * weight * value, 0.0)
-        if GRAD:
-            slope = tl.where(is_positive, -value, value)
-            slope = slope.to(grads.dtype.element_ty)
-            tl.store(grads + of_class + cell, slope, mask=inside)
-        else:
-            loss += value
-    if ANCHORS:
-        part = tl.program_id(1).to(tl.int64) * batch * num_anchors
-        tl.store(sums + part + of_image + anchor, loss, mask=inside)
-    elif not GRAD:
-        program = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
-        tl.store(sums + first_program + program, tl.sum(loss, axis=0))
-
-
-@triton.jit(
-    do_not_specialize=[
-        'size_in_units',
-        'first_anchor',
-        'first_program',
-        'num_anchors',
-        'ignore_index',
-    ]
-)
-def _rows_kernel(
-    logits,
-    grads,
-    targets,
-    weights,
-    alpha_pos,
-    alpha_neg,
-    scale,
-    sums,
-    size_in_units,
-    first_anchor,
-    first_program,
-    num_anchors,
-    ignore_index,
-    gamma,
-    half_epsilon,
-    NUM_CLASSES: tl.constexpr,
-    UNIT: tl.constexpr,
-    HAS_WEIGHTS: tl.constexpr,
-    IS_SMOOTHED: tl.constexpr,
-    GAMMA: tl.constexpr,
-    GRAD: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """A map (B, H, W, A*K) in memory: a run of one image's elements."""
-    elements = size_in_units * UNIT * NUM_CLASSES
-    tiles = tl.cdiv(elements, BLOCK)
-    image = tl.program_id(0) // tiles
-    element = tl.program_id(0) % tiles * BLOCK + tl.arange(0, BLOCK)
-    inside = element < elements
-    of_image = image.to(tl.int64) * num_anchors
-    anchor = first_anchor + element // NUM_CLASSES
-    k = element % NUM_CLASSES
-    y = tl.load(targets + of_image + anchor, mask=inside, other=ignore_index)
-    y = y.to(tl.int32)
-    weight = tl.where(y == ignore_index, 0.0, 1.0)
-    if HAS_WEIGHTS:
-        weight *= tl.load(weights + of_image + anchor, mask=inside, other=0.0)
-    counts = weight != 0  # an infinite loss times 0 would be NaN
-    is_positive = y == k
-    weight *= tl.where(is_positive, tl.load(alpha_pos + k), tl.load(alpha_neg + k))
-    first = image.to(tl.int64) * elements
-    x = tl.load(logits + first + element, mask=inside, other=0.0).to(tl.float32)
-    u = tl.where(is_positive, -x, x)
-    value = _focal(u, gamma, half_epsilon, IS_SMOOTHED, GAMMA, GRAD)
-    value = tl.where(counts, weight * value, 0.0)
-    if GRAD:
-        slope = tl.load(scale) * tl.where(is_positive, -value, value)
-        slope = slope.to(grads.dtype.element_ty)
-        tl.store(grads + first + element, slope, mask=inside)
-    else:
-        tl.store(sums + first_program + tl.program_id(0), tl.sum(value, axis=0))
+def _cdiv(a: int, b: int) -> int:
+    return -(-a // b)

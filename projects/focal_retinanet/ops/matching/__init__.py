@@ -7,6 +7,7 @@ CPU), ``triton.py`` (on an NVIDIA GPU), ``plain.py`` (plain PyTorch, anywhere).
 from focal_retinanet.ops.matching.max_iou import (
     IGNORED,
     UNMATCHED,
+    MatchingRule,
     match_max_iou,
     match_max_iou_batch,
     pairwise_iou,
@@ -15,6 +16,7 @@ from focal_retinanet.ops.matching.max_iou import (
 __all__ = [
     'IGNORED',
     'UNMATCHED',
+    'MatchingRule',
     'match_max_iou',
     'match_max_iou_batch',
     'pairwise_iou',

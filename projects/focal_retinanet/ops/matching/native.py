@@ -12,13 +12,14 @@ from torch import Tensor
 
 from focal_retinanet.ops.fast_paths import compile
 from focal_retinanet.ops.fast_paths.eager import is_eager
-from focal_retinanet.ops.matching import plain as matching_plain
+from focal_retinanet.ops.matching import plain
+from focal_retinanet.ops.matching.rule import MatchingRule
 
 logger = logging.getLogger('focal_retinanet')
 
 
 def is_available(anchors: Tensor, *others: Tensor | None) -> bool:
-    """Whether the kernel takes them: fp32, on a CPU, of a call that nobody records."""
+    """Whether the kernel serves: fp32 anchors on a CPU, in a call that is not traced."""
     return (
         anchors.device.type == 'cpu'
         and anchors.dtype == torch.float32
@@ -30,17 +31,16 @@ def is_available(anchors: Tensor, *others: Tensor | None) -> bool:
 def match(
     anchors: Tensor,
     gt_bboxes: Sequence[Tensor],
-    pos_iou_thr: float,
-    neg_iou_thr: tuple[float, float],
-    min_pos_iou: float,
-    match_low_quality: bool,
-    gt_max_assign_all: bool,
+    rule: MatchingRule,
     excluded: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`focal_retinanet.ops.matching.max_iou.match_max_iou_batch`."""
+    """Match by the kernel, or by plain PyTorch if a box is not finite.
+
+    See :func:`focal_retinanet.ops.matching.max_iou.match_max_iou_batch`.
+    """
     batch, num_anchors = len(gt_bboxes), len(anchors)
     starts = list(accumulate(map(len, gt_bboxes), initial=0))
-    # What the kernel reads and writes is not of the default type or device.
+    # The default dtype and device do not count for what the kernel reads and writes.
     gt_start = torch.tensor(starts, dtype=torch.int64, device='cpu')
     matched = torch.empty(batch, num_anchors, dtype=torch.int64, device='cpu')
     max_ious = torch.empty(batch, num_anchors, dtype=torch.float32, device='cpu')
@@ -55,11 +55,11 @@ def match(
         gt_start.data_ptr(),
         batch,
         None if excluded is None else excluded.data_ptr(),
-        pos_iou_thr,
-        *neg_iou_thr,
-        min_pos_iou,
-        match_low_quality,
-        gt_max_assign_all,
+        rule.pos_iou_thr,
+        *rule.neg_iou_thr,
+        rule.min_pos_iou,
+        rule.match_low_quality,
+        rule.gt_max_assign_all,
         matched.data_ptr(),
         max_ious.data_ptr(),
         torch.get_num_threads(),
@@ -67,16 +67,7 @@ def match(
     if are_finite:
         return matched, max_ious
     _say_that_boxes_are_not_finite()
-    return matching_plain.match(
-        anchors,
-        gt_bboxes,
-        pos_iou_thr,
-        neg_iou_thr,
-        min_pos_iou,
-        match_low_quality,
-        gt_max_assign_all,
-        excluded,
-    )
+    return plain.match(anchors, gt_bboxes, rule, excluded)
 
 
 @functools.cache

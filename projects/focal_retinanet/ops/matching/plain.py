@@ -1,21 +1,22 @@
-"""Matching in plain PyTorch, on any device and in any type: the definition."""
+"""Matching in plain PyTorch, on any device and in any dtype: the definition."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-#: What matching says of an anchor that takes no part in training.
+from focal_retinanet.ops.matching.rule import MatchingRule
+
+#: Result for an anchor that takes no part in training.
 IGNORED = -1
-#: ... and of an anchor that belongs to the background. Object i is i + 1.
+#: Result for an anchor of the background. Object i is i + 1.
 UNMATCHED = 0
 
-# The most IoUs that are held at a time: memory does not grow with the number of
-# objects.
+# Most IoUs in memory at a time, so that memory does not grow with the objects.
 _TILE = 2**24
 
 IouFunction = Callable[[Tensor, Tensor], Tensor]
-# Parts of images, each (image, start, stop): objects counted through all images.
+# Parts (image, start, stop) of images, with objects counted over all images.
 Tile = list[tuple[int, int, int]]
 
 
@@ -40,25 +41,29 @@ def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     return intersection.div_(union)
 
 
+def is_available(anchors: Tensor, *others: Tensor | None) -> bool:
+    """Plain PyTorch takes all boxes."""
+    return True
+
+
 def match(
     anchors: Tensor,
     gt_bboxes: Sequence[Tensor],
-    pos_iou_thr: float,
-    neg_iou_thr: tuple[float, float],
-    min_pos_iou: float,
-    match_low_quality: bool,
-    gt_max_assign_all: bool,
+    rule: MatchingRule,
     excluded: Tensor | None,
     iou_fn: IouFunction | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`focal_retinanet.ops.matching.max_iou.match_max_iou_batch`."""
+    """Match by tiles of the IoU matrix.
+
+    See :func:`focal_retinanet.ops.matching.max_iou.match_max_iou_batch`.
+    """
     counts = [len(gts) for gts in gt_bboxes]
     shape = (len(counts), len(anchors))
     if excluded is not None:
         excluded = excluded.to(anchors.device, torch.bool)
     if sum(counts) and len(anchors):
         gts = torch.cat([gts.to(anchors) for gts in gt_bboxes])
-        # Of a user's function we know only what it says of one image's objects.
+        # A user's function may depend on all objects that it is given: one image's.
         mix_images = iou_fn is None
         tiles = _divide(counts, max(1, _TILE // len(anchors)), mix_images)
 
@@ -66,14 +71,12 @@ def match(
             return _compute_ious(tile, gts, anchors, excluded, iou_fn or pairwise_iou)
 
         max_ious, best_gt, best_of_gt = _find_best(tiles, len(counts), compute_ious)
-        low, high = neg_iou_thr
+        low, high = rule.neg_iou_thr
         is_background = (max_ious >= low) & (max_ious < high)
         matched = torch.where(is_background, UNMATCHED, IGNORED)
-        matched = torch.where(max_ious >= pos_iou_thr, best_gt + 1, matched)
-        if match_low_quality:
-            claimed_by = _claim(
-                tiles, compute_ious, *best_of_gt, min_pos_iou, gt_max_assign_all, shape
-            )
+        matched = torch.where(max_ious >= rule.pos_iou_thr, best_gt + 1, matched)
+        if rule.match_low_quality:
+            claimed_by = _claim(tiles, compute_ious, *best_of_gt, rule, shape)
             matched = torch.where(claimed_by >= 0, claimed_by + 1, matched)
         for b, count in enumerate(counts):
             if not count:  # all is background, whatever the thresholds
@@ -161,24 +164,23 @@ def _claim(
     compute_ious: Callable[[Tile], Tensor],
     gt_max_iou: Tensor,
     gt_best_anchor: Tensor,
-    min_pos_iou: float,
-    assign_all: bool,
+    rule: MatchingRule,
     shape: tuple[int, int],
 ) -> Tensor:
     """The last object that an anchor is the best of, (B, N) int64, or -1."""
     # An object that nothing overlaps has IoU 0 with every anchor; it must not
     # claim them all (mmdetection issues 6821 and 8289).
-    claims = (gt_max_iou >= min_pos_iou) & (gt_max_iou > 0)
+    claims = (gt_max_iou >= rule.min_pos_iou) & (gt_max_iou > 0)
     index = torch.arange(len(claims), dtype=torch.int64, device=claims.device)
     claimant = torch.where(claims, index, -1)  # (M,)
     claimed_by = torch.full(shape, -1, dtype=torch.int64, device=claims.device)
     for tile in tiles:
         first = tile[0][1]
-        if assign_all:
+        if rule.gt_max_assign_all:
             is_best = compute_ious(tile) == gt_max_iou[first : tile[-1][2], None]
         for image, start, stop in tile:
             gt, before = claimant[start:stop], claimed_by[image]
-            if assign_all:
+            if rule.gt_max_assign_all:
                 claim = torch.where(
                     is_best[start - first : stop - first], gt[:, None], -1
                 )

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from focal_retinanet.ops.fast_paths import triton_probe
 from focal_retinanet.ops.fast_paths.eager import is_eager
+from focal_retinanet.ops.matching.rule import MatchingRule
 
-# Anchors of a program. One warp has them: its reductions need no barrier.
+# Anchors per program. A single warp reduces them without a barrier.
 _BLOCK = 128
 
 
 def is_available(anchors: Tensor, *others: Tensor | None) -> bool:
-    """Whether the kernels take them: fp32, on a GPU where Triton works."""
+    """Whether the kernels serve: fp32 anchors on a GPU where Triton works."""
     return (
         anchors.dtype == torch.float32
         and is_eager(anchors, *others)
@@ -25,19 +26,14 @@ def is_available(anchors: Tensor, *others: Tensor | None) -> bool:
 def match(
     anchors: Tensor,
     gt_bboxes: Sequence[Tensor],
-    pos_iou_thr: float,
-    neg_iou_thr: tuple[float, float],
-    min_pos_iou: float,
-    match_low_quality: bool,
-    gt_max_assign_all: bool,
+    rule: MatchingRule,
     excluded: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`focal_retinanet.ops.matching.max_iou.match_max_iou_batch`.
+    """Match by two kernels; the host never waits for the device.
 
-    The host never waits for the device.
+    See :func:`focal_retinanet.ops.matching.max_iou.match_max_iou_batch`.
     """
-    import triton
-
+    # Imported late: Triton takes a second, and not every torch has it.
     from focal_retinanet.ops.matching import triton_kernels as kernels
 
     batch, num_anchors, device = len(gt_bboxes), len(anchors), anchors.device
@@ -59,7 +55,7 @@ def match(
     excluded = excluded.to(device, torch.bool).contiguous() if has_excluded else matched
     best_of_gt = torch.zeros(len(gts), dtype=torch.int64, device=device)
 
-    grid = (triton.cdiv(num_anchors, _BLOCK), batch)
+    grid = (-(-num_anchors // _BLOCK), batch)
     tensors = dict(
         anchors=anchors,
         num_anchors=num_anchors,
@@ -73,36 +69,35 @@ def match(
         num_warps=1,
         enable_fp_fusion=False,
     )
-    low, high = map(float, neg_iou_thr)
+    low, high = map(float, rule.neg_iou_thr)
     with torch.cuda.device_of(anchors):  # Triton launches on the current device
         kernels.match_by_threshold[grid](
-            pos_iou_thr=float(pos_iou_thr),
+            pos_iou_thr=float(rule.pos_iou_thr),
             neg_low=low,
             neg_high=high,
             max_ious=max_ious,
             **tensors,
         )
-        if match_low_quality:
+        if rule.match_low_quality:
             kernels.match_low_quality[grid](
-                min_pos_iou=float(min_pos_iou),
-                ASSIGN_ALL=bool(gt_max_assign_all),
+                min_pos_iou=float(rule.min_pos_iou),
+                ASSIGN_ALL=bool(rule.gt_max_assign_all),
                 **tensors,
             )
     return matched, max_ious
 
 
 def match_a_few_anchors(device: torch.device) -> None:
-    """Launch both kernels on what one can check by hand.
+    """Launch both kernels on boxes that can be checked by hand.
 
     Raises:
-        Exception: whatever Triton has to say, or a wrong result.
+        Exception: Triton cannot compile or launch a kernel, or the result is wrong.
     """
     boxes = dict(dtype=torch.float32, device=device)
     heights = [9.0, 4.5, 3.0, 3.0]
     anchors = torch.tensor([[0.0, 0.0, 10.0, height] for height in heights], **boxes)
     gts = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 3], [0, 0, 10, 20]], **boxes)
-    thresholds = (0.5, (0.0, 0.4), 0.0, True, True)
-    matched, max_ious = match(anchors, [gts[:2], gts[2:]], *thresholds, None)
+    matched, max_ious = match(anchors, [gts[:2], gts[2:]], MatchingRule(), None)
     if matched.tolist() != [[1, 2, 2, 2], [3, 0, 0, 0]]:
         raise RuntimeError(f'the matching is wrong: {matched.tolist()}')
     expected = torch.tensor([[90, 30, 30, 30], [90, 45, 30, 30]], **boxes)
