@@ -78,9 +78,26 @@ def test_import_fails_clearly_without_mmdet(monkeypatch):
         check_stack()
 
 
+@pytest.mark.parametrize('module', ['cli', 'registry'])
+def test_without_mmdet_tools_and_components_say_so(module):
+    """And the arithmetic works all the same."""
+    script = (
+        'import importlib.metadata as metadata\n'
+        'version = metadata.version\n'
+        'def without_mmdet(name):\n'
+        '    if name == "mmdet": raise metadata.PackageNotFoundError(name)\n'
+        '    return version(name)\n'
+        'metadata.version = without_mmdet\n'
+        'import focal_retinanet.ops\n'
+        f'import focal_retinanet.{module}\n'
+    )
+    run = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert 'focal_retinanet cannot work here: mmdet is not installed' in run.stderr
+
+
 def test_check_loads_no_heavy_module():
     code = (
-        'import sys, focal_retinanet; '
+        'import sys, focal_retinanet.cli.cpu_threads; '
         'sys.exit(bool({"torch", "mmdet", "mmcv", "mmengine"} & set(sys.modules)))'
     )
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0

@@ -1,9 +1,14 @@
-"""Child registries of mmdet's, scope ``focal_retinanet``.
+"""Child registries of mmdet's, with the scope ``focal_retinanet``.
 
-A component of ours is reached as ``type='focal_retinanet.NAME'`` from any
-config; mmdet's own components of the same name stay reachable and untouched.
+Any config reaches a component as ``type='focal_retinanet.NAME'``. mmdet's own
+components of the same names stay as they are.
 """
 
+from focal_retinanet.stack import check_stack
+
+check_stack()  # before the imports below, which fail in less clear ways
+
+# ruff: noqa: E402
 from mmdet.registry import HOOKS as MMDET_HOOKS
 from mmdet.registry import METRICS as MMDET_METRICS
 from mmdet.registry import MODELS as MMDET_MODELS

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from focal_retinanet.models import FocalLossStar, HingeLoss
-from focal_retinanet.ops.hinge_loss import hinge_loss
-from focal_retinanet.ops.rivals import focal_loss_star
+from focal_retinanet.ops.rivals import focal_loss_star, hinge_loss
 from focal_retinanet.registry import MODELS
 
 LOSSES = [FocalLossStar, HingeLoss]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmcv.ops import nms
 
-from focal_retinanet.ops.sampling import hard_negatives, hardest_after_nms
+from focal_retinanet.ops.rivals import hard_negatives, hardest_after_nms
 
 
 def iou(a, b):

@@ -3,18 +3,18 @@
 // 0, 1, -1, 2, -2 and infinity. Between them, the caller multiplies matrices.
 //
 // Images are (B, H, W, C), fp32. A tile is 4x4 pixels; its index counts the tiles
-// of a row, then the rows, then the images. Each transform of images handles
-// `count` tiles from `first` on; transformed tiles are (36, count, C). Weights are
-// (O, 3, 3, C), transformed (36, O, C). What returns a number returns 1 if all that
-// it wrote is finite, else 0.
+// of a row, then the rows, then the images. Each transform of images processes
+// `count` tiles starting at `first`; transformed tiles are (36, count, C). Weights are
+// (O, 3, 3, C), transformed (36, O, C). Functions that return a number return 1 if all
+// they wrote is finite, else 0.
 
 #include <algorithm>
 #include <cstdint>
 
 namespace {
 
-constexpr int kPixels = 4;             // of the output, in a row of a tile
-constexpr int kPoints = kPixels + 2;   // of its transform, in each direction
+constexpr int kPixels = 4;             // output pixels in a row of a tile
+constexpr int kPoints = kPixels + 2;   // transformed points in each direction
 constexpr int kLanes = 16;             // channels at a time: a cache line
 
 using Lanes = float[kLanes];
@@ -97,7 +97,7 @@ struct Image {
 };
 
 struct Corner {
-  int64_t image, y, x;  // of the tile's first pixel
+  int64_t image, y, x;  // position of the tile's first pixel
 };
 
 Corner corner_of(const Image& image, int64_t tile) {
@@ -123,7 +123,7 @@ inline void write_lanes(const Lanes& from, int lanes, float* to) {
   }
 }
 
-// Pixels from (y, x) on, kSize in each direction, zero outside of the image.
+// kSize x kSize pixels starting at (y, x), zero outside the image.
 template <int kSize>
 void read_pixels(const float* source, const Image& image, int64_t b, int64_t y,
                  int64_t x, int64_t channel, int lanes, Lanes* out) {
@@ -140,7 +140,7 @@ void read_pixels(const float* source, const Image& image, int64_t b, int64_t y,
   }
 }
 
-// Sums of 0 * x, which are 0 as long as x is finite, else NaN.
+// Sum of 0 * x, which is 0 if all x are finite, else NaN.
 inline void add_zero_times(const Lanes& values, Lanes& sums) {
   for (int c = 0; c < kLanes; ++c) sums[c] += 0.f * values[c];
 }
@@ -153,7 +153,7 @@ int lanes_from(int64_t channel, int64_t channels) {
   return static_cast<int>(std::min<int64_t>(kLanes, channels - channel));
 }
 
-// Each tile's pixels, kSize in each direction from `offset` on, to its points.
+// Transforms kSize x kSize pixels of each tile, starting at `offset`, to points.
 template <int kSize, typename Transform>
 void to_points(const float* source, float* points, const Image& image, int64_t first,
                int64_t count, int offset, int threads, Transform transform) {
@@ -181,7 +181,7 @@ void to_points(const float* source, float* points, const Image& image, int64_t f
 extern "C" void winograd_input(const float* input, float* points, int64_t height,
                                int64_t width, int64_t channels, int64_t first,
                                int64_t count, int threads) {
-  // A lambda, unlike a pointer to a function, is inlined.
+  // A lambda is inlined; a function pointer is not.
   to_points<kPoints>(
       input, points, {height, width, channels}, first, count, -1, threads,
       [](const Lanes* in, int step, Lanes* out, int out_step) {
@@ -241,7 +241,7 @@ extern "C" int winograd_output(const float* points, const float* bias, float* ou
   return all_finite;
 }
 
-// flipped: the weights of the gradient of the input, turned by 180 degrees.
+// flipped: weights turned by 180 degrees, for the gradient of the input.
 extern "C" void winograd_weight(const float* weight, float* points, int64_t outputs,
                                 int64_t channels, int flipped, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)

@@ -12,7 +12,7 @@ from mmcv.ops import nms
 from torch import Tensor
 
 from focal_retinanet.ops.nms import native as nms_native
-from focal_retinanet.ops.sampling import hard_negatives, hardest_after_nms
+from focal_retinanet.ops.rivals import hard_negatives, hardest_after_nms
 from focal_retinanet.registry import TASK_UTILS
 
 

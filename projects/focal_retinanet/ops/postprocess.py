@@ -1,4 +1,4 @@
-"""From the head's maps to candidate detections (section 4.1, "Inference")."""
+"""Candidate detections from the maps of the head (section 4.1, "Inference")."""
 
 import math
 from typing import NamedTuple
@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 class Candidates(NamedTuple):
-    """The best pairs of anchor and class of a level, in each of B images.
+    """Best pairs of anchor and class of a level, for each of B images.
 
     Attributes:
-        logits: (B, k) fp32, descending.
-        labels: (B, k) int64 classes.
-        anchors: (B, k) int64 indices of the level's anchors.
-        deltas: (B, k, 4) fp32.
+        logits: Logits (B, k), fp32, descending.
+        labels: Classes (B, k), int64.
+        anchors: Indices (B, k) of the level's anchors, int64.
+        deltas: Box deltas (B, k, 4), fp32.
     """
 
     logits: Tensor
@@ -24,7 +24,7 @@ class Candidates(NamedTuple):
 
 
 def logit(score: float) -> float:
-    """The logit whose sigmoid is ``score``; infinite at 0 and 1 and beyond."""
+    """Return the logit whose sigmoid is ``score``; infinite outside (0, 1)."""
     if score <= 0:
         return -math.inf
     if score >= 1:
@@ -35,20 +35,20 @@ def logit(score: float) -> float:
 def select_candidates(
     logits: Tensor, deltas: Tensor, num_classes: int, limit: int
 ) -> Candidates:
-    """The ``limit`` highest logits of a level, and their deltas.
+    """Return the ``limit`` highest logits of a level, and their deltas.
 
-    No sigmoid and no sort of all logits: the best pairs are among the anchors
-    whose best class is among the ``limit`` best, so one maximum over classes
-    leaves ``limit * K`` logits to look at.
+    This needs no sigmoid and no sort of all logits. The best pairs belong to the
+    ``limit`` anchors with the best best class, so one maximum over the classes leaves
+    ``limit * K`` logits.
 
     Args:
-        logits: (B, A*K, H, W), contiguous or channels-last.
-        deltas: (B, A*D, H, W), D = 4 for the usual coder.
-        num_classes: K.
-        limit: how many of each image; all, where this is not positive.
+        logits: Logits (B, A*K, H, W), contiguous or channels-last.
+        deltas: Box deltas (B, A*D, H, W), with D = 4 for the usual coder.
+        num_classes: Number of classes K.
+        limit: Highest number of candidates per image; all if not positive.
 
     Returns:
-        k = min(limit, anchors * K) candidates of each image.
+        k = min(limit, anchors * K) candidates per image.
     """
     batch, channels, height, width = logits.shape
     a = channels // num_classes

@@ -1,4 +1,4 @@
-"""What the focal loss's rivals over K binary classifiers have in common."""
+"""Rivals of the focal loss, as components of a config."""
 
 from abc import abstractmethod
 
@@ -14,22 +14,24 @@ from focal_retinanet.models.losses.reduction import (
 )
 from focal_retinanet.models.losses.use_sigmoid import SaysUseSigmoid
 from focal_retinanet.ops.focal_loss.definition import Alpha
+from focal_retinanet.ops.rivals import focal_loss_star, hinge_loss
+from focal_retinanet.registry import MODELS
 
 
 class BinaryLoss(nn.Module, metaclass=SaysUseSigmoid):
-    """A loss of sigmoids, called as ``FocalLoss`` is.
+    """Base class of losses of K binary classifiers, called like ``FocalLoss``.
 
     Args:
-        alpha: weight of y = 1, with 1 - alpha for y = 0; one number, one for
-            each class, or None.
+        alpha: Weight of y = 1, with 1 - alpha for y = 0: a number, one number per
+            class, or None for no weights.
         reduction: 'none', 'mean' or 'sum'.
-        loss_weight: factor of the result.
-        ignore_index: index of the targets that have no loss.
-        use_sigmoid: only true is possible. A config has to say it, since mmdet's
-            heads read it there.
+        loss_weight: Factor of the result.
+        ignore_index: Target of anchors without a loss.
+        use_sigmoid: Must be true. A config has to say so, because mmdet's heads read
+            it from the config.
 
     Raises:
-        ValueError: an unknown reduction, or no sigmoid.
+        ValueError: The reduction is unknown, or ``use_sigmoid`` is false.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class BinaryLoss(nn.Module, metaclass=SaysUseSigmoid):
 
     @abstractmethod
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
-        """The loss of each logit, of pred's shape, 0 where ignored."""
+        """Return the loss of each logit, of pred's shape, 0 where ignored."""
 
     def forward(
         self,
@@ -62,15 +64,67 @@ class BinaryLoss(nn.Module, metaclass=SaysUseSigmoid):
         avg_factor: float | Tensor | None = None,
         reduction_override: str | None = None,
     ) -> Tensor:
-        """Weighted and reduced loss; arguments and result as ``FocalLoss`` has them.
-
-        Raises:
-            ValueError: shapes do not fit, an unknown reduction, or
-                ``avg_factor`` together with 'sum'.
-        """
+        """Return the weighted and reduced loss; see :meth:`FocalLoss.forward`."""
         reduction = choose_reduction(self.reduction, reduction_override, avg_factor)
         loss = self.elementwise(pred, target)
         if weight is not None:
             loss = loss * broadcast_weight(weight, loss)
         ignored = ignored_rows(pred, target, self.ignore_index)
         return self.loss_weight * reduce_loss(loss, reduction, avg_factor, ignored)
+
+
+@MODELS.register_module()
+class FocalLossStar(BinaryLoss):
+    """FL* (appendix A, table 3).
+
+    Args:
+        gamma: Steepness, > 0.
+        beta: Shift.
+        alpha: Weight of y = 1. The paper names none for FL*; the default is that of
+            its FL.
+        **kwargs: Arguments of :class:`BinaryLoss`.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        beta: float = 1.0,
+        alpha: Alpha = 0.25,
+        **kwargs,
+    ) -> None:
+        super().__init__(alpha, **kwargs)
+        if gamma <= 0:
+            raise ValueError(f'gamma must be > 0, got {gamma}')
+        self.gamma = gamma
+        self.beta = beta
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        return focal_loss_star(
+            pred, target, self.gamma, self.beta, self.alpha, self.ignore_index
+        )
+
+
+@MODELS.register_module()
+class HingeLoss(BinaryLoss):
+    """Hinge loss ``a_t * max(0, margin - p_t)`` (section 5.1).
+
+    Args:
+        margin: p_t above which the loss is 0, in (0, 1].
+        alpha: Weight of y = 1.
+        **kwargs: Arguments of :class:`BinaryLoss`.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(self, margin: float = 0.5, alpha: Alpha = 0.5, **kwargs) -> None:
+        super().__init__(alpha, **kwargs)
+        if not 0 < margin <= 1:
+            raise ValueError(f'margin must be in (0, 1], got {margin}')
+        self.margin = margin
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        return hinge_loss(pred, target, self.margin, self.alpha, self.ignore_index)

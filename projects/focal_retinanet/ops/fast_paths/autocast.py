@@ -1,13 +1,13 @@
-"""What autocast does on a device, by the names that each version of PyTorch has."""
+"""The dtype of autocast, across the names that versions of PyTorch give it."""
 
 import torch
 
 
 def autocast_dtype(device_type: str) -> torch.dtype | None:
-    """The type in which autocast computes convolutions; None where it is off.
+    """Return the dtype in which autocast computes convolutions; None if it is off.
 
     Args:
-        device_type: 'cpu', 'cuda', ...
+        device_type: Type of the device: 'cpu', 'cuda', ...
     """
     if hasattr(torch, 'get_autocast_dtype'):  # torch 2.4
         if not torch.amp.is_autocast_available(device_type):  # such as 'meta'

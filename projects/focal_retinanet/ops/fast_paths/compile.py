@@ -1,8 +1,8 @@
 """Compiles C++ kernels, once for a machine, and loads them.
 
-They are plain C functions behind ``ctypes``: no headers of torch, so compiling
-takes a second or two. The libraries are kept in a folder of the user's under a
-name that holds the hash of the source, the compiler, its flags and the machine.
+Kernels are plain C functions behind ``ctypes``. They need no headers of torch, so
+compiling takes a second or two. Libraries are cached in a folder of the user, by a hash
+of the source, the compiler, its flags and the machine.
 """
 
 import ctypes
@@ -30,38 +30,36 @@ logger = logging.getLogger('focal_retinanet')
 _FLAGS = ['-O3', '-std=c++17', '-shared', '-fPIC', '-fno-math-errno']
 _FLAGS += ['-fno-trapping-math']  # lets the compiler vectorise conditionals
 _THREADS = '-fopenmp'
-# Of OpenMP only what makes loops vectors, which needs no library.
+# The part of OpenMP that vectorises loops and needs no library.
 _ONE_THREAD = '-fopenmp-simd'
-# The features of x86-64-v3 and v4 by name: GCC before 11 and Clang before 12 do
-# not know the levels. Not the machine's own set: a home may be shared by
-# machines that differ.
+# The features of x86-64-v3 and v4 by name, because GCC before 11 and Clang before 12
+# do not know these levels. Not -march=native, because machines may share a home.
 _AVX2 = ['-mcx16', '-msahf', '-mpopcnt', '-msse3', '-mssse3', '-msse4.1', '-msse4.2']
 _AVX2 += ['-mavx', '-mavx2', '-mbmi', '-mbmi2', '-mf16c', '-mfma', '-mlzcnt', '-mmovbe']
 _AVX512 = [*_AVX2, '-mavx512f', '-mavx512bw', '-mavx512cd', '-mavx512dq', '-mavx512vl']
 _INSTRUCTION_SETS = {'AVX2': _AVX2, 'AVX512': _AVX512}
 
 
-# Why kernels were not compiled, as far as it was said.
+# Reasons for missing kernels that were logged.
 _said: set[str] = set()
 
 
 class CompilationError(Exception):
-    """A kernel cannot be compiled here; says why."""
+    """A kernel cannot be compiled; the message says why."""
 
 
 @functools.cache
 def load(name: str, source: Path, *flags: str) -> ctypes.CDLL | None:
-    """The compiled ``source``.
+    """Return the compiled kernel.
 
     Args:
-        name: name of the kernel, for messages and the library's file name.
+        name: Name of the kernel in messages and of the library's file.
         source: C++ file.
-        flags: for the compiler, besides those that all kernels have.
+        flags: Flags for the compiler, besides those of all kernels.
 
     Returns:
-        The library, or None where the environment says
-        ``FOCAL_RETINANET_NATIVE=0``, or where it cannot be compiled, of which
-        one warning tells.
+        Library; None if the environment says ``FOCAL_RETINANET_NATIVE=0``, or if the
+        kernel cannot be compiled. One warning gives the reason.
     """
     if os.environ.get('FOCAL_RETINANET_NATIVE') == '0':
         return None
@@ -69,7 +67,7 @@ def load(name: str, source: Path, *flags: str) -> ctypes.CDLL | None:
         return ctypes.CDLL(str(_compile(name, source, flags)))
     except (CompilationError, OSError) as error:
         reason = str(error)
-        if reason not in _said:  # the same one holds for the other kernels
+        if reason not in _said:  # kernels may share it
             _said.add(reason)
             logger.warning(
                 'No compiled %s kernel, plain PyTorch takes its place and is slower: %s',
@@ -80,13 +78,13 @@ def load(name: str, source: Path, *flags: str) -> ctypes.CDLL | None:
 
 
 def _compile(name: str, source: Path, flags: tuple[str, ...]) -> Path:
-    """Path of the library, compiled unless a folder has it."""
+    """Return the path of the library, compiled unless it is cached."""
     if sys.platform == 'win32':
         raise CompilationError('kernels are not compiled on Windows')
     compiler = _find_compiler()
     version = _run([*compiler, '--version'])
     folders = list(private_folders())
-    # The compiler is asked what it takes only if it has something to do.
+    # The compiler is only asked for its flags if there is something to compile.
     for optional_flags in (_wanted_flags, _accepted_flags):
         command = [*compiler, *_FLAGS, *flags, *optional_flags(*compiler)]
         key = '\n'.join([source.read_text(), version, *command, _describe_machine()])
@@ -99,12 +97,12 @@ def _compile(name: str, source: Path, flags: tuple[str, ...]) -> Path:
 
 
 def _build(command: list[str], file: str) -> Path:
-    """Compile into the first of the folders that has room for it."""
+    """Compile into the first folder that takes the file."""
     errors: list[Exception] = []
     for folder in private_folders(make=True):
         try:
-            # Several processes may compile at once: each writes a file of its
-            # own, and the last to be renamed stays.
+            # Several processes may compile at once. Each writes its own file, and the
+            # last one renamed stays.
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 logger.info('Compiling %s (once, a few seconds)', folder / file)
                 output = Path(scratch) / file
@@ -117,8 +115,8 @@ def _build(command: list[str], file: str) -> Path:
     if errors:
         raise errors[0]
     raise CompilationError(
-        'there is no folder to keep it in that this user alone can write to; name '
-        'one in XDG_CACHE_HOME'
+        'no folder for compiled code that only this user can write to; name one in '
+        'XDG_CACHE_HOME'
     )
 
 
@@ -135,7 +133,7 @@ def _find_compiler() -> list[str]:
 
 
 def _wanted_flags(*compiler: str) -> list[str]:
-    """Flags that make a kernel fast; it gives the same without them."""
+    """Return flags that make kernels faster and leave their results the same."""
     flags = [_ONE_THREAD if sys.platform == 'darwin' else _THREADS]
     if platform.machine().lower() in ('x86_64', 'amd64'):
         capability = torch.backends.cpu.get_cpu_capability()
@@ -145,7 +143,7 @@ def _wanted_flags(*compiler: str) -> list[str]:
 
 @functools.cache
 def _accepted_flags(*compiler: str) -> list[str]:
-    """Those of the wanted flags that this compiler takes."""
+    """Return the wanted flags that this compiler accepts."""
     wanted = _wanted_flags()
     if _accepts(compiler, wanted) or not _accepts(compiler, []):
         return wanted
@@ -168,7 +166,7 @@ def _accepted_flags(*compiler: str) -> list[str]:
 
 
 def _accepts(compiler: tuple[str, ...], flags: list[str]) -> bool:
-    """Whether it makes a library with these flags, which takes some 0.05 s."""
+    """Whether the compiler accepts these flags (takes some 0.05 s)."""
     with tempfile.TemporaryDirectory() as scratch:
         source, output = Path(scratch) / 'empty.cpp', Path(scratch) / 'empty.so'
         source.touch()
@@ -181,10 +179,10 @@ def _accepts(compiler: tuple[str, ...], flags: list[str]) -> bool:
 
 @functools.cache
 def _describe_machine() -> str:
-    """What compiled code depends on besides its source and its compiler's flags.
+    """Return what compiled code depends on besides its source and compiler.
 
-    With the processor's own features: who says ``CXX='g++ -march=native'`` in a
-    home that machines share gets a library for each kind of them.
+    This includes the features of the processor, so that ``CXX='g++ -march=native'`` in
+    a home that several machines share compiles once per kind of machine.
     """
     parts = [platform.system(), platform.machine(), *platform.libc_ver()]
     info = Path('/proc/cpuinfo')

@@ -1,4 +1,4 @@
-"""Whether a call is one that a kernel may serve by itself."""
+"""Whether a kernel that bypasses PyTorch's operators may serve a call."""
 
 import torch
 from torch import Tensor
@@ -6,17 +6,17 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 
 def is_eager(*tensors: Tensor | None) -> bool:
-    """Whether these are plain tensors in memory, and nobody records what is done.
+    """Whether the call is eager and these are plain tensors in memory.
 
-    A kernel that reads and writes memory itself is invisible to what watches or
-    replaces PyTorch's operators: ``torch.compile``, ``torch.export``,
-    ``torch.jit.trace``, FakeTensor and other dispatch modes, ``torch.func``'s
-    transforms, tensor subclasses. Those are served by plain PyTorch.
+    A kernel that reads and writes memory itself is invisible to everything that
+    records or replaces PyTorch's operators: ``torch.compile``, ``torch.export``,
+    ``torch.jit.trace``, FakeTensor and other dispatch modes, the transforms of
+    ``torch.func``, and tensor subclasses. Plain PyTorch serves those.
 
     Args:
-        tensors: what the kernel would read. None is skipped.
+        tensors: Tensors that the kernel would read. None is skipped.
     """
-    if is_compiling():  # by itself: torch 2.1's compiler stumbles over what follows
+    if is_compiling():  # first, because torch 2.1 cannot compile what follows
         return False
     return not (
         torch.jit.is_tracing()
@@ -25,7 +25,7 @@ def is_eager(*tensors: Tensor | None) -> bool:
         or any(
             type(tensor) not in (Tensor, torch.nn.Parameter)
             or tensor.layout != torch.strided
-            or tensor.is_neg()  # whose minus sign is not in the memory yet
+            or tensor.is_neg()  # its minus sign is not in memory yet
             or not torch._C._has_storage(tensor)  # is_grads_batched of autograd.grad
             for tensor in tensors
             if tensor is not None
@@ -34,7 +34,7 @@ def is_eager(*tensors: Tensor | None) -> bool:
 
 
 def is_transformed() -> bool:
-    """Whether a transform of ``torch.func`` (``grad``, ``vmap``) is at work."""
+    """Whether a transform of ``torch.func`` (``grad``, ``vmap``) is active."""
     if is_compiling():
         return False
     return torch._C._functorch.peek_interpreter_stack() is not None

@@ -1,4 +1,4 @@
-"""A second derivative that nobody has computed is an error, not zero."""
+"""A second derivative that a fast path does not have is an error, not zero."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,17 @@ from torch import Tensor
 
 
 def refuse_second_derivative(grads: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """What a backward pass returns under ``create_graph=True``.
+    """Return gradients of a backward pass that cannot be differentiated again.
 
-    torch's own ``once_differentiable`` looks at the upstream gradient alone. Where
-    that is a constant, as that of ``loss.backward(create_graph=True)`` is, the
-    result would be taken for a constant too.
+    ``torch.autograd.function.once_differentiable`` only looks at the upstream gradient.
+    If that is a constant, as in ``loss.backward(create_graph=True)``, it takes the
+    result for a constant too, and the second derivative is silently zero.
 
     Args:
-        grads: the gradients; None stays.
+        grads: Gradients; None stays None.
 
     Returns:
-        The same values. To differentiate them raises a RuntimeError.
+        The same values. Differentiating them raises a RuntimeError.
     """
     if not torch.is_grad_enabled():
         return list(grads)
@@ -35,8 +35,7 @@ class _Once(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_output):
         raise RuntimeError(
-            'a fast path of focal_retinanet is differentiable once, and its second '
-            'derivative was asked for; plain PyTorch has it: for the loss, '
-            'focal_retinanet.ops.sigmoid_focal_loss, for convolutions, a config '
-            'without winograd'
+            'a fast path of focal_retinanet has no second derivative; use '
+            'focal_retinanet.ops.sigmoid_focal_loss for the loss, and a config without '
+            'winograd for convolutions'
         )

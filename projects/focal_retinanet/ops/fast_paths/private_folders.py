@@ -1,4 +1,4 @@
-"""Folders to keep compiled code in, that no other user can write to."""
+"""Folders for compiled code that no other user can write to."""
 
 import os
 import stat
@@ -11,14 +11,13 @@ _NAME = 'focal_retinanet'
 
 
 def private_folders(make: bool = False) -> Iterator[Path]:
-    """Folders that this user alone can enter, in order of preference.
+    """Yield folders that only this user can enter, in order of preference.
 
     They are in ``$XDG_CACHE_HOME``, in ``~/.cache`` and in the folder for temporary
-    files. One is passed over if another user could put another in its place. It
-    may be read-only.
+    files. A folder is skipped if another user could replace it. It may be read-only.
 
     Args:
-        make: make those that are not there and can be made.
+        make: Whether to create missing folders.
     """
     for folder in _candidates():
         try:
@@ -27,12 +26,12 @@ def private_folders(make: bool = False) -> Iterator[Path]:
             if _is_safe(folder):
                 folder.chmod(0o700)
                 yield folder
-        except OSError:  # it is not there, a read-only disk, a file in the way, a quota
+        except OSError:  # missing, read-only disk, file in the way, quota
             continue
 
 
 def is_private_file(path: Path) -> bool:
-    """Whether it is a file that this user has written and no other can change."""
+    """Whether this user owns the file and no other user can change it."""
     try:
         status = path.lstat()
     except FileNotFoundError:
@@ -53,16 +52,16 @@ def _candidates() -> list[Path]:
 
 
 def _is_safe(folder: Path) -> bool:
-    # A link is not followed: another user may have put it there.
+    # Links are not followed, because another user may have made them.
     status = folder.lstat()
     ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
     return ours and all(map(_keeps_what_is_in_it, folder.resolve().parents))
 
 
 def _keeps_what_is_in_it(folder: Path) -> bool:
-    """Whether no other user can replace what this user has in the folder."""
+    """Whether no other user can replace this user's files in the folder."""
     status = folder.stat()
-    # In a container, root may go by another number.
+    # In a container, root may have another number.
     trusted = (0, os.getuid(), os.stat('/').st_uid)
     open_to_others = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
     return status.st_uid in trusted and not open_to_others

@@ -1,4 +1,4 @@
-"""One line in the log for each reason why a fast path is not taken."""
+"""One line in the log per reason why a fast path steps aside."""
 
 import logging
 
@@ -10,9 +10,9 @@ _is_new_compiler = hasattr(torch.compiler, 'is_compiling')  # from torch 2.3 on
 
 
 def say_once(message: str) -> None:
-    """Log a message, unless it was logged before in this process.
+    """Log a message unless this process has logged it before.
 
-    In what ``torch.compile`` of torch before 2.3 compiles, nothing is logged.
+    Nothing is logged inside ``torch.compile`` of torch before 2.3.
     """
     if not _is_new_compiler and torch._dynamo.is_compiling():
         return
@@ -22,6 +22,6 @@ def say_once(message: str) -> None:
 
 
 if _is_new_compiler:
-    # As torch.compiler.assume_constant_result does, which takes a second to import:
-    # torch.compile calls the function while it compiles, not in what it compiles.
+    # torch.compile then calls the function at compile time and does not trace it.
+    # torch.compiler.assume_constant_result does the same but takes a second to import.
     say_once._dynamo_marked_constant = True

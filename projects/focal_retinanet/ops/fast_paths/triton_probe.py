@@ -1,4 +1,4 @@
-"""Whether Triton works on a device, found out by using it."""
+"""Whether Triton works on a device, tested by launching a kernel."""
 
 import contextlib
 import functools
@@ -14,20 +14,21 @@ logger = logging.getLogger('focal_retinanet')
 def works(
     device: torch.device, launch: Callable[[torch.device], None] | None = None
 ) -> bool:
-    """Whether kernels compile for a device, run on it, and compute what they should.
+    """Whether kernels compile for a device, run on it, and give the right result.
 
-    Without Triton, with one that is too old or does not serve the GPU, without
-    the C compiler that it may want: each ends in some exception when the first
-    kernel is launched. Better here than in the first iteration of a training.
+    A missing or old Triton, a GPU that it does not support, or a missing C compiler
+    raise an exception when the first kernel is launched. This finds out before training
+    starts.
 
     Args:
-        device: of type ``cuda``; anything else is none of Triton's.
-        launch: launches one's own kernels on the device, on something tiny, and
-            raises where the result is wrong. By default a kernel that doubles.
+        device: Device; false unless its type is ``cuda``.
+        launch: Function that launches kernels on the device with tiny inputs, and
+            raises if the result is wrong. By default, it launches a kernel that
+            doubles numbers.
 
     Returns:
-        The answer, which is found once for each device and ``launch``. Of a no,
-        one warning tells, with the reason.
+        Result of the test, which is run once per device and ``launch``. If false, one
+        warning gives the reason.
     """
     return device.type == 'cuda' and _works(device, launch or double_a_few_numbers)
 
@@ -38,7 +39,7 @@ def _works(device: torch.device, launch: Callable[[torch.device], None]) -> bool
     if error is not None:
         last_lines = ' '.join(str(error).split())[-500:]
         logger.warning(
-            'Triton does not work on %s, plain PyTorch takes its place and is '
+            'Triton does not work on %s, so plain PyTorch replaces it, which is '
             'slower (%s): %s: %s',
             device,
             launch.__name__,
@@ -51,10 +52,10 @@ def _works(device: torch.device, launch: Callable[[torch.device], None]) -> bool
 def _error_of(
     launch: Callable[[torch.device], None], device: torch.device
 ) -> Exception | None:
-    """What ``launch`` raises, in a thread that has none of the caller's modes.
+    """Return what ``launch`` raises, in a thread without the caller's modes.
 
-    Grad and inference mode, autocast, dispatch modes and the default device are
-    a thread's own. The mode that forbids synchronisation is not.
+    Grad mode, inference mode, autocast, dispatch modes and the default device belong to
+    a thread. The mode that forbids synchronisation does not.
     """
     errors = []
 
@@ -62,8 +63,8 @@ def _error_of(
         try:
             with _synchronisation_allowed():
                 launch(device)
-                torch.cuda.synchronize(device)  # where a bad launch is told
-        except Exception as error:  # whatever it is, the answer is no
+                torch.cuda.synchronize(device)  # reports a failed launch
+        except Exception as error:  # any error means that Triton does not work
             errors.append(error)
 
     thread = threading.Thread(target=run)
@@ -83,10 +84,10 @@ def _synchronisation_allowed() -> Iterator[None]:
 
 
 def double_a_few_numbers(device: torch.device) -> None:
-    """The smallest launch.
+    """Launch the smallest kernel.
 
     Raises:
-        Exception: whatever Triton has to say, or a wrong result.
+        Exception: Triton cannot compile or launch it, or the result is wrong.
     """
     from focal_retinanet.ops.fast_paths.triton_probe_kernel import double
 

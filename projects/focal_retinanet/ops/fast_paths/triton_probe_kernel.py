@@ -1,4 +1,4 @@
-"""The smallest kernel: apart, since Triton may be missing."""
+"""The smallest kernel, in a file of its own because Triton may be missing."""
 
 import triton
 import triton.language as tl

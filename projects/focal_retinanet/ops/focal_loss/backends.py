@@ -33,7 +33,7 @@ def choose_backend(levels: Sequence[Tensor]) -> ModuleType:
 def compute_loss(
     levels: Sequence[Tensor], terms: FocalTerms, scale: float | Tensor
 ) -> Tensor:
-    """``scale`` times the loss, a scalar; fp32 (fp64 for fp64 logits)."""
+    """Return ``scale`` times the loss, a scalar, fp32 (fp64 for fp64 logits)."""
     backend = choose_backend(levels)
     if backend.ONE_PASS:
         return backend.focal_loss_sum(levels, terms, None, on_host(scale))
@@ -43,7 +43,7 @@ def compute_loss(
 def compute_gradient(
     levels: Sequence[Tensor], terms: FocalTerms, scale: Tensor
 ) -> list[Tensor]:
-    """``scale`` times the gradient, in the levels' layout and dtype."""
+    """Return ``scale`` times the gradient, in the levels' layout and dtype."""
     backend = choose_backend(levels)
     grads = [torch.empty_like(level) for level in levels]
     if backend.ONE_PASS:
@@ -55,10 +55,10 @@ def compute_gradient(
 def compute_both(
     levels: Sequence[Tensor], terms: FocalTerms, scale: float | Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    """``scale`` times the loss and the gradient, by a backend of one pass.
+    """Return ``scale`` times the loss and its gradient, from a one-pass backend.
 
-    The gradient of fp16 logits is fp32: in fp16 it would underflow before a
-    gradient scaler has multiplied it.
+    The gradient of fp16 logits is fp32. In fp16 it would underflow before a gradient
+    scaler multiplies it.
     """
     wide = torch.float32 if levels[0].dtype == torch.float16 else None
     grads = [torch.empty_like(level, dtype=wide) for level in levels]
@@ -67,11 +67,11 @@ def compute_both(
 
 
 def compute_anchor_losses(levels: Sequence[Tensor], terms: FocalTerms) -> Tensor:
-    """The loss of each anchor over its classes, (B, N); fp32 (fp64 for fp64 logits)."""
+    """Return the loss (B, N) of each anchor, fp32 (fp64 for fp64 logits)."""
     return choose_backend(levels).anchor_losses(levels, terms)
 
 
 def on_host(scale: float | Tensor) -> float | Tensor:
-    """A number where reading it costs nothing; a GPU would have to be waited for."""
+    """Return a number if reading it costs nothing; the host would wait for a GPU."""
     is_on_cpu = not isinstance(scale, Tensor) or scale.device.type == 'cpu'
     return float(scale) if is_on_cpu else scale

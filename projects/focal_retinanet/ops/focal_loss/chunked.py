@@ -1,9 +1,8 @@
-"""The fused focal loss in plain PyTorch, for where no kernel can be compiled.
+"""The fused focal loss in plain PyTorch, where no kernel serves.
 
-The maps are walked through in chunks, with most operations in place: on a CPU
-chunks that stay in the cache, elsewhere chunks that only bound the memory. In
-u = -x_t, positives and negatives have the same formula; the few positives of a
-chunk have the sign of their logit and of their gradient turned round.
+The maps are processed in chunks, mostly in place: chunks that fit the cache on a CPU,
+and chunks that bound the memory elsewhere. The formula in u = -x_t, the same for
+positives and negatives, is derived in the README of this folder.
 """
 
 import math
@@ -15,11 +14,10 @@ from torch import Tensor
 
 from focal_retinanet.ops.focal_loss.terms import FocalTerms, count_anchors
 
-#: The gradient comes with the loss, in the forward pass.
+#: The forward pass computes the gradient too.
 ONE_PASS = True
 
-# Elements of a chunk. On a CPU the five buffers of a chunk fit the cores' L2
-# caches.
+# Elements per chunk. On a CPU, the five buffers of a chunk fit the L2 caches.
 _CHUNK = {'cpu': 2**17}
 _CHUNK_ELSEWHERE = 2**24
 
@@ -35,16 +33,16 @@ def focal_loss_sum(
     grads: Sequence[Tensor] | None = None,
     scale: float | Tensor = 1.0,
 ) -> Tensor:
-    """The loss, and its gradient where ``grads`` is given.
+    """Return the loss, and write its gradient to ``grads`` if given.
 
     Args:
-        levels: (B, A*K, H, W) each, contiguous or channels-last.
-        terms: the rest of the loss.
-        grads: of the same layout; filled with ``scale`` times the gradient.
-        scale: factor of the loss and the gradient, a number or a scalar tensor.
+        levels: Logits (B, A*K, H, W) of each level, contiguous or channels-last.
+        terms: Targets, weights and parameters.
+        grads: Tensors of the same layout, filled with ``scale`` times the gradient.
+        scale: Factor of the loss and the gradient, a number or a scalar tensor.
 
     Returns:
-        ``scale`` times the loss, a scalar; fp32 (fp64 for fp64 logits).
+        ``scale`` times the loss, a scalar, fp32 (fp64 for fp64 logits).
     """
     device, dtype = levels[0].device, terms.alpha_pos.dtype
     # Apple's GPUs have no fp64.
@@ -65,7 +63,7 @@ def focal_loss_sum(
 
 
 def anchor_losses(levels: Sequence[Tensor], terms: FocalTerms) -> Tensor:
-    """The loss of each anchor over its classes, (B, N) fp32 (fp64 for fp64 logits)."""
+    """Return the loss (B, N) of each anchor, fp32 (fp64 for fp64 logits)."""
     dtype = terms.alpha_pos.dtype
     losses = torch.zeros(terms.targets.shape, dtype=dtype, device=levels[0].device)
     first_anchor = 0
@@ -85,16 +83,16 @@ def anchor_losses(levels: Sequence[Tensor], terms: FocalTerms) -> Tensor:
 def _add_up(
     u: Tensor, weight: Tensor, terms: FocalTerms, wants_slope: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The loss of a chunk and its slope; the formula of ``native.cpp``.
+    """Return the loss of a chunk, and its derivative by u.
 
     Args:
         u: -x_t, any shape.
-        weight: a_t times the anchor's weight, of the same shape.
-        terms: the rest of the loss.
-        wants_slope: whether the derivative by u is computed.
+        weight: a_t times the anchor's weight, of u's shape.
+        terms: Parameters of the loss.
+        wants_slope: Whether to compute the derivative.
 
     Returns:
-        The sum, a scalar, and the weighted slope, of u's shape, or None.
+        Sum of the losses, a scalar, and the weighted derivative, of u's shape or None.
     """
     loss, slope = _weighted_loss(u, weight, terms, wants_slope)
     if u.device.type == 'mps':
@@ -136,7 +134,7 @@ def _cpu_chunks(
     of_level: slice,
     scale: float | Tensor,
 ) -> Iterator[Tensor]:
-    """The loss of each chunk of a level on a CPU; fills ``grad``."""
+    """Yield the loss of each chunk of a level on a CPU, and fill ``grad``."""
     level = _Level(logits, terms, of_level)
     flat_logits = _in_memory_order(logits)
     flat_grad = None if grad is None else _in_memory_order(grad)
@@ -146,7 +144,7 @@ def _cpu_chunks(
         u.view(-1)[positives] *= -1
         loss, slope = _add_up(u, weight, terms, grad is not None)
         if not math.isfinite(loss):
-            # An infinite loss times a weight of 0 is NaN: once more, with care.
+            # An infinite loss times a weight of 0 is NaN: repeat without it.
             u.masked_fill_(weight == 0, 0)
             loss, slope = _add_up(u, weight, terms, grad is not None)
         if slope is not None:
@@ -156,7 +154,7 @@ def _cpu_chunks(
 
 
 class _Level:
-    """One level's logits, cut into chunks that lie together in memory."""
+    """Chunks of a level's logits that are contiguous in memory."""
 
     def __init__(self, logits: Tensor, terms: FocalTerms, of_level: slice) -> None:
         _, channels, height, width = logits.shape
@@ -180,12 +178,12 @@ class _Level:
             place = plane * self.cells + cell
         else:
             place = (image * targets.size(1) + anchor) * self.num_classes + label
-        # Where the positives stand in memory, and what they weigh.
+        # Positions of the positives in memory, and their weights.
         self.places, order = place.sort()
         self.place_weights = weight[order]
 
     def chunks(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """First element, weight of each element, and the places of positives."""
+        """Yield first element, weight of each element, and positions of positives."""
         weights = self._plane_weights() if self.is_planes else self._row_weights()
         start = 0
         for weight in weights:
@@ -197,7 +195,7 @@ class _Level:
             start += weight.numel()
 
     def _plane_weights(self) -> Iterator[Tensor]:
-        """(classes, H*W): of maps (B, A, K, H*W), some classes of one (b, a)."""
+        """Yield weights (classes, H*W) of some classes of one (b, a) of the maps."""
         step = max(1, self.chunk // self.cells)
         for of_image in self.anchor_weights:
             for of_cells in of_image.view(self.cells, -1).t().contiguous():
@@ -205,7 +203,7 @@ class _Level:
                     yield alpha_neg[:, None] * of_cells
 
     def _row_weights(self) -> Iterator[Tensor]:
-        """(anchors, K): of maps (B, H*W*A, K), some anchors of one image."""
+        """Yield weights (anchors, K) of some anchors of one image of the maps."""
         step = max(1, self.chunk // self.num_classes)
         for of_image in self.anchor_weights:
             for of_anchors in of_image.split(step):
@@ -219,10 +217,10 @@ def _device_chunks(
     of_level: slice,
     scale: float | Tensor,
 ) -> Iterator[Tensor]:
-    """The loss of each chunk of a level; fills ``grad``.
+    """Yield the loss of each chunk of a level, and fill ``grad``.
 
-    Where the positives are is never asked for, since the host would have to wait
-    for the answer: every element is compared with its anchor's label.
+    Every element is compared with its anchor's label, because the host would have to
+    wait for the positions of the positives.
     """
     grads = None if grad is None else _by_class(grad, terms.num_classes)
     for images, classes, u, weight, is_positive in _parts(logits, terms, of_level):
@@ -236,11 +234,10 @@ def _device_chunks(
 def _parts(
     logits: Tensor, terms: FocalTerms, of_level: slice
 ) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
-    """A level as (images, A, classes, cells), part by part.
+    """Yield a level in parts (images, A, classes, cells).
 
     Yields:
-        Which images, which classes, u = -x_t, the weight of each element, and where
-        y = 1.
+        Images, classes, u = -x_t, weight of each element, and mask of y = 1.
     """
     num_classes = terms.num_classes
     if not logits.numel():
@@ -274,7 +271,7 @@ def _parts(
 
 
 def _anchor_weights(terms: FocalTerms, of_level: slice) -> Tensor:
-    """(B, n), 0 for what is ignored."""
+    """Return the weights (B, n) of a level's anchors, 0 if ignored."""
     weights = (terms.targets[:, of_level] != terms.ignore_index).to(
         terms.alpha_pos.dtype
     )
@@ -282,7 +279,7 @@ def _anchor_weights(terms: FocalTerms, of_level: slice) -> Tensor:
 
 
 def _by_class(maps: Tensor, num_classes: int) -> Tensor:
-    """(B, A*K, H, W), contiguous or channels-last, to a view (B, A, K, H*W)."""
+    """View maps (B, A*K, H, W), contiguous or channels-last, as (B, A, K, H*W)."""
     batch, _, height, width = maps.shape
     if maps.is_contiguous():
         return maps.view(batch, -1, num_classes, height * width)
@@ -291,5 +288,5 @@ def _by_class(maps: Tensor, num_classes: int) -> Tensor:
 
 
 def _in_memory_order(maps: Tensor) -> Tensor:
-    """(B, C, H, W), contiguous or channels-last, as one row without a copy."""
+    """View maps (B, C, H, W), contiguous or channels-last, as one row."""
     return (maps if maps.is_contiguous() else maps.permute(0, 2, 3, 1)).view(-1)

@@ -8,10 +8,10 @@ The binary form, for each anchor and class, with ``y`` in {0, 1}::
     FL   = -a_t * (1 - p_t)**gamma * log(p_t)
 
 Everything is computed from ``log(p_t)`` and ``log(1 - p_t)``, each by a stable
-log-sigmoid, and the modulating factor is ``exp(gamma * log(1 - p_t))``. So the
-loss is exact where ``p_t`` rounds to 0 or 1, and its gradient is finite for
-every gamma >= 0: ``(1 - p_t)**gamma`` written as a power has the derivative
-``0 * inf`` at ``p_t = 1`` when gamma < 1.
+log-sigmoid, and the modulating factor is ``exp(gamma * log(1 - p_t))``. So the loss is
+exact where ``p_t`` rounds to 0 or 1, and its gradient is finite for every gamma >= 0.
+Written as a power, ``(1 - p_t)**gamma`` has the derivative ``0 * inf`` at ``p_t = 1``
+for gamma < 1.
 """
 
 import functools
@@ -38,29 +38,27 @@ def sigmoid_focal_loss(
     """Focal loss of K independent binary classifiers (section 3.2).
 
     Args:
-        logits: (N, K), any floating dtype; the arithmetic is in fp32, or in
-            fp64 for fp64 input.
-        targets: (N,) integer class indices, where K is background (all K
-            classifiers should say no) and ``ignore_index`` is ignored; or
-            (N, K) one-hot, where a value between 0 and 1 is a soft label.
-            With labels of the logits' shape, that may be any other too, such
-            as (B, K, H, W).
-        gamma: focusing parameter, >= 0. 0 gives alpha-balanced cross entropy.
-        alpha: weight of y = 1, with 1 - alpha for y = 0; one number, or K
-            numbers, one for each class; None for no weights.
-        label_smoothing: epsilon in [0, 1). The cross entropy is taken against
-            ``y * (1 - epsilon) + epsilon / 2``; ``a_t`` and the modulating
-            factor see the true label.
-        ignore_index: index of the rows whose loss and gradient are zero.
-        activated: ``logits`` are probabilities already.
+        logits: Logits (N, K), any floating dtype. The arithmetic is in fp32, or in
+            fp64 for fp64 logits.
+        targets: Class indices (N,), integers, where K is background (all K classifiers
+            should say no) and ``ignore_index`` is ignored; or one-hot or soft labels
+            of the logits' shape, which may then be any shape, such as (B, K, H, W).
+        gamma: Focusing parameter, >= 0. 0 gives alpha-balanced cross entropy.
+        alpha: Weight of y = 1, with 1 - alpha for y = 0: a number, K numbers (one per
+            class), or None for no weights.
+        label_smoothing: Epsilon in [0, 1). The cross entropy uses the label
+            ``y * (1 - epsilon) + epsilon / 2``; ``a_t`` and the modulating factor use
+            the true label.
+        ignore_index: Target of the rows without a loss.
+        activated: Whether ``logits`` are already probabilities.
 
     Returns:
-        Loss of every anchor and class, of the logits' shape, fp32 (fp64 for fp64
-        input).
+        Loss of each anchor and class, of the logits' shape, fp32 (fp64 for fp64
+        logits).
 
     Raises:
-        ValueError: shapes do not fit, or (on a CPU, where looking is free) an
-            index is outside of 0..K.
+        ValueError: Shapes do not fit, or (on a CPU, where the check is free) an index
+            is not in 0..K.
     """
     x, y, ignored = binary_targets(logits, targets, ignore_index)
     if activated:
@@ -69,7 +67,7 @@ def sigmoid_focal_loss(
         log_p, log_not_p = F.logsigmoid(x), F.logsigmoid(-x)
 
     if ignored is not None and not label_smoothing:
-        # Chosen, not multiplied: an infinite logit has a log of minus infinity.
+        # Selected, not multiplied: the log of an infinite logit is -inf, times 0 NaN.
         cross_entropy = -torch.where(y > 0, log_p, log_not_p)
     else:
         y_smooth = y * (1 - label_smoothing) + label_smoothing / 2
@@ -99,27 +97,28 @@ def softmax_focal_loss(
     """Focal loss of one classifier over C classes (section 3.2, multi-class).
 
     ``FL(p, y) = -alpha_y * (1 - p_y)**gamma * log(p_y)`` with p = softmax(x).
-    In a detection head C is the number of classes plus one and the background
-    is the last.
+    In a detection head, C is the number of classes plus one, and the last class is
+    the background.
 
     Args:
-        logits: (N, C), C >= 2, any floating dtype; arithmetic as above.
-        targets: (N,) integer class indices in 0..C-1 or ``ignore_index``; or
-            (N, C) one-hot.
-        gamma: focusing parameter, >= 0.
-        alpha: one weight for all classes, or C numbers, or None.
-        label_smoothing: epsilon in [0, 1): the cross entropy is taken against
-            ``y * (1 - epsilon) + epsilon / C``; alpha and the modulating
-            factor see the true label.
-        ignore_index: index of the rows whose loss and gradient are zero.
-        activated: ``logits`` are probabilities already.
+        logits: Logits (N, C), C >= 2, any floating dtype. The arithmetic is in fp32,
+            or in fp64 for fp64 logits.
+        targets: Class indices (N,), integers in 0..C-1 or ``ignore_index``; or one-hot
+            labels (N, C).
+        gamma: Focusing parameter, >= 0.
+        alpha: Weight of all classes, or C numbers, or None for no weights.
+        label_smoothing: Epsilon in [0, 1). The cross entropy uses the label
+            ``y * (1 - epsilon) + epsilon / C``; alpha and the modulating factor use
+            the true label.
+        ignore_index: Target of the rows without a loss.
+        activated: Whether ``logits`` are already probabilities.
 
     Returns:
-        Loss of every anchor, (N,), fp32 (fp64 for fp64 input).
+        Loss (N,) of each anchor, fp32 (fp64 for fp64 logits).
 
     Raises:
-        ValueError: shapes do not fit, C < 2, or (on a CPU) an index is outside
-            of 0..C-1.
+        ValueError: Shapes do not fit, C < 2, or (on a CPU) an index is not in
+            0..C-1.
     """
     if logits.dim() != 2:
         raise ValueError(f'logits must be (N, C), got shape {tuple(logits.shape)}')
@@ -142,8 +141,7 @@ def softmax_focal_loss(
         log_one_minus_p_y = _log(1 - x.gather(1, index))
     else:
         log_p = F.log_softmax(x, dim=1)
-        # log(1 - p_y) from the other classes' logits, which stays exact where
-        # p_y rounds to 1.
+        # From the other classes' logits, log(1 - p_y) is exact where p_y rounds to 1.
         others = x.scatter(1, index, float('-inf'))
         log_one_minus_p_y = torch.logsumexp(others, 1, keepdim=True) - torch.logsumexp(
             x, 1, keepdim=True
@@ -165,22 +163,21 @@ def softmax_focal_loss(
 def binary_targets(
     logits: Tensor, targets: Tensor, ignore_index: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The logits x and the labels y of K binary classifiers.
+    """Return the logits x and the labels y of K binary classifiers.
 
     Args:
-        logits: (N, K), any floating dtype.
-        targets: (N,) integer class indices, K for background; or one-hot or soft
-            labels of the logits' shape, which then may be any.
-        ignore_index: index of the rows that have no loss.
+        logits: Logits (N, K), any floating dtype.
+        targets: Class indices (N,), integers, K for background; or one-hot or soft
+            labels of the logits' shape, which may then be any shape.
+        ignore_index: Target of the rows without a loss.
 
     Returns:
-        x fp32 (fp64 for fp64 input), y of x's dtype, both of the logits' shape,
-        and which rows are ignored, (N, 1) bool, None where the targets are no
-        indices.
+        - x, fp32 (fp64 for fp64 logits), of the logits' shape.
+        - y, of the same dtype and shape.
+        - Mask (N, 1), bool, of the ignored rows; None if the targets are labels.
 
     Raises:
-        ValueError: shapes do not fit, or (on a CPU) an index is outside of
-            0..K.
+        ValueError: Shapes do not fit, or (on a CPU) an index is not in 0..K.
     """
     x = _as_float(logits)
     if targets.shape == logits.shape:
@@ -193,7 +190,7 @@ def binary_targets(
 
 
 def alpha_t(alpha: float | Sequence[float], y: Tensor) -> Tensor:
-    """alpha where y = 1, 1 - alpha where y = 0, for labels y (N, K, ...)."""
+    """Return alpha where y = 1 and 1 - alpha where y = 0, for labels y (N, K, ...)."""
     num_classes = y.size(1) if y.dim() > 1 else 1
     a = alpha_tensor(alpha, num_classes, y.dtype, y.device)
     if a.dim():
@@ -206,7 +203,7 @@ def _as_float(logits: Tensor) -> Tensor:
 
 
 def _log(p: Tensor) -> Tensor:
-    """Log of a probability; finite, with a finite gradient, at p = 0."""
+    """Return the log of a probability, finite and with a finite gradient at p = 0."""
     return p.clamp_min(torch.finfo(p.dtype).tiny).log()
 
 
@@ -227,38 +224,38 @@ def alpha_tensor(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor:
-    """Alpha as a scalar tensor, or as (num_classes,) for one number per class.
+    """Return alpha as a scalar tensor, or (num_classes,) for one number per class.
 
     Raises:
-        ValueError: as many numbers as there are no classes.
+        ValueError: The number of alphas is not the number of classes.
     """
     if not isinstance(alpha, Sequence):
-        # Filled on the device: a copy from the host would make it wait.
+        # Filled on the device, because a copy from the host would make it wait.
         return torch.full((), float(alpha), dtype=dtype, device=device)
     if len(alpha) != num_classes:
         raise ValueError(
             f'alpha has {len(alpha)} numbers for {num_classes} classes; give one '
-            'number, one for each class, or None'
+            'number, one number per class, or None'
         )
     if not is_eager():
         return torch.tensor(tuple(alpha), dtype=dtype, device=device)
     return _alpha_per_class(tuple(alpha), dtype, device)
 
 
-# Kept, because a copy to a GPU makes the host wait.
+# Cached, because a copy to a GPU makes the host wait.
 @functools.lru_cache(maxsize=16)
 def _alpha_per_class(
     alpha: tuple[float, ...], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    with torch.inference_mode(False):  # autograd could not save it
+    with torch.inference_mode(False):  # autograd cannot save inference tensors
         return torch.tensor(alpha, dtype=dtype, device=device)
 
 
 def check_indices(targets: Tensor, highest: int, ignore_index: int) -> None:
-    """Check class indices, on a CPU; on a GPU the host would have to wait.
+    """Check class indices on a CPU; on a GPU, the host would have to wait.
 
     Raises:
-        ValueError: an index is neither in 0..highest nor ``ignore_index``.
+        ValueError: An index is neither in 0..highest nor ``ignore_index``.
     """
     if targets.device.type == 'cpu' and is_eager(targets) and targets.numel():
         lowest_seen, highest_seen = (int(bound) for bound in targets.aminmax())
@@ -267,7 +264,7 @@ def check_indices(targets: Tensor, highest: int, ignore_index: int) -> None:
         bad = ((targets < 0) | (targets > highest)) & (targets != ignore_index)
         if bad.any():
             raise ValueError(
-                f'target {targets[bad][0].item()} is outside of 0..{highest} and is '
+                f'target {targets[bad][0].item()} is not in 0..{highest} and is '
                 f'not ignore_index={ignore_index}; does the number of classes fit '
                 'the data set?'
             )

@@ -1,16 +1,10 @@
 """The sum of the focal loss over all levels at once, without its elements.
 
-What a detector needs of :func:`focal_retinanet.ops.focal_loss.definition.sigmoid_focal_loss`
-is one number and its gradient. Here both come from index targets, straight
-from the maps that the convolutions left: no one-hot targets, no loss of each
-element, no permuted copies. Three backends compute the same:
-
-- CPU: C++, :mod:`focal_retinanet.ops.focal_loss.native`;
-- NVIDIA GPU: Triton, :mod:`focal_retinanet.ops.focal_loss.triton`;
-- anything else: :mod:`focal_retinanet.ops.focal_loss.chunked`, plain PyTorch.
-
-Where a program is recorded in place of being run (``torch.compile``,
-``torch.export``, ``torch.jit.trace``), the loss is one operator of PyTorch's, see
+A detector needs one number and its gradient. Both are computed from index targets and
+from the maps of the head as they are: without one-hot targets, without the loss of each
+element, and without permuted copies. A backend computes them, see
+:mod:`focal_retinanet.ops.focal_loss.backends`. While a program is traced
+(``torch.compile``, ``torch.export``, ``torch.jit.trace``), the loss is one operator, see
 :mod:`focal_retinanet.ops.focal_loss.operator`.
 """
 
@@ -42,31 +36,30 @@ def sigmoid_focal_loss_sum(
     label_smoothing: float = 0.0,
     ignore_index: int = -1,
 ) -> Tensor:
-    """Focal loss (section 3.2), weighted and added up over anchors and classes.
+    """Return the weighted sum of the focal loss over anchors and classes (section 3.2).
 
     Args:
-        levels: logits of each level, (B, A*K, H, W), contiguous or
-            channels-last (other layouts are copied); any floating dtype, the
-            arithmetic is in fp32, or in fp64 for fp64.
-        targets: (B, N) integer class indices of the N anchors of all levels,
-            level by level, rows of a level first, the A of a cell side by
-            side. K is background.
-        num_classes: K.
-        weights: (B, N) weight of each anchor.
-        scale: factor of the result, a number or a scalar tensor without
-            gradient: one over the number of positives.
-        gamma: focusing parameter, >= 0.
-        alpha: weight of y = 1, with 1 - alpha for y = 0; a number, K numbers
-            or None.
-        label_smoothing: epsilon, on the cross entropy alone.
-        ignore_index: target of anchors that have no loss.
+        levels: Logits (B, A*K, H, W) of each level, contiguous or channels-last (other
+            layouts are copied), any floating dtype. The arithmetic is in fp32, or in
+            fp64 for fp64 logits.
+        targets: Class indices (B, N) of the N anchors of all levels, integers: level
+            by level, row by row, and the A anchors of a cell together. K is
+            background.
+        num_classes: Number of classes K.
+        weights: Weights (B, N) of the anchors.
+        scale: Factor of the result, a number or a scalar tensor without gradient. In a
+            detector, it is one over the number of positives.
+        gamma: Focusing parameter, >= 0.
+        alpha: Weight of y = 1, with 1 - alpha for y = 0: a number, K numbers or None.
+        label_smoothing: Epsilon, for the cross entropy only.
+        ignore_index: Target of anchors without a loss.
 
     Returns:
-        Scalar, fp32 (fp64 for fp64 logits). Differentiable once.
+        Scalar, fp32 (fp64 for fp64 logits), differentiable once.
 
     Raises:
-        ValueError: levels differ in more than their height and width, shapes or
-            devices do not fit, or (on a CPU) an index is outside of 0..K.
+        ValueError: Levels differ in more than their height and width, shapes or
+            devices do not fit, or (on a CPU) an index is not in 0..K.
     """
     levels, terms = _prepare(
         levels,
@@ -79,7 +72,7 @@ def sigmoid_focal_loss_sum(
         ignore_index=ignore_index,
     )
     if is_eager(*levels, targets, weights):
-        # Asked for here: inside of the function, gradients are always off.
+        # Inside the autograd function, gradients are always disabled.
         needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in levels)
         return _FusedFocalLoss.apply(terms, scale, needs_grad, *levels)
     if operator.is_available() and not is_transformed():
@@ -96,16 +89,16 @@ def sigmoid_focal_loss_of_anchors(
     label_smoothing: float = 0.0,
     ignore_index: int = -1,
 ) -> Tensor:
-    """Focal loss of each anchor, added up over its classes; without a gradient.
+    """Return the focal loss of each anchor, summed over its classes, without gradient.
 
     Args:
-        levels: as in :func:`sigmoid_focal_loss_sum`, and so are the others.
+        levels: See :func:`sigmoid_focal_loss_sum`, as for all other arguments.
 
     Returns:
-        (B, N), fp32 (fp64 for fp64 logits), 0 for what is ignored.
+        Loss (B, N), fp32 (fp64 for fp64 logits), 0 for ignored anchors.
 
     Raises:
-        ValueError: as :func:`sigmoid_focal_loss_sum` says.
+        ValueError: See :func:`sigmoid_focal_loss_sum`.
     """
     levels, terms = _prepare(
         [level.detach() for level in levels],
@@ -133,10 +126,10 @@ def _prepare(
     label_smoothing: float,
     ignore_index: int,
 ) -> tuple[list[Tensor], FocalTerms]:
-    """The arguments, checked, as the backends take them."""
+    """Check the arguments, and convert them to those of the backends."""
     levels = _in_one_layout(levels)
     logits = levels[0]
-    if not torch.jit.is_tracing():  # there, sizes are tensors
+    if not torch.jit.is_tracing():  # sizes are tensors then
         _check_levels(levels, num_classes)
         _check_anchors(levels, num_classes, targets=targets, weights=weights)
     if targets.is_floating_point():
@@ -167,8 +160,7 @@ def _prepare(
 class _FusedFocalLoss(torch.autograd.Function):
     """The loss times ``scale``, a number or a scalar tensor.
 
-    On a CPU the arithmetic costs more than the memory, and most of it serves the
-    loss and the gradient alike: the gradient is ready before it is asked for.
+    A one-pass backend computes the gradient in the forward pass.
     """
 
     @staticmethod
@@ -207,12 +199,12 @@ class _FusedFocalLoss(torch.autograd.Function):
 def _by_definition(
     levels: Sequence[Tensor], terms: FocalTerms, scale: float | Tensor
 ) -> Tensor:
-    """The same by operations of PyTorch alone, with the loss of each element."""
+    """Return the same from the definition, by way of the loss of each element."""
     return _elements_by_definition(levels, terms).sum() * scale
 
 
 def _elements_by_definition(levels: Sequence[Tensor], terms: FocalTerms) -> Tensor:
-    """The weighted loss of each anchor and class, (B*N, K)."""
+    """Return the weighted loss (B*N, K) of each anchor and class."""
     k = terms.num_classes
     rows = [level.permute(0, 2, 3, 1).flatten(1) for level in levels]
     logits = torch.cat(rows, dim=1).view(-1, k)  # (B*N, K)
@@ -233,7 +225,7 @@ def _elements_by_definition(levels: Sequence[Tensor], terms: FocalTerms) -> Tens
 
 
 def _check_levels(levels: Sequence[Tensor], num_classes: int) -> None:
-    """All of one kind: the kernels believe what they are told of the first."""
+    """Check that all levels are of one kind; the kernels look at the first only."""
     first = levels[0]
     kinds = {(x.size(0), x.size(1), x.dtype, x.device) for x in levels}
     if len(kinds) > 1 or not first.is_floating_point():
@@ -243,7 +235,7 @@ def _check_levels(levels: Sequence[Tensor], num_classes: int) -> None:
         )
     if first.size(1) % num_classes:
         raise ValueError(
-            f'levels have {first.size(1)} channels, which is no multiple of '
+            f'levels have {first.size(1)} channels, which is not a multiple of '
             f'num_classes={num_classes}'
         )
 
@@ -262,7 +254,7 @@ def _check_anchors(
 
 
 def _in_one_layout(levels: Sequence[Tensor]) -> list[Tensor]:
-    """The maps themselves where all are contiguous or all are channels-last."""
+    """Return the maps, copied unless all are contiguous or all are channels-last."""
     for layout in (torch.contiguous_format, torch.channels_last):
         if all(level.is_contiguous(memory_format=layout) for level in levels):
             return list(levels)

@@ -1,14 +1,13 @@
 // Sum of the focal loss over one level of the pyramid, and its gradient, in one
-// pass over the logits. The formula is that of ops/focal_loss/definition.py, written for
-// one element as a function of u = -x_t (x_t is x where y = 1, -x where y = 0):
+// pass over the logits. The formula of one element in u = -x_t, see README.md:
 //
 //     1 - p_t = sigmoid(u)            ce = softplus(u) - epsilon / 2 * u
 //     FL      = a_t * sigmoid(u)^gamma * ce
 //     dFL/du  = a_t * sigmoid(u)^gamma
 //                   * (gamma * sigmoid(-u) * ce + sigmoid(u) - epsilon / 2)
 //
-// with epsilon the label smoothing (0 for none). All of it comes from
-// e = exp(-|u|) <= 1 and log(1 + e), so nothing overflows.
+// with label smoothing epsilon. Everything is computed from e = exp(-|u|) <= 1 and
+// log(1 + e), so nothing overflows.
 
 #include <algorithm>
 #include <cmath>
@@ -19,7 +18,7 @@
 
 namespace {
 
-// Elements that are handled together: what a tile needs stays in the L1 cache.
+// Elements per tile. The data of a tile fits the L1 cache.
 constexpr int64_t kTile = 1024;
 
 struct Bfloat16 {
@@ -68,20 +67,20 @@ struct Formula {
   float half_epsilon;
 };
 
-// What is wanted besides the sum: nothing, the gradient, each anchor's loss.
+// Output besides the sum: nothing, the gradient, or the loss of each anchor.
 enum class Want { kSum, kGradient, kAnchors };
 
-// Weighted loss of n elements, added up; their gradient times `scale`, or the loss
-// of each. sign is 1 where y = 0 and -1 where y = 1, weight is a_t times the anchor's.
+// Sum of the weighted loss of n elements; also their gradient times `scale`, or the
+// loss of each. sign is 1 if y = 0 and -1 if y = 1; weight is a_t times the anchor's.
 template <typename T, Want kWant, bool kGammaIsTwo>
 float focal_tile(const T* x, T* grad, float* losses, const float* sign,
                  const float* weight, int64_t n, Formula formula, float scale) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < n; ++i) {
-    // Where infinity times 0 would be NaN there is a choice: here in what has no
-    // weight, below in p_t * ce, which goes to 0, in gamma = 0 and in the smoothing
-    // of none. Choices between values, so that the loop stays one of vectors.
+    // Infinity times 0 would be NaN: here for elements without weight, below in
+    // p_t * ce (which goes to 0), for gamma = 0, and without smoothing. Values are
+    // selected instead of branching, so that the loop is vectorised.
     const float signed_logit = sign[i] * load(x[i]);
     const float u = weight[i] != 0 ? signed_logit : 0.0f;
     const float e = exp_of_nonpositive(-std::fabs(u));
@@ -128,7 +127,7 @@ float focal_tile(const T* x, T* grad, float* losses, const float* sign,
 // One level: B images of A anchors in each of HW cells, K classes.
 struct Level {
   int64_t batch, anchors_per_cell, num_classes, cells;
-  const int64_t* targets;   // (B, ...) class, K for background; this level's first
+  const int64_t* targets;   // (B, ...) class, K for background; at this level's first
   const float* weights;     // likewise, or null for 1
   int64_t anchors_in_batch;  // from one image's targets to the next one's
   int64_t ignore_index;
@@ -269,9 +268,9 @@ double focal_level(const void* x, void* grad, float* anchor_losses,
 
 }  // namespace
 
-// The loss's sum, not scaled. grad, where it is not null, gets scale * gradient;
-// else anchor_losses, where it is not null, the loss of each anchor, laid out as
-// targets are.
+// Returns the sum of the loss without `scale`. If grad is not null, writes scale *
+// gradient to it. Otherwise, if anchor_losses is not null, writes the loss of each
+// anchor to it, laid out like targets.
 extern "C" double focal_loss(const void* x, void* grad, float* anchor_losses,
                              int is_bfloat16, int channels_last, int64_t batch,
                              int64_t anchors_per_cell, int64_t num_classes,

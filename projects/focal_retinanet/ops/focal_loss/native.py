@@ -11,12 +11,12 @@ from torch import Tensor
 from focal_retinanet.ops.fast_paths import compile
 from focal_retinanet.ops.focal_loss.terms import FocalTerms
 
-#: The gradient comes with the loss, in the forward pass.
+#: The forward pass computes the gradient too.
 ONE_PASS = True
 
 
 def is_available(levels: Sequence[Tensor]) -> bool:
-    """Whether the kernel takes these logits: fp32 or bf16, on a CPU."""
+    """Whether the kernel serves: fp32 or bf16 logits on a CPU."""
     return (
         levels[0].device.type == 'cpu'
         and levels[0].dtype in (torch.float32, torch.bfloat16)
@@ -30,14 +30,14 @@ def focal_loss_sum(
     grads: Sequence[Tensor] | None = None,
     scale: float = 1.0,
 ) -> Tensor:
-    """The loss, and its gradient where ``grads`` is given.
+    """Return the loss, and write its gradient to ``grads`` if given.
 
     Args:
-        levels: (B, A*K, H, W) each, contiguous or channels-last.
-        terms: the rest of the loss.
-        grads: of the same dtype and layout; filled with ``scale`` times the
+        levels: Logits (B, A*K, H, W) of each level, contiguous or channels-last.
+        terms: Targets, weights and parameters.
+        grads: Tensors of the same dtype and layout, filled with ``scale`` times the
             gradient.
-        scale: factor of the loss and the gradient.
+        scale: Factor of the loss and the gradient.
 
     Returns:
         ``scale`` times the loss, a scalar, fp32.
@@ -47,7 +47,7 @@ def focal_loss_sum(
 
 
 def anchor_losses(levels: Sequence[Tensor], terms: FocalTerms) -> Tensor:
-    """The loss of each anchor over its classes, (B, N) fp32."""
+    """Return the loss (B, N) of each anchor, summed over its classes, fp32."""
     losses = torch.empty(terms.targets.shape, dtype=torch.float32, device='cpu')
     _run(levels, terms, losses=losses)
     return losses
@@ -91,7 +91,7 @@ def _run(
 
 
 def _address(per_anchor: Tensor | None, first_anchor: int) -> int | None:
-    """Where the first image's values of a level begin in (B, N)."""
+    """Return the address of a level's first value in (B, N)."""
     return None if per_anchor is None else per_anchor[:, first_anchor:].data_ptr()
 
 

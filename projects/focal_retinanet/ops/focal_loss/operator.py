@@ -1,9 +1,9 @@
-"""The fused focal loss as an operator of PyTorch's, for programs that are recorded.
+"""The fused focal loss as an operator of PyTorch, for traced programs.
 
 ``torch.compile``, ``torch.export`` and ``torch.jit.trace`` see one node,
-``focal_retinanet::sigmoid_focal_loss_sum``, of which they know the shapes; when the
-program runs, the node calls the same kernels. A program that was saved needs
-``import focal_retinanet.ops`` before it is loaded.
+``focal_retinanet::sigmoid_focal_loss_sum``, and its shapes. The node calls the same
+kernels when the program runs. A saved program needs ``import focal_retinanet.ops``
+before it is loaded.
 """
 
 from collections.abc import Sequence
@@ -22,19 +22,19 @@ _ARGUMENTS = (
 
 
 def is_available() -> bool:
-    """Whether this torch has operators that are written in Python: 2.4 or later."""
+    """Whether this torch has operators written in Python (2.4 or later)."""
     return hasattr(torch.library, 'custom_op')
 
 
 def focal_loss_sum(
     levels: Sequence[Tensor], terms: FocalTerms, scale: float | Tensor
 ) -> Tensor:
-    """The loss times ``scale``, a scalar; differentiable once.
+    """Return the loss times ``scale``, a scalar, differentiable once.
 
     Args:
-        levels: (B, A*K, H, W) each, contiguous or channels-last.
-        terms: the rest of the loss.
-        scale: a number or a scalar tensor.
+        levels: Logits (B, A*K, H, W) of each level, contiguous or channels-last.
+        terms: Targets, weights and parameters.
+        scale: Factor, a number or a scalar tensor.
     """
     if not isinstance(scale, Tensor):
         scale = torch.full(
@@ -80,7 +80,7 @@ def _backward(ctx, grad_output):
     others = list(ctx.saved_tensors[ctx.num_levels :])
     if not ctx.has_weights:
         others.insert(1, None)
-    # Has no derivative of its own: a second backward pass is an error.
+    # This operator has no derivative, so a second backward pass is an error.
     operator = torch.ops.focal_retinanet.sigmoid_focal_loss_sum_backward
     grads = operator(grad_output, levels, *others, *ctx.parameters)
     return grads, *[None] * 8

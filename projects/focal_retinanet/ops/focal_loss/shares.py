@@ -1,4 +1,4 @@
-"""Which anchors a classification loss comes from: the imbalance of section 3."""
+"""Shares of the classification loss: the imbalance of section 3, measured."""
 
 from collections.abc import Sequence
 
@@ -14,18 +14,18 @@ def loss_shares(
     num_classes: int,
     losses: Tensor,
 ) -> dict[str, Tensor]:
-    """Parts of the loss, from 0 to 1, that sum to 1.
+    """Return the shares of positives, easy and hard negatives, which sum to 1.
 
-    A negative is easy where it is well classified: p_t > 0.5 (section 3.2) for
-    all its classes.
+    A negative is easy if it is well classified, p_t > 0.5 (section 3.2), for all
+    classes.
 
     Args:
-        levels: logits of each level, (B, A*K, H, W) of K binary classifiers, or
+        levels: Logits of each level, (B, A*K, H, W) of K binary classifiers, or
             (B, A*(K + 1), H, W) of a softmax whose last channel is the background.
-        labels: (B, N) int64, for the anchors of all levels: class, K for
+        labels: Labels (B, N) of the anchors of all levels, int64: class, K for
             background, -1 for ignored.
-        num_classes: K.
-        losses: (B, N) of each anchor, over its classes.
+        num_classes: Number of classes K.
+        losses: Loss (B, N) of each anchor, summed over its classes.
 
     Returns:
         Scalars ``pos_share``, ``easy_neg_share`` and ``hard_neg_share``.
@@ -49,18 +49,18 @@ def loss_shares(
 def _easy_of_each_level(
     levels: Sequence[Tensor], labels: Tensor, num_classes: int
 ) -> list[Tensor]:
-    """Whether a background there would be well classified, (B, n) of each level."""
+    """Return for each level which anchors are easy as background, (B, n) bool."""
     cells = sum(level[0, 0].numel() for level in levels)
     anchors_per_cell = labels.size(1) // max(cells, 1)
     flags = []
     for level in levels:
         batch, channels, height, width = level.shape
-        of_anchor = channels // anchors_per_cell
-        maps = level.reshape(batch, anchors_per_cell, of_anchor, height * width)
-        if of_anchor == num_classes:
+        logits_per_anchor = channels // anchors_per_cell
+        maps = level.reshape(batch, anchors_per_cell, logits_per_anchor, height * width)
+        if logits_per_anchor == num_classes:
             is_easy = maps.amax(dim=2) < 0  # p < 0.5 for every class
         else:
-            # Image by image: a softmax is as large as the maps.
+            # Image by image, because a softmax is as large as the maps.
             backgrounds = [image.softmax(dim=1)[:, -1] for image in maps]
             is_easy = torch.stack(backgrounds) > 0.5
         flags.append(is_easy.transpose(1, 2).flatten(1))  # (B, cells * A)

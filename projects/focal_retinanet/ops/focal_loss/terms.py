@@ -1,4 +1,4 @@
-"""What defines the fused focal loss besides the logits; all backends take it."""
+"""Inputs of the fused focal loss besides the logits, as all backends take them."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ class FocalTerms:
     """Targets, weights and parameters of the loss of B images.
 
     Attributes:
-        targets: (B, N) int64 class indices of all levels' anchors, K for
-            background; contiguous.
-        weights: (B, N) fp32 (fp64 for fp64 logits) weight of each anchor, or
-            None; contiguous.
-        alpha_pos: (K,) a_t where y = 1; fp32 (fp64 for fp64 logits).
-        alpha_neg: (K,) a_t where y = 0, likewise.
-        gamma: focusing parameter.
-        label_smoothing: epsilon.
-        ignore_index: target without a loss.
+        targets: Class indices (B, N) of the anchors of all levels, int64, contiguous,
+            K for background.
+        weights: Weights (B, N) of the anchors, fp32 (fp64 for fp64 logits),
+            contiguous; or None.
+        alpha_pos: a_t (K,) for y = 1, fp32 (fp64 for fp64 logits).
+        alpha_neg: a_t (K,) for y = 0, likewise.
+        gamma: Focusing parameter.
+        label_smoothing: Epsilon.
+        ignore_index: Target of anchors without a loss.
     """
 
     targets: Tensor
@@ -36,6 +36,6 @@ class FocalTerms:
 
 
 def count_anchors(level: Tensor, num_classes: int) -> int:
-    """Anchors of an image in the logits (B, A*K, H, W) of a level."""
+    """Return the number of anchors per image in logits (B, A*K, H, W) of a level."""
     _, channels, height, width = level.shape
     return height * width * (channels // num_classes)

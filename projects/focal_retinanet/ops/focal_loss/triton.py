@@ -1,14 +1,13 @@
 """The fused focal loss on a GPU, in Triton.
 
-Forward only reads the logits, backward reads them once more and writes the
-gradient: with the upstream gradient known by then, it is rounded once, and an AMP
-gradient scaler works in fp16. (A gradient written in the forward pass would have
-to be read and written again.) The sum is taken in two stages of fixed order, so it
-is deterministic, and the host never waits for the device.
+The forward pass reads the logits. The backward pass reads them again and writes the
+gradient, which is rounded once because the upstream gradient is known by then. The sum
+has two stages of fixed order, so it is deterministic. The host never waits for the
+device.
 
-Each level is a launch. Sizes are ordinary arguments, so that images of any size
-share the same compiled kernels: forward and backward, each for maps whose cells
-are a multiple of 16, which are read as vectors, and for the others.
+Each level is one launch. Sizes are ordinary arguments, so images of all sizes share the
+same compiled kernels: forward and backward, each for maps with a multiple of 16 cells,
+which are read as vectors, and for all others.
 
 With ``TRITON_INTERPRET=1`` the same kernels run on a CPU, for tests.
 """
@@ -25,12 +24,11 @@ from focal_retinanet.ops.focal_loss.terms import FocalTerms, count_anchors
 #: The gradient is computed in the backward pass, from the logits.
 ONE_PASS = False
 
-# Elements of a program's tile, and classes that a program walks through where a
-# class is a plane of its own.
+# Elements per tile, and classes per program where each class is a plane.
 _BLOCK = 1024
 _CLASSES = 16
-# What divides a level's size lets its loads be vectors. P3 of an image that is
-# padded to a multiple of 32 has it.
+# Loads are vectors if this divides a level's size, as for P3 of an image that is
+# padded to a multiple of 32.
 _VECTOR = 16
 
 
@@ -51,16 +49,17 @@ def focal_loss_sum(
     grads: Sequence[Tensor] | None = None,
     scale: Tensor | None = None,
 ) -> Tensor | None:
-    """The loss, a scalar; or, where ``grads`` is given, its gradient alone.
+    """Return the loss, or write its gradient to ``grads`` if given.
 
     Args:
-        levels: (B, A*K, H, W) each, all contiguous or all channels-last.
-        terms: the rest of the loss.
-        grads: of the same layout; filled with ``scale`` times the gradient.
-        scale: scalar, fp32, on the same device.
+        levels: Logits (B, A*K, H, W) of each level, all contiguous or all
+            channels-last.
+        terms: Targets, weights and parameters.
+        grads: Tensors of the same layout, filled with ``scale`` times the gradient.
+        scale: Factor of the gradient, a scalar, fp32, on the same device.
 
     Returns:
-        Scalar, fp64, not scaled; None where ``grads`` is given.
+        Loss, a scalar, fp64, without ``scale``; None if ``grads`` is given.
     """
     rows = not all(level.is_contiguous() for level in levels)
     launches = _launches(levels, rows, terms.num_classes)
@@ -76,13 +75,8 @@ def focal_loss_sum(
 
 
 def anchor_losses(levels: Sequence[Tensor], terms: FocalTerms) -> Tensor:
-    """The loss of each anchor over its classes, (B, N) fp32.
-
-    Args:
-        levels: (B, A*K, H, W) each, all contiguous or all channels-last.
-        terms: the rest of the loss.
-    """
-    # Each block of classes writes its own part, so that no two programs meet.
+    """Return the loss (B, N) of each anchor, summed over its classes, fp32."""
+    # Each block of classes writes its own part, so no two programs write to one.
     parts = _cdiv(terms.num_classes, _CLASSES)
     losses = torch.zeros(
         (parts, *terms.targets.shape), dtype=torch.float32, device=levels[0].device
@@ -109,14 +103,14 @@ def _launches(
 
 
 class _Launch:
-    """One level's place among all anchors, and how its kernel is launched.
+    """Launch of a kernel on one level.
 
     Args:
-        logits: (B, A*K, H, W).
-        rows: whether it is channels-last.
-        num_classes: K.
-        first_anchor: index of its first anchor among those of all levels.
-        first_program: index of its first partial sum.
+        logits: Logits (B, A*K, H, W).
+        rows: Whether they are channels-last.
+        num_classes: Number of classes K.
+        first_anchor: Index of the level's first anchor among all anchors.
+        first_program: Index of the level's first partial sum.
     """
 
     def __init__(
@@ -133,7 +127,7 @@ class _Launch:
         self.first_program = first_program
         batch, channels, height, width = logits.shape
         self.anchors_per_cell = channels // num_classes
-        # What a program walks along: anchors of an image, or cells of a plane.
+        # Anchors of an image (rows) or cells of a plane.
         self.size = height * width * (self.anchors_per_cell if rows else 1)
         if rows:
             tiles = _cdiv(self.size * num_classes, _BLOCK)
@@ -151,7 +145,7 @@ class _Launch:
         sums: Tensor | None = None,
         losses: Tensor | None = None,
     ) -> None:
-        """Fill what is given: the gradient, partial sums, or losses of anchors."""
+        """Fill the given tensor: gradient, partial sums, or losses of anchors."""
         if not self.logits.numel():
             return
         # Imported late: Triton takes a second, and not every torch has it.
@@ -175,7 +169,7 @@ class _Launch:
         unit = _VECTOR if self.size % _VECTOR == 0 else 1
         arguments = dict(
             logits=self.logits,
-            # Pointers that a variant does not read may be any.
+            # Unused pointers may be any tensor.
             grads=self.logits if grad is None else grad,
             targets=terms.targets,
             weights=terms.alpha_pos if terms.weights is None else terms.weights,
@@ -193,7 +187,7 @@ class _Launch:
             UNIT=unit,
             HAS_WEIGHTS=terms.weights is not None,
             IS_SMOOTHED=terms.label_smoothing != 0,
-            # 0 and 2 need no exponential; -1 stands for all others.
+            # 0 and 2 need no exponential; -1 stands for all other values.
             GAMMA=int(terms.gamma) if terms.gamma in (0, 2) else -1,
             GRAD=grad is not None,
             BLOCK=_BLOCK,
@@ -214,7 +208,7 @@ def try_on(device: torch.device) -> None:
     """Compute a small loss and its gradient on the device.
 
     Raises:
-        Exception: whatever keeps Triton from compiling, launching or computing.
+        Exception: Triton cannot compile or launch a kernel, or the result is wrong.
     """
     logits = torch.zeros(1, 2, 1, 1, device=device)
     terms = FocalTerms(

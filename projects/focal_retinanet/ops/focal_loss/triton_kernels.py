@@ -1,7 +1,7 @@
 """The Triton kernels of :mod:`focal_retinanet.ops.focal_loss.triton`.
 
-One kernel serves contiguous maps, one channels-last maps. Each computes the loss or
-its gradient, by constants that are known when it is compiled.
+One kernel reads contiguous maps, one channels-last maps. Constants at compile time
+select the loss or its gradient.
 """
 
 import triton
@@ -17,11 +17,11 @@ def _focal(
     GAMMA: tl.constexpr,
     GRAD: tl.constexpr,
 ):
-    """Loss of u = -x_t, or its slope; the formula of native.cpp."""
+    """Loss of u = -x_t, or its derivative; the README of this folder derives them."""
     e = tl.exp(-tl.abs(u))
     larger = 1.0 / (1.0 + e)  # sigmoid(|u|)
     smaller = e * larger
-    # log(1 + e) = 2 artanh(z): tl.log would lose what e is small against 1.
+    # log(1 + e) = 2 artanh(z); tl.log would lose the digits of a small e.
     z = e / (2.0 + e)
     s = z * z
     series = 2.0 / 13
@@ -33,7 +33,7 @@ def _focal(
     log_1p_e = z * (series * s + 2.0)
     one_minus_p_t = tl.where(u > 0, larger, smaller)
     cross_entropy = tl.where(u > 0, u, 0.0) + log_1p_e
-    # p_t * cross_entropy goes to 0, where infinity times 0 would be NaN.
+    # p_t * cross_entropy goes to 0, but infinity times 0 would be NaN.
     bounded = tl.where(u > 88.0, 88.0, cross_entropy)
     if IS_SMOOTHED:
         cross_entropy -= half_epsilon * u
@@ -51,7 +51,7 @@ def _focal(
     return value
 
 
-# Sizes are not specialised on (Triton does on 1 and on multiples of 16), or
+# Sizes are not specialised (Triton specialises 1 and multiples of 16), because
 # training at many scales would compile dozens of variants.
 @triton.jit(
     do_not_specialize=[
@@ -93,7 +93,7 @@ def planes_kernel(
     BLOCK: tl.constexpr,
     CLASSES: tl.constexpr,
 ):
-    """A map (B, A*K, H, W): a run of cells of one (b, a), some classes."""
+    """Process some cells and some classes of one (b, a) of maps (B, A*K, H, W)."""
     cells = size_in_units * UNIT
     tiles = tl.cdiv(cells, BLOCK)
     plane = tl.program_id(0) // tiles  # b * A + a
@@ -167,7 +167,7 @@ def rows_kernel(
     GRAD: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """A map (B, H, W, A*K) in memory: a run of one image's elements."""
+    """Process some elements of one image of maps that are (B, H, W, A*K) in memory."""
     elements = size_in_units * UNIT * NUM_CLASSES
     tiles = tl.cdiv(elements, BLOCK)
     image = tl.program_id(0) // tiles

@@ -1,11 +1,10 @@
 // Max-IoU matching of anchors with the objects of a batch of images, in memory
-// of O(anchors + objects). Anchors are taken in blocks; an object is compared
-// with a block only where it touches the box around the block's anchors, since
-// everywhere else the IoU is 0. That holds for finite boxes alone: of others, the
-// IoU may be NaN, and they are left to ops/matching/plain.py.
+// of O(anchors + objects). An object is compared with a block of anchors only if it
+// touches the box around the block, because the IoU is 0 otherwise. This holds for
+// finite boxes. Others may have an IoU of NaN and are left to plain.py.
 //
-// To be compiled with -ffp-contract=off: the IoU has to be, to the last bit,
-// that of ops/matching/plain.py, or ties would break differently.
+// Compile with -ffp-contract=off: the IoU must equal that of plain.py to the last
+// bit, or ties would break differently.
 
 #include <algorithm>
 #include <cmath>
@@ -25,13 +24,12 @@ struct Box {
   float area() const { return (x2 - x1) * (y2 - y1); }
 };
 
-// An area is not where one of the box's coordinates is not, or beyond what floats
-// can hold.
+// The area of a box is not finite if a coordinate is not, or if it overflows.
 inline bool is_finite(float area) {
   return std::abs(area) <= std::numeric_limits<float>::max();
 }
 
-// Some anchors, coordinate by coordinate, and the box around them.
+// A block of anchors, one array per coordinate, and the box around it.
 struct Block {
   float x1[kBlock], y1[kBlock], x2[kBlock], y2[kBlock], area[kBlock];
   Box around;
@@ -73,13 +71,13 @@ struct Block {
   }
 };
 
-// An object's highest IoU with any anchor, and where it was met.
+// Highest IoU of an object with any anchor, and the index of that anchor.
 struct Best {
   float iou = 0;
   int64_t first_anchor = -1;
   int64_t last_block = -1;
 
-  void merge(const Best& other) {  // of anchors further back
+  void merge(const Best& other) {  // of later anchors
     if (other.iou > iou) {
       *this = other;
     } else if (other.iou == iou && iou > 0) {
@@ -90,9 +88,8 @@ struct Best {
 
 }  // namespace
 
-// Arguments as in ops/matching/native.py; image b has the objects
-// gt_start[b] .. gt_start[b + 1]. Returns 0, and what is written means nothing,
-// where an area is not finite.
+// See native.py for the arguments. Image b has the objects gt_start[b] ..
+// gt_start[b + 1]. Returns 0 if an area is not finite; the output is invalid then.
 extern "C" int match_max_iou(const float* anchors_data, int64_t num_anchors,
                              const float* gts_data, const int64_t* gt_start,
                              int64_t batch, const uint8_t* excluded,
@@ -107,7 +104,7 @@ extern "C" int match_max_iou(const float* anchors_data, int64_t num_anchors,
     if (!is_finite(gts[j].area())) return 0;
   }
   const int64_t num_blocks = (num_anchors + kBlock - 1) / kBlock;
-  // In as many parts as there may be threads, each from front to back.
+  // One part per thread, each processed from front to back.
   const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads, num_blocks));
   std::vector<std::vector<Best>> best_of_part(parts, std::vector<Best>(num_gts));
 
@@ -137,7 +134,7 @@ extern "C" int match_max_iou(const float* anchors_data, int64_t num_anchors,
 #pragma omp simd reduction(max : highest)
           for (int64_t i = 0; i < block.size; ++i) {
             highest = larger(highest, iou[i]);
-            best_gt[i] = iou[i] > max_iou[i] ? j : best_gt[i];  // a tie changes nothing
+            best_gt[i] = iou[i] > max_iou[i] ? j : best_gt[i];  // first wins ties
             max_iou[i] = larger(max_iou[i], iou[i]);
           }
           if (highest > best[j].iou) {

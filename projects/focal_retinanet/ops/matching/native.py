@@ -73,7 +73,7 @@ def match(
 @functools.cache
 def _say_that_boxes_are_not_finite() -> None:
     logger.warning(
-        'Some boxes are NaN, infinite, or too large for fp32: plain PyTorch matches '
+        'Some boxes are NaN, infinite, or too large for fp32, so plain PyTorch matches '
         'them, which is slower'
     )
 

@@ -21,14 +21,14 @@ Tile = list[tuple[int, int, int]]
 
 
 def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """IoU of every box of one set with every box of another.
+    """Return the IoU of each pair of boxes of two sets.
 
     Args:
-        boxes1: (..., M, 4) floating, xyxy, absolute pixels.
-        boxes2: (N, 4), likewise.
+        boxes1: Boxes (..., M, 4), floating, xyxy, absolute pixels.
+        boxes2: Boxes (N, 4), likewise.
 
     Returns:
-        (..., M, N). 0 where both boxes are degenerate.
+        IoU (..., M, N); 0 if both boxes are degenerate.
     """
     left1, top1, right1, bottom1 = boxes1[..., None].unbind(-2)  # (..., M, 1) each
     left2, top2, right2, bottom2 = boxes2.unbind(-1)  # (N,) each
@@ -79,7 +79,7 @@ def match(
             claimed_by = _claim(tiles, compute_ious, *best_of_gt, rule, shape)
             matched = torch.where(claimed_by >= 0, claimed_by + 1, matched)
         for b, count in enumerate(counts):
-            if not count:  # all is background, whatever the thresholds
+            if not count:  # an image without objects is background
                 matched[b] = UNMATCHED
     else:
         matched = torch.full(shape, UNMATCHED, dtype=torch.int64, device=anchors.device)
@@ -91,7 +91,7 @@ def match(
 
 
 def _divide(counts: Sequence[int], size: int, mix_images: bool) -> list[Tile]:
-    """Tiles of at most ``size`` objects, in order and without a gap."""
+    """Divide the objects into consecutive tiles of at most ``size`` objects."""
     tiles = []
     stop = room = 0
     for image, count in enumerate(counts):
@@ -116,7 +116,7 @@ def _compute_ious(
     excluded: Tensor | None,
     iou_fn: IouFunction,
 ) -> Tensor:
-    """IoUs of a tile's T objects with all anchors, (T, N); -1 if excluded."""
+    """Return IoUs (T, N) of a tile's T objects with all anchors, -1 if excluded."""
     ious = iou_fn(gts[tile[0][1] : tile[-1][2]], anchors)
     if excluded is None:
         return ious
@@ -127,12 +127,12 @@ def _compute_ious(
 def _find_best(
     tiles: Sequence[Tile], batch: int, compute_ious: Callable[[Tile], Tensor]
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """Highest IoUs.
+    """Find the highest IoUs.
 
     Returns:
-        - (B, N) of each anchor; 0 without objects.
-        - (B, N) the first object that has it, counted through all images.
-        - (M,) of each object, and (M,) the first anchor that has it.
+        - Highest IoU (B, N) of each anchor; 0 without objects.
+        - First object (B, N) with this IoU, counted over all images.
+        - Highest IoU (M,) of each object, and the first anchor (M,) with it.
     """
     best = {}
     gt_max_ious, gt_best_anchors = [], []
@@ -145,7 +145,7 @@ def _find_best(
         for image, start, stop in tile:
             max_iou, gt = ious[start - first : stop - first].max(dim=0)
             gt = gt + start
-            if image in best:  # by an earlier tile; on a tie the earlier object stays
+            if image in best:  # of an earlier tile, whose object wins ties
                 before, gt_before = best[image]
                 gt = torch.where(max_iou > before, gt, gt_before)
                 max_iou = torch.maximum(max_iou, before)
@@ -167,9 +167,9 @@ def _claim(
     rule: MatchingRule,
     shape: tuple[int, int],
 ) -> Tensor:
-    """The last object that an anchor is the best of, (B, N) int64, or -1."""
-    # An object that nothing overlaps has IoU 0 with every anchor; it must not
-    # claim them all (mmdetection issues 6821 and 8289).
+    """Return the last object (B, N) of which an anchor is the best, int64, or -1."""
+    # An object without any overlap has IoU 0 with all anchors and must not claim them
+    # (mmdetection issues 6821 and 8289).
     claims = (gt_max_iou >= rule.min_pos_iou) & (gt_max_iou > 0)
     index = torch.arange(len(claims), dtype=torch.int64, device=claims.device)
     claimant = torch.where(claims, index, -1)  # (M,)

@@ -1,20 +1,18 @@
 """The Triton kernels of :mod:`focal_retinanet.ops.matching.triton`.
 
-Anchors are taken in blocks, a program has one block of one image, and walks
-through that image's objects. An object is compared with a block only where it
-touches the box around the block's anchors: everywhere else the IoU is 0.
+Each program has a block of anchors of one image and loops over the image's objects. It
+skips objects outside the box around the block's anchors, because their IoU is 0.
 
-Both kernels compute the IoU to the last bit alike, and as ops/matching/max_iou.py does:
-products and sums are not contracted (``enable_fp_fusion=False``), the division
-is rounded as IEEE says. It is kept as the integer of its bits: of floats that
-are not negative, the order is that of their bits, and NaN, which wins in
-``torch.max``, comes last.
+Both kernels compute the same IoU as ops/matching/plain.py to the last bit: products and
+sums are not contracted (``enable_fp_fusion=False``), and the division is rounded to
+nearest. The IoU is stored as the integer of its bits. For non-negative floats, the order
+of the bits is the order of the numbers, and NaN, which wins in ``torch.max``, comes last.
 """
 
 import triton
 import triton.language as tl
 
-# Of an anchor, in the keys that tell an object's best: the first is the largest.
+# Keys of an object's best anchor hold this minus the anchor, so the first one wins.
 _LAST_ANCHOR = tl.constexpr(2**31 - 1)
 
 
@@ -58,8 +56,8 @@ def _iou_bits(gx1, gy1, gx2, gy2, x1, y1, x2, y2, area):
     height = tl.maximum(tl.minimum(gy2, y2) - tl.maximum(gy1, y1), 0.0)
     intersection = width * height
     union = gt_area + area - intersection
-    union = tl.where(union < 1e-6, 1e-6, union)  # a NaN stays
-    # Without its sign, or 0 over a negative number and NaN would come first.
+    union = tl.where(union < 1e-6, 1e-6, union)  # keeps NaN
+    # Without the sign, because -0.0 and negative NaN would come first.
     return tl.abs(tl.div_rn(intersection, union)).to(tl.int32, bitcast=True)
 
 
@@ -79,10 +77,10 @@ def match_by_threshold(
     HAS_EXCLUDED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Writes ``matched`` and ``max_ious``, (B, N), and raises ``best_of_gt``, (M,).
+    """Write ``matched`` and ``max_ious`` (B, N), and raise the keys ``best_of_gt`` (M,).
 
-    What is left there of an object is the largest key of all anchors: the bits
-    of the IoU above, how far the anchor is from the last one below.
+    The final key of an object is the largest over all anchors. Its upper half has the
+    bits of the IoU, its lower half the distance of the anchor from the last one.
     """
     image = tl.program_id(1)
     anchor = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -90,7 +88,7 @@ def match_by_threshold(
     x1, y1, x2, y2 = _load_anchors(anchors, anchor, inside)
     left, top, right, bottom = _box_around(x1, y1, x2, y2, inside)
     area = (x2 - x1) * (y2 - y1)
-    # Of boxes that are not finite the IoU may be NaN, also where they are apart.
+    # The IoU of boxes that are not finite may be NaN, even if they do not touch.
     is_finite = tl.max(tl.where(tl.abs(area) < float('inf'), 0, 1), axis=0) == 0
 
     at = image.to(tl.int64) * num_anchors + anchor
@@ -109,7 +107,7 @@ def match_by_threshold(
         if not (is_apart & is_finite & gt_is_finite):
             bits = _iou_bits(gx1, gy1, gx2, gy2, x1, y1, x2, y2, area)
             bits = tl.where(takes_part, bits, 0)
-            best_gt = tl.where(bits > max_bits, j, best_gt)  # a tie changes nothing
+            best_gt = tl.where(bits > max_bits, j, best_gt)  # first object wins ties
             max_bits = tl.maximum(max_bits, bits)
             key = (bits.to(tl.int64) << 32) - anchor + _LAST_ANCHOR
             tl.atomic_max(best_of_gt + j, tl.max(key, axis=0))
@@ -119,7 +117,7 @@ def match_by_threshold(
     is_background = (max_iou >= neg_low) & (max_iou < neg_high)
     result = tl.where(is_background, 0, -1)
     result = tl.where(max_iou >= pos_iou_thr, best_gt + 1, result)
-    if first_gt == stop_gt:  # all is background, whatever the thresholds
+    if first_gt == stop_gt:  # an image without objects is background
         result = tl.where(takes_part, 0, -1)
     tl.store(matched + at, result.to(tl.int64), mask=inside)
     tl.store(max_ious + at, max_iou, mask=inside)
@@ -139,7 +137,7 @@ def match_low_quality(
     HAS_EXCLUDED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Overwrites ``matched`` of each object's best anchors; a later object wins."""
+    """Overwrite ``matched`` of each object's best anchors; the later object wins."""
     image = tl.program_id(1)
     anchor = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = anchor < num_anchors
@@ -161,7 +159,7 @@ def match_low_quality(
         key = tl.load(best_of_gt + j)
         best_bits = (key >> 32).to(tl.int32)
         best_iou = best_bits.to(tl.float32, bitcast=True)
-        # An object that nothing overlaps must not claim every anchor.
+        # An object without any overlap must not claim all anchors.
         if (best_iou > 0) & (best_iou >= min_pos_iou) & ~is_apart:
             if ASSIGN_ALL:
                 bits = _iou_bits(gx1, gy1, gx2, gy2, x1, y1, x2, y2, area)

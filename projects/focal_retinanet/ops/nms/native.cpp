@@ -1,22 +1,22 @@
-// Non-maximum suppression of many groups (an image's class each) at once.
+// Non-maximum suppression of many groups, such as the classes of each image.
 //
-// To be compiled with -ffp-contract=off, so that the IoU is that of mmcv's
-// operator to the last bit.
+// Compile with -ffp-contract=off, so that the IoU equals that of mmcv's operator to
+// the last bit.
 
 #include <algorithm>
 #include <cstdint>
 #include <vector>
 
-// boxes (n, 4) xyxy, group by group, best score first within a group; group g is
-// group_start[g] .. group_start[g + 1]. keep (n) becomes 1 for the boxes that stay.
-// A group is done when `limit` of its boxes were kept.
+// boxes (n, 4) are xyxy, group by group, best score first within a group. Group g is
+// group_start[g] .. group_start[g + 1]. keep (n) is set to 1 for boxes that stay.
+// A group ends when `limit` of its boxes are kept.
 extern "C" void nms(const float* boxes, const int64_t* group_start, int64_t groups,
                     float iou_threshold, int64_t limit, uint8_t* keep, int threads) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t first = group_start[g], n = group_start[g + 1] - first;
     std::vector<float> x1(n), y1(n), x2(n), y2(n), area(n);
-    // 32 bits, as wide as the IoU that decides: the loop below is vectorised.
+    // 32 bits, the width of the IoU, so that the loop below is vectorised.
     std::vector<int32_t> suppressed(n, 0);
     for (int64_t i = 0; i < n; ++i) {
       const float* box = boxes + 4 * (first + i);

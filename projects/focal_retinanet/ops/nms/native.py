@@ -13,7 +13,7 @@ from focal_retinanet.ops.fast_paths.step_aside import say_once
 
 
 def is_available(bboxes: Tensor) -> bool:
-    """Whether the kernel takes these boxes: fp32, in a CPU's memory, not traced."""
+    """Whether the kernel serves: fp32 boxes on a CPU, in a call that is not traced."""
     if (
         bboxes.device.type != 'cpu'
         or bboxes.dtype != torch.float32
@@ -22,8 +22,8 @@ def is_available(bboxes: Tensor) -> bool:
         return False
     if not is_eager(bboxes):
         say_once(
-            'Non-maximum suppression is traced or its boxes are no plain tensor: '
-            "mmcv's operator takes the compiled kernel's place"
+            'Non-maximum suppression is traced, or its boxes are not a plain tensor: '
+            "mmcv's operator replaces the compiled kernel"
         )
         return False
     return True
@@ -32,25 +32,25 @@ def is_available(bboxes: Tensor) -> bool:
 def grouped_nms(
     bboxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, limit: int
 ) -> Tensor:
-    """Non-maximum suppression within each group, all groups at once.
+    """Suppress boxes within each group, all groups in one call.
 
-    Boxes of different groups do not see each other. Unlike the usual shift of
-    each group to coordinates of its own, this costs no precision. Of boxes with
-    the same score the earlier one is the better, and a score that is NaN is
-    better than any. A box with a coordinate that is NaN stays.
+    Boxes of different groups do not suppress each other. Unlike the usual shift of each
+    group to its own coordinates, this costs no precision. Among equal scores, the
+    earlier box is better. A NaN score is better than any other. A box with a NaN
+    coordinate stays.
 
     Args:
-        bboxes: (N, 4) xyxy, fp32, on the CPU as all else.
-        scores: (N,)
-        groups: (N,) int64, such as image * K + class.
-        iou_threshold: a box goes that overlaps a better one by more than this.
-        limit: most boxes to keep of a group.
+        bboxes: Boxes (N, 4), xyxy, fp32, on the CPU like all arguments.
+        scores: Scores (N,).
+        groups: Group (N,) of each box, int64, such as image * K + class.
+        iou_threshold: IoU with a better box above which a box is suppressed.
+        limit: Highest number of boxes to keep per group.
 
     Returns:
-        (M,) int64, indices of the boxes that stay, best score first.
+        Indices (M,) of the boxes that stay, int64, best score first.
 
     Raises:
-        ValueError: boxes that the kernel would misread.
+        ValueError: Boxes have the wrong shape or dtype.
     """
     if bboxes.shape[1:] != (4,) or bboxes.dtype != torch.float32:
         raise ValueError(
