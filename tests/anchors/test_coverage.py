@@ -326,7 +326,7 @@ def test_detectors_without_such_anchors():
         AnchorRule.of_detector(detector('bbox_head', type='FCOSHead'))
     atss = dict(type='ATSSAssigner', topk=9)
     head = detector('bbox_head', type='RetinaHead', train_cfg=dict(assigner=atss))
-    with pytest.raises(NoAnchorsError, match='assigned by ATSSAssigner'):
+    with pytest.raises(NoAnchorsError, match='anchors by ATSSAssigner'):
         AnchorRule.of_detector(head)
     with pytest.raises(NoAnchorsError, match='Module has no dense head'):
         AnchorRule.of_detector(nn.Module())

@@ -10,14 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from mmcv.ops import nms
+from mmcv.ops import nms as mmcv_nms
 from mmengine.structures import InstanceData
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from focal_retinanet.models.nms import batch_nms
-from focal_retinanet.models.samplers import OHEMSampler
+from focal_retinanet.models.nms import batch_nms, nms
 from focal_retinanet.ops.fast_paths import step_aside
 from focal_retinanet.ops.nms import native as nms_native
 from focal_retinanet.ops.nms.native import grouped_nms
@@ -106,7 +105,7 @@ def test_default_dtype():
 @pytest.mark.usefixtures('default_device')
 def test_default_device():
     assert_expected()
-    assert torch.equal(OHEMSampler(num=8)._nms(BOXES, SCORES), EXPECTED_OF_ALL)
+    assert torch.equal(nms(BOXES, SCORES, 0.5), EXPECTED_OF_ALL)
 
 
 def test_tensors_of_inference_mode_serve_outside_of_it():
@@ -210,7 +209,7 @@ def test_boxes_without_a_sound_area(row):
     assert torch.equal(keep, by_definition(boxes, scores, groups))
     for group in range(K):  # and mmcv's operator to the last bit
         of_group = (groups == group).nonzero()[:, 0]
-        expected = of_group[nms(boxes[of_group], scores[of_group], 0.5)[1]]
+        expected = of_group[mmcv_nms(boxes[of_group], scores[of_group], 0.5)[1]]
         assert torch.equal(keep[groups[keep] == group], expected)
 
 

@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from focal_retinanet.benchmark.memory import peak_memory
 from focal_retinanet.models import RetinaHead
 from focal_retinanet.models.level_maps import flatten_levels
-from focal_retinanet.models.targets import padding_anchors
+from focal_retinanet.models.targets import exclude_anchors
 from focal_retinanet.ops.focal_loss.definition import sigmoid_focal_loss
 from focal_retinanet.ops.focal_loss.shares import loss_shares
 
@@ -484,8 +484,8 @@ def test_anchors_in_the_padding_are_mmdets(pad_shape):
     head = RetinaHead(**config('focal_retinanet.'))
     sizes = [tuple(level.shape[-2:]) for level in features()]
     anchors = torch.cat(head.prior_generator.grid_priors(sizes, device='cpu'))
-    shapes = [(128, 192), pad_shape]
-    excluded = padding_anchors(sizes, head.prior_generator.strides, shapes, anchors)
+    metas = [dict(pad_shape=shape) for shape in [(128, 192), pad_shape]]
+    excluded = exclude_anchors(anchors, sizes, head.prior_generator.strides, metas)
     valid = torch.cat(head.prior_generator.valid_flags(sizes, pad_shape, 'cpu'))
     if excluded is None:
         assert valid.all()
@@ -604,7 +604,7 @@ def test_own_targets_do_not_go_with_a_sampler_that_passes_them_over():
     cfg = config('focal_retinanet.')
     cfg.train_cfg.sampler = ConfigDict(type='focal_retinanet.HardNegativeSampler')
     Derived = type('Derived', (RetinaHead,), {'get_targets': lambda self: None})
-    with pytest.raises(TypeError, match=r'own get_targets.*HardNegativeSampler'):
+    with pytest.raises(TypeError, match=r'overrides get_targets.*HardNegativeSampler'):
         losses_and_gradients(Derived(**cfg), objects(4, 6), metas())
 
 

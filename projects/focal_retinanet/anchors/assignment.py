@@ -1,4 +1,4 @@
-"""Which anchors of an image train on which object."""
+"""Assignment of the anchors of an image to its objects, as in training."""
 
 import math
 from collections.abc import Callable
@@ -7,54 +7,51 @@ from enum import IntEnum
 
 import torch
 from mmdet.models import RPNHead
-from mmdet.models.task_modules import (
-    AnchorGenerator,
-    AssignResult,
-    BboxOverlaps2D,
-    MaxIoUAssigner,
-)
-from mmdet.models.task_modules.prior_generators import anchor_inside_flags
+from mmdet.models.task_modules import AnchorGenerator, BboxOverlaps2D, MaxIoUAssigner
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from focal_retinanet.models.targets import exclude_anchors, match_anchors
 from focal_retinanet.ops.matching import IGNORED, pairwise_iou
 
-# The most IoUs that are held at a time.
+# Most IoUs in memory at a time.
 _TILE = 2**24
-# Two ways to compute an IoU that is just the threshold may differ by this.
+# Tolerance for an IoU that equals the threshold but is computed in another way.
 _ROUNDING = 1e-5
 
 
 class NoAnchorsError(Exception):
-    """A detector without anchors that are assigned by IoU; says which and why."""
+    """The detector has no anchors that are assigned by IoU."""
 
 
 class Kind(IntEnum):
-    """What an object gets to train on."""
+    """Kind of anchors that an object gets."""
 
     COVERED = 0  # anchors with IoU >= pos_iou_thr
-    LOW_QUALITY = 1  # only anchors below it, which it has as their best
+    LOW_QUALITY = 1  # only anchors below it, as its best ones
     NONE = 2  # no anchor at all
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """N anchors and M objects of one image, boxes as xyxy pixels of the input.
+    """Assignment of N anchors to M objects of one image.
+
+    Boxes are xyxy in pixels of the input.
 
     Attributes:
-        gt_bboxes: (M, 4).
-        anchors: (N, 4), level after level.
-        level: (N,) int64, index of each anchor's level.
-        matched: (N,) int64: 0 background, -1 ignored, i + 1 for object i.
-        low_quality: (N,) bool, positives whose IoU with their object is below
+        gt_bboxes: Objects (M, 4).
+        anchors: Anchors (N, 4), level by level.
+        level: Index (N,) of each anchor's level, int64.
+        matched: (N,) int64: 0 for background, -1 for ignored, i + 1 for object i.
+        low_quality: Mask (N,), bool, of positives whose IoU with their object is below
             the threshold of positives.
-        ignored: (N,) bool, neither positive nor background; without those that
-            the head leaves out because they stick out of the image.
-        best_iou: (M,) highest IoU with any anchor; 0 if there is none.
-        best_level: (M,) int64, level of that anchor.
-        num_positives: (M,) int64.
-        num_low_quality: (M,) int64, of the positives.
+        ignored: Mask (N,), bool, of anchors that are neither positive nor background,
+            without those that the head excludes.
+        best_iou: Highest IoU (M,) with any anchor; 0 without anchors.
+        best_level: Level (M,) of that anchor, int64.
+        num_positives: Number of positives (M,), int64.
+        num_low_quality: Number of low-quality matches (M,) among them, int64.
     """
 
     gt_bboxes: Tensor
@@ -70,12 +67,12 @@ class Assignment:
 
     @property
     def positive(self) -> Tensor:
-        """(N,) bool, low-quality matches among them."""
+        """Mask (N,), bool, including low-quality matches."""
         return self.matched > 0
 
     @property
     def kinds(self) -> Tensor:
-        """(M,) int64, a :class:`Kind` each."""
+        """:class:`Kind` (M,) of each object, int64."""
         kinds = torch.full_like(self.num_positives, Kind.COVERED)
         kinds[self.num_positives == self.num_low_quality] = Kind.LOW_QUALITY
         kinds[self.num_positives == 0] = Kind.NONE
@@ -90,15 +87,15 @@ def describe_assignment(
     usable: Tensor | None = None,
     iou_fn: Callable[[Tensor, Tensor], Tensor] = pairwise_iou,
 ) -> Assignment:
-    """What an assigner's result means for each object and each anchor.
+    """Describe an assigner's result per object and per anchor.
 
     Args:
-        gt_bboxes: (M, 4) xyxy, absolute pixels; M may be 0.
-        level_anchors: (N_l, 4) of each level, likewise; N in all.
-        matched: (N,) int64: 0 background, -1 ignored, i + 1 for object i.
-        pos_iou_thr: lowest IoU of a positive that is no low-quality match.
-        usable: (N,) bool, anchors that the head does not leave out.
-        iou_fn: maps (M, 4) and (N, 4) to (M, N).
+        gt_bboxes: Objects (M, 4), xyxy, absolute pixels; M may be 0.
+        level_anchors: Anchors (N_l, 4) of each level, likewise; N in total.
+        matched: (N,) int64: 0 for background, -1 for ignored, i + 1 for object i.
+        pos_iou_thr: Lowest IoU of a positive that is not a low-quality match.
+        usable: Mask (N,), bool, of anchors that the head does not exclude.
+        iou_fn: Function that maps (M, 4) and (N, 4) to (M, N).
     """
     anchors = torch.cat(level_anchors)
     counts = torch.tensor([len(of_level) for of_level in level_anchors])
@@ -141,14 +138,14 @@ def describe_assignment(
 
 @dataclass(frozen=True)
 class AnchorRule:
-    """The anchors of a head and who gets them, as in training.
+    """Anchors of a head and their assignment, as in training.
 
     Args:
-        generator: of the anchors.
-        assigner: mmdet's or ours.
-        allowed_border: how far an anchor may stick out of the image, in pixels;
-            below 0 as far as it likes.
-        key: where a config has the generator.
+        generator: Generator of the anchors.
+        assigner: Assigner of this package or of mmdet.
+        allowed_border: Distance in pixels that an anchor may extend beyond the image;
+            any distance if negative.
+        key: Key of the generator in a config.
     """
 
     generator: AnchorGenerator
@@ -158,10 +155,10 @@ class AnchorRule:
 
     @classmethod
     def of_detector(cls, model: nn.Module) -> 'AnchorRule':
-        """That of a detector's dense head: its only one, or the RPN of two stages.
+        """Return the rule of a detector's dense head or RPN.
 
         Raises:
-            NoAnchorsError: it has none.
+            NoAnchorsError: The detector has no anchors that are assigned by IoU.
         """
         name = 'rpn_head' if hasattr(model, 'rpn_head') else 'bbox_head'
         if not hasattr(model, name):
@@ -174,10 +171,10 @@ class AnchorRule:
         if not isinstance(assigner, MaxIoUAssigner):
             how = 'nothing' if assigner is None else type(assigner).__name__
             raise NoAnchorsError(
-                f'{type(head).__name__} has its anchors assigned by {how}, not by a '
-                'threshold of the IoU (MaxIoUAssigner)'
+                f'{type(head).__name__} assigns its anchors by {how}, not by an IoU '
+                'threshold (MaxIoUAssigner)'
             )
-        # mmdet's detector RPN calls its head bbox_head, its config does not.
+        # mmdet's detector RPN calls its head bbox_head, but its config rpn_head.
         name = 'rpn_head' if isinstance(head, RPNHead) else name
         return cls(
             generator,
@@ -188,16 +185,14 @@ class AnchorRule:
 
     @property
     def strides(self) -> list[int]:
-        """Of each level, in pixels; where it is not square, its width."""
+        """Stride of each level in pixels, the horizontal one if it is not square."""
         return [stride[0] for stride in self.generator.strides]
 
     def level_anchors(self, input_shape: tuple[int, int]) -> list[Tensor]:
-        """(N_l, 4) xyxy of each level, for a padded input of (height, width)."""
-        sizes = [
-            (math.ceil(input_shape[0] / h), math.ceil(input_shape[1] / w))
-            for w, h in self.generator.strides
-        ]
-        grids = self.generator.grid_priors(sizes, device='cpu')
+        """Return the anchors (N_l, 4) of each level, xyxy, of a padded input."""
+        grids = self.generator.grid_priors(
+            self._featmap_sizes(input_shape), device='cpu'
+        )
         return [get_box_tensor(grid) for grid in grids]
 
     def assign(
@@ -207,34 +202,45 @@ class AnchorRule:
         input_shape: tuple[int, int],
         gt_instances_ignore: InstanceData | None = None,
     ) -> Assignment:
-        """The assignment of one image, alone in its batch.
+        """Assign the anchors of one image, alone in its batch, as training does.
 
         Args:
-            gt_instances: ``bboxes`` (M, 4) xyxy in pixels of the input, and
+            gt_instances: ``bboxes`` (M, 4), xyxy in pixels of the input, and
                 ``labels`` (M,); M may be 0.
             img_shape: (height, width) of the image.
-            input_shape: (height, width) with padding.
+            input_shape: (height, width) of the padded image.
             gt_instances_ignore: ``bboxes`` of crowds.
         """
         level_anchors = self.level_anchors(input_shape)
         anchors = torch.cat(level_anchors)
-        usable = anchor_inside_flags(
+        excluded = exclude_anchors(
             anchors,
-            torch.ones(len(anchors), dtype=torch.bool),
-            img_shape,
+            self._featmap_sizes(input_shape),
+            self.generator.strides,
+            [dict(img_shape=img_shape, pad_shape=input_shape)],
             self.allowed_border,
         )
-        result: AssignResult = self.assigner.assign(
-            InstanceData(priors=anchors[usable]), gt_instances, gt_instances_ignore
+        (matched,) = match_anchors(
+            self.assigner,
+            anchors,
+            [len(level) for level in level_anchors],
+            [gt_instances],
+            [gt_instances_ignore],
+            excluded,
         )
-        matched = torch.full((len(anchors),), IGNORED)
-        matched[usable] = result.gt_inds
         calculator = self.assigner.iou_calculator
         return describe_assignment(
             get_box_tensor(gt_instances.bboxes),
             level_anchors,
             matched,
             self.assigner.pos_iou_thr,
-            usable,
+            None if excluded is None else ~excluded[0],
             pairwise_iou if type(calculator) is BboxOverlaps2D else calculator,
         )
+
+    def _featmap_sizes(self, input_shape: tuple[int, int]) -> list[tuple[int, int]]:
+        height, width = input_shape
+        return [
+            (math.ceil(height / stride_h), math.ceil(width / stride_w))
+            for stride_w, stride_h in self.generator.strides
+        ]

@@ -1,4 +1,4 @@
-"""Non-maximum suppression of a batch of images at once (section 4.1)."""
+"""Non-maximum suppression (section 4.1): the compiled kernel, or else mmcv's operator."""
 
 import math
 from collections.abc import Sequence
@@ -10,38 +10,58 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from focal_retinanet.ops.nms import native as nms_native
+from focal_retinanet.ops.nms import native
 
-# More boxes than this are not compared all with all; mmcv's default.
+# mmcv splits the boxes by class above this number; its default.
 _SPLIT_THR = 10000
 
 
-def batch_nms(
-    batch: Sequence[InstanceData], nms: dict | None, max_per_img: int, num_classes: int
-) -> list[InstanceData]:
-    """The detections of B images that stay, best score first.
+def nms(bboxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Suppress boxes of one group.
 
     Args:
-        batch: ``bboxes`` (n, 4) xyxy, ``scores`` (n,) and ``labels`` (n,) of
-            each image; n may be 0.
-        nms: ``test_cfg.nms``: type, ``iou_threshold``, ``class_agnostic``, and
-            what else mmcv's ``batched_nms`` takes; None for no suppression.
-        max_per_img: most detections of an image.
-        num_classes: K.
+        bboxes: Boxes (N, 4), xyxy, fp32.
+        scores: Scores (N,).
+        iou_threshold: IoU with a better box above which a box is suppressed.
 
     Returns:
-        For each image the same fields.
+        Indices (M,) of the boxes that stay, int64, best score first.
+    """
+    if native.is_available(bboxes):
+        group = torch.zeros(len(bboxes), dtype=torch.int64, device=bboxes.device)
+        return native.grouped_nms(bboxes, scores, group, iou_threshold, len(bboxes))
+    return mmcv_nms(bboxes, scores, iou_threshold)[1]
+
+
+def batch_nms(
+    batch: Sequence[InstanceData],
+    nms_cfg: dict | None,
+    max_per_img: int,
+    num_classes: int,
+) -> list[InstanceData]:
+    """Suppress detections of B images in one call.
+
+    Args:
+        batch: ``bboxes`` (n, 4), xyxy, ``scores`` (n,) and ``labels`` (n,) of each
+            image; n may be 0.
+        nms_cfg: ``test_cfg.nms``: ``type``, ``iou_threshold``, ``class_agnostic``, and
+            other arguments of mmcv's ``batched_nms``; None for no suppression.
+        max_per_img: Highest number of detections per image; all if not positive.
+        num_classes: Number of classes K.
+
+    Returns:
+        Same fields for each image, best score first.
     """
     counts = [len(results) for results in batch]
     limit = max_per_img if max_per_img > 0 else sum(counts)
-    if not batch or not _is_plain(nms):
-        return [_one_image(results, nms, limit) for results in batch]
+    if not batch or not _is_plain(nms_cfg):
+        return [_one_image(results, nms_cfg, limit) for results in batch]
     bboxes = torch.cat([get_box_tensor(results.bboxes) for results in batch])
-    bboxes = bboxes.detach().float()  # the type that the operators take
-    fits_at_once = len(bboxes) < nms.get('split_thr', _SPLIT_THR)
-    is_native = nms_native.is_available(bboxes)
+    bboxes = bboxes.detach().float()  # the dtype of the operators
+    fits_at_once = len(bboxes) < nms_cfg.get('split_thr', _SPLIT_THR)
+    is_native = native.is_available(bboxes)
     if not is_native and not (_host_waits(bboxes) and fits_at_once):
-        return [_one_image(results, nms, limit) for results in batch]
+        return [_one_image(results, nms_cfg, limit) for results in batch]
 
     scores = torch.cat([results.scores.detach() for results in batch])
     images = torch.cat(
@@ -51,17 +71,19 @@ def batch_nms(
         ]
     )
     groups, num_groups = images, len(batch)
-    if not nms.get('class_agnostic', False):
+    if not nms_cfg.get('class_agnostic', False):
         labels = torch.cat([results.labels for results in batch])
         groups, num_groups = images * num_classes + labels, len(batch) * num_classes
     if is_native:
-        keep = nms_native.grouped_nms(
-            bboxes, scores, groups, nms['iou_threshold'], limit
+        keep = native.grouped_nms(
+            bboxes, scores, groups, nms_cfg['iou_threshold'], limit
         )
     else:
-        keep = _shifted_nms(bboxes, scores, groups, num_groups, nms['iou_threshold'])
+        keep = _shifted_nms(
+            bboxes, scores, groups, num_groups, nms_cfg['iou_threshold']
+        )
     by_image = keep[images[keep].argsort(stable=True)]
-    # Counted by comparison: bincount would make the host wait once more.
+    # Counted by comparison, because bincount would make the host wait once more.
     of_image = torch.arange(len(batch), device=images.device)[:, None] == images[keep]
     kept = of_image.sum(dim=1).tolist()
     firsts = [sum(counts[:b]) for b in range(len(batch))]
@@ -73,39 +95,39 @@ def batch_nms(
     ]
 
 
-def _is_plain(nms: dict | None) -> bool:
-    """Whether the suppression is the usual one, by an IoU threshold alone."""
+def _is_plain(nms_cfg: dict | None) -> bool:
+    """Whether suppression is the usual one, by an IoU threshold only."""
     known = {'type', 'iou_threshold', 'class_agnostic', 'split_thr'}
     return (
-        nms is not None
-        and 'iou_threshold' in nms
-        and set(nms) <= known
-        and nms.get('type', 'nms') == 'nms'
+        nms_cfg is not None
+        and 'iou_threshold' in nms_cfg
+        and set(nms_cfg) <= known
+        and nms_cfg.get('type', 'nms') == 'nms'
     )
 
 
 def _host_waits(bboxes: Tensor) -> bool:
-    """Whether each suppression makes the host wait, so that one for all pays."""
+    """Whether the host waits for each suppression, so that one call for all pays."""
     return bboxes.is_cuda
 
 
-def _one_image(results: InstanceData, nms: dict | None, limit: int) -> InstanceData:
+def _one_image(results: InstanceData, nms_cfg: dict | None, limit: int) -> InstanceData:
     if not len(results):
         return _with_scores(results)
     bboxes = get_box_tensor(results.bboxes).detach().float()
-    detections, keep = batched_nms(bboxes, results.scores, results.labels, nms)
+    detections, keep = batched_nms(bboxes, results.scores, results.labels, nms_cfg)
     results = _with_scores(results[keep])
-    if nms is not None and nms.get('type', 'nms') != 'nms':  # soft NMS changes them
+    if nms_cfg is not None and nms_cfg.get('type', 'nms') != 'nms':  # soft NMS
         results.scores = detections[:, -1].to(results.scores)
     return results[:limit]
 
 
 def _with_scores(results: InstanceData) -> InstanceData:
-    """With scores of the boxes' type if that is wider, as mmcv returns them."""
+    """Return the results with scores of at least the boxes' dtype, as mmcv does."""
     bboxes, scores = get_box_tensor(results.bboxes), results.scores
     dtype = torch.promote_types(bboxes.dtype, scores.dtype)
     if dtype != scores.dtype:
-        results = results[:]  # the caller's stay as they are
+        results = results[:]  # a copy, so that the caller's do not change
         results.scores = scores.to(dtype)
     return results
 
@@ -113,18 +135,17 @@ def _with_scores(results: InstanceData) -> InstanceData:
 def _shifted_nms(
     bboxes: Tensor, scores: Tensor, groups: Tensor, num_groups: int, threshold: float
 ) -> Tensor:
-    """Indices that stay, best score first, by one call for all groups.
+    """Suppress boxes of all groups in one call of mmcv's operator.
 
-    Each group is shifted to a place of its own where it meets no other. The
-    places form a square around the origin, since far from it fp32 has fewer
-    digits: a row of 80 classes and 16 images would end at a million pixels, the
-    square at 25,000. Where scores are alike the earlier box is the better one,
-    as on a CPU.
+    Each group is shifted so that it does not touch any other. The groups form a square
+    around the origin, because fp32 has fewer digits far from it: a row of 80 classes
+    and 16 images would end at a million pixels, the square at 25,000. Among equal
+    scores, the earlier box is better, as on a CPU.
     """
     if not len(bboxes):
         return groups
     side = math.ceil(math.sqrt(num_groups))
-    # A box at infinity must not take the others' digits.
+    # A box at infinity must not cost the others their digits.
     finite = torch.where(bboxes.isfinite(), bboxes, 0.0)
     extent = finite.max() - finite.min() + 1
     column, row = groups % side - side // 2, groups // side - side // 2

@@ -1,29 +1,28 @@
-"""Rivals of the focal loss: anchors chosen by their loss, as in OHEM and SSD.
+"""Rivals of the focal loss that choose anchors by their loss, as OHEM and SSD do.
 
-Named in a config as ``train_cfg.sampler`` of our ``RetinaHead``. They choose
-which anchors have a classification loss; the box loss is over all positives,
-so that the rows of a comparison differ in the classification alone.
+A config names them as ``train_cfg.sampler`` of ``focal_retinanet.RetinaHead``. They
+choose the anchors that have a classification loss. The box loss covers all positives, so
+that the rows of a comparison differ in the classification only.
 """
 
+import functools
 from abc import ABC, abstractmethod
 
-import torch
-from mmcv.ops import nms
 from torch import Tensor
 
-from focal_retinanet.ops.nms import native as nms_native
+from focal_retinanet.models.nms import nms
 from focal_retinanet.ops.rivals import hard_negatives, hardest_after_nms
 from focal_retinanet.registry import TASK_UTILS
 
 
 class DenseSampler(ABC):
-    """Chooses the anchors of an image that have a classification loss.
+    """Base class of samplers that choose anchors with a classification loss.
 
     Attributes:
-        needs_bboxes: whether it looks at the predicted boxes.
-        averages_over_samples: whether the classification loss is divided by
-            the number of anchors that were chosen; else by that of the
-            positives, as the focal loss is.
+        needs_bboxes: Whether the sampler uses the predicted boxes.
+        averages_over_samples: Whether the classification loss is divided by the number
+            of chosen anchors. If false, it is divided by the number of positives, like
+            the focal loss.
     """
 
     needs_bboxes = False
@@ -37,13 +36,13 @@ class DenseSampler(ABC):
         is_ignored: Tensor,
         bboxes: Tensor | None,
     ) -> Tensor:
-        """Which anchors are chosen, (N,) bool.
+        """Return the mask (N,) of the chosen anchors of an image, bool.
 
         Args:
-            losses: (N,) classification loss of each anchor.
-            is_positive: (N,) bool.
-            is_ignored: (N,) bool, between the thresholds of the assigner.
-            bboxes: (N, 4) xyxy predicted boxes, where ``needs_bboxes``.
+            losses: Classification loss (N,) of each anchor.
+            is_positive: Mask (N,), bool.
+            is_ignored: Mask (N,), bool, of anchors between the assigner's thresholds.
+            bboxes: Predicted boxes (N, 4), xyxy, if ``needs_bboxes``.
         """
 
 
@@ -52,15 +51,15 @@ class OHEMSampler(DenseSampler):
     """Online hard example mining for a dense head (table 1d).
 
     Args:
-        num: anchors of an image's minibatch.
-        nms_iou_thr: IoU of predicted boxes above which the one of lower loss
-            is left out.
-        neg_pos_ratio: negatives for each positive, 3 for "OHEM 1:3"; None to
-            take the hardest, whatever they are.
-        context: the head, which mmdet passes; not used.
+        num: Number of anchors in an image's minibatch.
+        nms_iou_thr: IoU of predicted boxes above which the box of lower loss is
+            suppressed.
+        neg_pos_ratio: Number of negatives per positive, 3 for "OHEM 1:3"; None to take
+            the hardest anchors.
+        context: Head, which mmdet passes; not used.
 
     Raises:
-        ValueError: an argument is outside of its range.
+        ValueError: An argument is out of range.
     """
 
     needs_bboxes = True
@@ -95,20 +94,9 @@ class OHEMSampler(DenseSampler):
             is_positive,
             is_ignored,
             self.num,
-            self._nms,
+            functools.partial(nms, iou_threshold=self.nms_iou_thr),
             self.neg_pos_ratio,
         )
-
-    def _nms(self, bboxes: Tensor, scores: Tensor) -> Tensor:
-        """Indices of the boxes (n, 4) that stay, best score first."""
-        if nms_native.is_available(bboxes):
-            of_one_group = torch.zeros(
-                len(bboxes), dtype=torch.int64, device=bboxes.device
-            )
-            return nms_native.grouped_nms(
-                bboxes, scores, of_one_group, self.nms_iou_thr, limit=len(bboxes)
-            )
-        return nms(bboxes, scores, self.nms_iou_thr)[1]
 
 
 @TASK_UTILS.register_module()
@@ -116,11 +104,11 @@ class HardNegativeSampler(DenseSampler):
     """SSD's hard negative mining: all positives, the hardest negatives.
 
     Args:
-        neg_pos_ratio: most negatives for each positive.
-        context: the head, which mmdet passes; not used.
+        neg_pos_ratio: Highest number of negatives per positive.
+        context: Head, which mmdet passes; not used.
 
     Raises:
-        ValueError: the ratio is not positive.
+        ValueError: The ratio is not positive.
     """
 
     def __init__(self, neg_pos_ratio: float = 3, context=None) -> None:

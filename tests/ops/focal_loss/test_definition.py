@@ -190,7 +190,7 @@ def test_index_and_one_hot_targets_agree():
 @pytest.mark.parametrize(
     ('targets', 'options', 'says'),
     [
-        (torch.tensor([0, 9]), {}, 'target 9 is outside of 0..3'),
+        (torch.tensor([0, 9]), {}, 'target 9 is not in 0..3'),
         (torch.tensor([0.0, 1.0]), {}, 'integer class indices'),
         (torch.tensor([0, 1, 2]), {}, r'shape \(2,\)'),
         (torch.tensor([0, 1]), {'alpha': [0.1, 0.2]}, 'alpha has 2 numbers for 3'),

@@ -313,8 +313,8 @@ TARGETS = torch.zeros(2, 8, dtype=torch.int64)
 @pytest.mark.parametrize(
     ('levels', 'targets', 'options', 'says'),
     [
-        ([ZEROS], TARGETS + 4, {}, r'target 4 is outside of 0\.\.3'),
-        ([ZEROS], TARGETS - 2, {}, 'target -2 is outside'),
+        ([ZEROS], TARGETS + 4, {}, r'target 4 is not in 0\.\.3'),
+        ([ZEROS], TARGETS - 2, {}, 'target -2 is not in'),
         ([ZEROS], TARGETS[:, :7], {}, r'targets must have the shape \(2, 8\)'),
         ([ZEROS], TARGETS.flatten(), {}, r'targets must have .* got \(16,\)'),
         ([ZEROS], TARGETS.float(), {}, 'integer class indices, got torch.float32'),
