@@ -88,7 +88,9 @@ def _git(*arguments: str) -> str | None:
 
 def _has_changes() -> bool | None:
     # Of what is measured; results written by earlier runs may lie about.
-    status = _git('status', '--porcelain', '--', ':/projects', ':/tools', ':/configs')
+    status = _git(
+        'status', '--porcelain', '--', ':/projects', ':/configs', ':/benchmarks/*.py'
+    )
     return None if status is None else bool(status)
 
 

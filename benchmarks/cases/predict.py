@@ -7,11 +7,11 @@ import torch
 from mmdet.registry import MODELS
 from torch import nn
 
-from focal_retinanet.benchmark.agreement import check_detections
-from focal_retinanet.benchmark.cases.head import head_config, image_metas
-from focal_retinanet.benchmark.contest import OURS, Case, Contestant, add_peers
-from focal_retinanet.benchmark.inputs import MEMORY_FORMATS, make_maps
-from focal_retinanet.benchmark.stock import stock_config
+from cases.head import head_config, image_metas
+from harness.agreement import check_detections
+from harness.contest import OURS, Case, Contestant, add_peers
+from harness.inputs import MEMORY_FORMATS, make_maps
+from harness.stock import stock_config
 
 # Mean and standard deviation of the logits. A score of 0.05 is a logit of -2.94.
 _LOGITS = {'many': (-1.5, 0.6), 'few': (-6.66, 1.0)}

@@ -7,9 +7,9 @@ from importlib import import_module
 import torch
 from mmengine.logging import MMLogger
 
-from focal_retinanet.benchmark.environment import describe_environment
-from focal_retinanet.benchmark.measure import Settings, measure
-from focal_retinanet.benchmark.report import check_output, print_result, write_json
+from harness.environment import describe_environment
+from harness.measure import Settings, measure
+from harness.report import check_output, print_result, write_json
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> dict:
         settings={key: _plain(value) for key, value in vars(args).items()},
         cases=[],
     )
-    cases = import_module(f'focal_retinanet.benchmark.cases.{args.case}')
+    cases = import_module(f'cases.{args.case}')
     torch.manual_seed(args.seed)
     for case in cases.build(args):
         result = measure(case, settings)

@@ -8,11 +8,11 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
 
-from focal_retinanet.benchmark.agreement import check_detections
-from focal_retinanet.benchmark.contest import OURS, Case, Contestant, add_peers
-from focal_retinanet.benchmark.detectors import build_detectors
-from focal_retinanet.benchmark.inputs import make_images
 from focal_retinanet.cli.errors import UserError
+from harness.agreement import check_detections
+from harness.contest import OURS, Case, Contestant, add_peers
+from harness.detectors import build_detectors
+from harness.inputs import make_images
 
 
 def build(args: argparse.Namespace) -> Iterator[Case]:

@@ -7,8 +7,9 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from focal_retinanet.benchmark.agreement import check_assigned, check_tensors
-from focal_retinanet.benchmark.contest import (
+from focal_retinanet.models import MaxIoUAssigner
+from harness.agreement import check_assigned, check_tensors
+from harness.contest import (
     OURS,
     Case,
     Contestant,
@@ -16,8 +17,7 @@ from focal_retinanet.benchmark.contest import (
     add_peers,
     import_peer,
 )
-from focal_retinanet.benchmark.inputs import make_anchors, make_objects
-from focal_retinanet.models import MaxIoUAssigner
+from harness.inputs import make_anchors, make_objects
 
 _ARGUMENTS = dict(pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0, ignore_iof_thr=-1)
 _NUM_CLASSES = 80

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from focal_retinanet.benchmark.agreement import (
+from focal_retinanet.models import FocalLoss
+from harness.agreement import (
     RELATIVE_TOLERANCE,
     check_gradients,
     check_tensors,
 )
-from focal_retinanet.benchmark.contest import (
+from harness.contest import (
     OURS,
     Case,
     Contestant,
@@ -19,8 +20,7 @@ from focal_retinanet.benchmark.contest import (
     add_peers,
     import_peer,
 )
-from focal_retinanet.benchmark.inputs import DTYPES
-from focal_retinanet.models import FocalLoss
+from harness.inputs import DTYPES
 
 # -log((1 - pi) / pi) for pi = 0.01, where training starts.
 _PRIOR_LOGIT = -4.6

@@ -8,20 +8,20 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from torch import nn
 
-from focal_retinanet.benchmark.agreement import (
+from harness.agreement import (
     RELATIVE_TOLERANCE,
     check_gradients,
     check_tensors,
 )
-from focal_retinanet.benchmark.contest import OURS, Case, Contestant, add_peers
-from focal_retinanet.benchmark.inputs import (
+from harness.contest import OURS, Case, Contestant, add_peers
+from harness.inputs import (
     ANCHOR_GENERATOR,
     DTYPES,
     MEMORY_FORMATS,
     make_maps,
     make_objects,
 )
-from focal_retinanet.benchmark.stock import stock_config
+from harness.stock import stock_config
 
 
 def head_config(num_classes: int) -> ConfigDict:

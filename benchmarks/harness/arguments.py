@@ -1,4 +1,4 @@
-"""Arguments of ``tools/benchmark.py``; imports nothing that is measured."""
+"""Arguments of ``benchmarks/run.py``; imports nothing that is measured."""
 
 import argparse
 from pathlib import Path

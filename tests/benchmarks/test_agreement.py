@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from focal_retinanet.benchmark.agreement import (
+from harness.agreement import (
     Disagreement,
     check_assigned,
     check_detections,

@@ -7,12 +7,12 @@ before the call, and where memory is what limits, the bandwidth that was reached
 and its share of what a copy reached in the same run.
 
 Examples:
-    python tools/benchmark.py loss --dtype bf16 --json benchmarks/loss.json
-    python tools/benchmark.py assign --objects 0,1,10,100,1000
-    python tools/benchmark.py step --config CONFIG --height 320 --width 320
-    python tools/benchmark.py infer --config CONFIG --checkpoint FILE --images 50
-    python tools/benchmark.py eval --ann-file val.json --results detections.json
-    python tools/benchmark.py CASE --help
+    python benchmarks/run.py loss --dtype bf16 --json benchmarks/loss.json
+    python benchmarks/run.py assign --objects 0,1,10,100,1000
+    python benchmarks/run.py step --config CONFIG --height 320 --width 320
+    python benchmarks/run.py infer --config CONFIG --checkpoint FILE --images 50
+    python benchmarks/run.py eval --ann-file val.json --results detections.json
+    python benchmarks/run.py CASE --help
 """
 
 import os
@@ -20,9 +20,9 @@ from importlib import import_module
 
 import torch
 
-from focal_retinanet.benchmark.arguments import make_parser
 from focal_retinanet.cli.console import quiet_warnings
 from focal_retinanet.cli.errors import UserError, clear_errors
+from harness.arguments import make_parser
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     quiet_warnings()
-    import_module('focal_retinanet.benchmark.command').run(args)
+    import_module('harness.command').run(args)
 
 
 if __name__ == '__main__':

@@ -15,8 +15,10 @@ ROWS = [
 
 
 def test_every_result_has_its_row():
-    linked = {re.search(r'benchmarks/[\w.-]+', row)[0] for row in ROWS}
-    files = {str(path.relative_to(ROOT)) for path in ROOT.glob('benchmarks/*.json')}
+    linked = {re.search(r'benchmarks/results/[\w.-]+', row)[0] for row in ROWS}
+    files = {
+        str(path.relative_to(ROOT)) for path in ROOT.glob('benchmarks/results/*.json')
+    }
     assert linked == files
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from focal_retinanet.benchmark.agreement import Disagreement
-from focal_retinanet.benchmark.contest import OURS, Case
-from focal_retinanet.benchmark.memory import peak_memory
-from focal_retinanet.benchmark.timing import spread, time_interleaved
+from harness.agreement import Disagreement
+from harness.contest import OURS, Case
+from harness.memory import peak_memory
+from harness.timing import spread, time_interleaved
 
 COPY = 'copy'
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from mmdet.models.losses import FocalLoss
 
-from focal_retinanet.benchmark.agreement import Disagreement
-from focal_retinanet.benchmark.arguments import PEERS, make_parser
-from focal_retinanet.benchmark.command import run
-from focal_retinanet.benchmark.environment import describe_environment
 from focal_retinanet.cli.errors import UserError
+from harness.agreement import Disagreement
+from harness.arguments import PEERS, make_parser
+from harness.command import run
+from harness.environment import describe_environment
 
 ROOT = Path(__file__).parents[2]
 QUICK = '--runs 2 --warmup 0 --min-run-ms 0'
@@ -179,7 +179,7 @@ def test_environment_is_described():
 def tool(*words):
     """The tool as a user runs it; its status and all that it printed."""
     done = subprocess.run(
-        [sys.executable, 'tools/benchmark.py', *map(str, words)],
+        [sys.executable, 'benchmarks/run.py', *map(str, words)],
         cwd=ROOT,
         env={**os.environ, 'COLUMNS': '120'},
         text=True,
@@ -199,7 +199,7 @@ def test_json_is_written_once(tmp_path):
     record = json.loads(written)
     assert record.keys() == {'environment', 'settings', 'cases'}
     assert record['environment']['variables']['FOCAL_RETINANET_NATIVE'] == '0'
-    assert 'tools/benchmark.py loss' in record['environment']['command']
+    assert 'benchmarks/run.py loss' in record['environment']['command']
     assert record['settings']['anchors'] == 50
     check_case(record['cases'][0])
 

@@ -7,8 +7,9 @@ import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
 
-from focal_retinanet.benchmark.agreement import check_numbers
-from focal_retinanet.benchmark.contest import (
+from focal_retinanet.cli.errors import UserError
+from harness.agreement import check_numbers
+from harness.contest import (
     OURS,
     Case,
     Contestant,
@@ -16,9 +17,8 @@ from focal_retinanet.benchmark.contest import (
     add_peers,
     import_peer,
 )
-from focal_retinanet.benchmark.detectors import build_detectors, is_resnet50
-from focal_retinanet.benchmark.inputs import make_images
-from focal_retinanet.cli.errors import UserError
+from harness.detectors import build_detectors, is_resnet50
+from harness.inputs import make_images
 
 # So small that the weights, and with them the amount of work, stay as they are.
 _SGD = dict(lr=1e-6, momentum=0.9, weight_decay=1e-4)

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import torch
 
-from focal_retinanet.benchmark.agreement import check_numbers
-from focal_retinanet.benchmark.contest import (
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.evaluation.coco_metric import CocoMetric
+from harness.agreement import check_numbers
+from harness.contest import (
     OURS,
     Case,
     Contestant,
     add_peers,
     import_peer,
 )
-from focal_retinanet.cli.errors import UserError
-from focal_retinanet.evaluation.coco_metric import CocoMetric
 
 
 def build(args: argparse.Namespace) -> Iterator[Case]:

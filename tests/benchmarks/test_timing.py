@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from focal_retinanet.benchmark.memory import peak_memory
-from focal_retinanet.benchmark.timing import spread, time_interleaved
+from harness.memory import peak_memory
+from harness.timing import spread, time_interleaved
 
 CPU = torch.device('cpu')
 

@@ -21,7 +21,7 @@ class Contestant:
         name: as the report has it.
         run: does the work once; its result is what ``agree`` compares.
         agree: takes our result and this one's; says how well they agree, or
-            raises :class:`~focal_retinanet.benchmark.agreement.Disagreement`.
+            raises :class:`~harness.agreement.Disagreement`.
             None where the two cannot be compared.
         note: what a reader has to know about this contestant.
     """

@@ -12,11 +12,11 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from focal_retinanet.acceleration.accelerate import accelerate
-from focal_retinanet.benchmark.stock import stock_config
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.ablation_table import load_with_options
 from focal_retinanet.config.cfg_options import merge_options
 from focal_retinanet.engine.checkpoints.load import enforce_safe_loading
+from harness.stock import stock_config
 
 
 def load_configs(args: argparse.Namespace) -> tuple[Config, Config]:

@@ -30,7 +30,7 @@ def write_json(path: Path, record: dict) -> None:
 
 
 def print_result(result: dict, console: Console | None = None) -> None:
-    """The table of one case, as :func:`~focal_retinanet.benchmark.measure.measure`
+    """The table of one case, as :func:`~harness.measure.measure`
     gives it."""
     console = console or Console()
     sizes = ', '.join(f'{key} {value}' for key, value in result['sizes'].items())
