@@ -1,4 +1,4 @@
-"""The head's loss of level maps, forward and backward."""
+"""The head's targets and losses of level maps, forward and backward."""
 
 import argparse
 from collections.abc import Iterator
@@ -6,121 +6,69 @@ from collections.abc import Iterator
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
-from torch import nn
+from torch import Tensor
 
-from harness.agreement import (
-    RELATIVE_TOLERANCE,
-    check_gradients,
-    check_tensors,
-)
-from harness.contest import OURS, Case, Contestant, add_peers
-from harness.inputs import (
-    ANCHOR_GENERATOR,
-    DTYPES,
-    MEMORY_FORMATS,
-    make_maps,
-    make_objects,
-)
-from harness.stock import stock_config
+from harness.agreement import RELATIVE_TOLERANCE, check_gradients, check_tensors
+from harness.arguments import add_inputs, pick
+from harness.contest import Case, Contestant
+from harness.detectors import stock_config
+from harness.inputs import DTYPES, image_metas, make_maps, make_objects, paper_head
 
 
-def head_config(num_classes: int) -> ConfigDict:
-    """The paper's head without its subnets, whose outputs are drawn here."""
-    return ConfigDict(
-        type='focal_retinanet.RetinaHead',
-        num_classes=num_classes,
-        in_channels=1,
-        feat_channels=1,
-        stacked_convs=0,
-        anchor_generator=dict(type='focal_retinanet.AnchorGenerator')
-        | ANCHOR_GENERATOR,
-        bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
-        loss_cls=dict(
-            type='focal_retinanet.FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25
-        ),
-        loss_bbox=dict(type='SmoothL1Loss', beta=1 / 9),
-        train_cfg=dict(
-            assigner=dict(
-                type='focal_retinanet.MaxIoUAssigner',
-                pos_iou_thr=0.5,
-                neg_iou_thr=0.4,
-                min_pos_iou=0,
-                ignore_iof_thr=-1,
-            ),
-            sampler=dict(type='PseudoSampler'),
-            allowed_border=-1,
-            pos_weight=-1,
-        ),
-        test_cfg=dict(
-            nms_pre=1000,
-            min_bbox_size=0,
-            score_thr=0.05,
-            nms=dict(type='nms', iou_threshold=0.5),
-            max_per_img=100,
-        ),
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_inputs(parser, 'height', 'width', 'batch', 'objects', 'classes')
+    add_inputs(parser, 'dtype', 'memory_format')
 
 
-def image_metas(args: argparse.Namespace) -> list[dict]:
-    shape = (args.height, args.width)
-    return [
-        dict(img_shape=shape, pad_shape=shape, scale_factor=(1.0, 1.0))
-        for _ in range(args.batch)
-    ]
-
-
-def build(args: argparse.Namespace) -> Iterator[Case]:
-    device, dtype = torch.device(args.device), DTYPES[args.dtype]
-    config = head_config(args.classes)
-    layout = (dtype, MEMORY_FORMATS[args.memory_format], device)
-    size = (args.height, args.width)
-    logits = make_maps(args.batch, args.classes, *size, -4.6, 1.0, *layout)
-    deltas = make_maps(args.batch, 4, *size, 0.0, 0.2, *layout)
+def make_cases(args: argparse.Namespace) -> Iterator[Case]:
+    dtype, device = DTYPES[args.dtype], torch.device(args.device)
+    logits = make_maps(args, args.classes, -4.6, 1.0, dtype)
+    deltas = make_maps(args, 4, 0.0, 0.2, dtype)
     maps = [m.requires_grad_() for m in [*logits, *deltas]]
-    objects = [
-        make_objects(args.objects[i % len(args.objects)], *size, args.classes, device)
-        for i in range(args.batch)
-    ]
-    metas = image_metas(args)
-
-    def contestant(name: str, head: nn.Module) -> Contestant:
-        head.to(device)
-
-        def run():
-            losses = head.loss_by_feat(logits, deltas, objects, metas)
-            cls, bbox = (sum(losses[key]) for key in ('loss_cls', 'loss_bbox'))
-            (cls + bbox).backward()
-            gradients = [m.grad for m in maps]
-            for m in maps:
-                m.grad = None
-            return cls.detach(), bbox.detach(), gradients
-
-        return Contestant(name, run, None if name == OURS else _agree)
-
-    def total(tensors) -> int:
-        return sum(t.numel() * t.element_size() for t in tensors)
-
-    case = Case(
-        'head',
-        dict(
-            batch=args.batch,
-            height=args.height,
-            width=args.width,
-            classes=args.classes,
-            objects='+'.join(str(len(o)) for o in objects),
-            dtype=args.dtype,
-            memory_format=args.memory_format,
-            device=args.device,
-        ),
-        [contestant(OURS, MODELS.build(config))],
-        # Logits read, all gradients written; of the deltas few are looked at.
-        least_bytes=2 * total(logits) + total(deltas),
+    counts = [args.objects[i % len(args.objects)] for i in range(args.batch)]
+    size = (args.height, args.width)
+    objects = [make_objects(count, *size, args.classes, device) for count in counts]
+    yield Case(
+        pick(args, 'batch', 'height', 'width', 'classes')
+        | dict(objects='+'.join(map(str, counts)))
+        | pick(args, 'dtype', 'memory_format', 'device'),
+        (paper_head(args.classes), maps, objects, image_metas(args)),
+        # The logits are read and all gradients written; few of the deltas are read.
+        least_bytes=2 * sum(m.nbytes for m in logits) + sum(m.nbytes for m in deltas),
     )
-    yield add_peers(
-        case,
-        args.peers,
-        dict(mmdet=lambda: contestant('mmdet', MODELS.build(stock_config(config)))),
-    )
+
+
+def ours(
+    config: ConfigDict, maps: list[Tensor], objects: list, metas: list[dict]
+) -> Contestant:
+    """Make the head of a config.
+
+    Args:
+        config: The head's config.
+        maps: Logits of all levels, (B, 9 * K, H, W), then deltas, (B, 36, H, W).
+        objects: InstanceData of each image, with ``bboxes`` and ``labels``.
+        metas: Shape and scale of each image.
+    """
+    head = MODELS.build(config).to(maps[0].device)
+    logits, deltas = maps[: len(maps) // 2], maps[len(maps) // 2 :]
+
+    def run() -> tuple[Tensor, Tensor, list[Tensor]]:
+        losses = head.loss_by_feat(logits, deltas, objects, metas)
+        cls, bbox = (sum(losses[key]) for key in ('loss_cls', 'loss_bbox'))
+        (cls + bbox).backward()
+        gradients = [m.grad for m in maps]
+        for m in maps:
+            m.grad = None
+        return cls.detach(), bbox.detach(), gradients
+
+    return Contestant(run, _agree)
+
+
+def mmdet(config: ConfigDict, *inputs) -> Contestant:
+    return ours(stock_config(config), *inputs)
+
+
+CONTESTANTS = dict(ours=ours, mmdet=mmdet)
 
 
 def _agree(ours: tuple, theirs: tuple) -> str:

@@ -1,77 +1,87 @@
 """Detection by a whole detector, with or without the loading of the data."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
-from mmengine.config import Config
 from mmengine.runner import Runner
+from mmengine.structures import InstanceData
 from torch import nn
 
 from focal_retinanet.cli.errors import UserError
+from harness import detectors
 from harness.agreement import check_detections
-from harness.contest import OURS, Case, Contestant, add_peers
-from harness.detectors import build_detectors
+from harness.arguments import add_inputs, pick, positive
+from harness.contest import Case, Contestant
+from harness.detectors import Detectors
 from harness.inputs import make_images
 
 
-def build(args: argparse.Namespace) -> Iterator[Case]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    detectors.add_arguments(parser)
+    add = parser.add_argument
+    add('--checkpoint', help='checkpoint file (default: random weights)')
+    text = 'load any checkpoint file, running whatever code it holds'
+    add('--unsafe-checkpoint', action='store_true', help=text)
+    add('--images', type=positive, default=16, help='number of images')
+    add('--with-data', action='store_true', help='time the loading of the data too')
+    add(
+        '--synthetic',
+        action='store_true',
+        help='use images of noise instead of the data set',
+    )
+    add_inputs(parser, 'height', 'width', 'batch', batch=1)  # of noise
+
+
+def make_cases(args: argparse.Namespace) -> Iterator[Case]:
     if args.with_data and args.synthetic:
-        raise UserError('--with-data times the data set, which --synthetic has not')
-    ours, stock, cfg = build_detectors(args, args.checkpoint)
-    sizes = dict(config=args.config)
+        raise UserError('--with-data needs a data set, and --synthetic uses none')
+    built = detectors.build_detectors(args, args.checkpoint, args.unsafe_checkpoint)
     if args.synthetic:
-        batches = _synthetic_batches(args, cfg)
-        sizes |= dict(
-            images=sum(len(batch['inputs']) for batch in batches),
-            batch=args.batch,
-            height=args.height,
-            width=args.width,
-        )
+        batches = list(_draw(args, built.num_classes))
+        sizes = pick(args, 'images', 'batch', 'height', 'width')
     else:
-        batches = _data_loader(cfg, args.images)
-        sizes |= dict(
+        loader = built.cfg.val_dataloader
+        loader.dataset.indices = args.images  # the first ones
+        batches = Runner.build_dataloader(loader)
+        sizes = dict(
             images=len(batches.dataset),
-            batch=cfg.val_dataloader.batch_size,
+            batch=loader.batch_size,
             data='loaded' if args.with_data else 'in memory',
         )
         if not args.with_data:
             batches = list(batches)
-
-    def contestant(name: str, model: nn.Module) -> Contestant:
-        model.eval()
-
-        @torch.no_grad()
-        def run():
-            return [
-                sample.pred_instances
-                for batch in batches
-                for sample in model.test_step(batch)
-            ]
-
-        return Contestant(name, run, None if name == OURS else check_detections)
-
-    case = Case('infer', sizes | dict(device=args.device), [contestant(OURS, ours)])
-    yield add_peers(case, args.peers, dict(mmdet=lambda: contestant('mmdet', stock)))
+    sizes = dict(config=args.config) | sizes | dict(device=args.device)
+    yield Case(sizes, (built, batches))
 
 
-def _synthetic_batches(args: argparse.Namespace, cfg: Config) -> list[dict]:
-    num_classes = cfg.model.bbox_head.num_classes
-    starts = range(0, args.images, args.batch)
-    return [
-        make_images(
-            min(args.batch, args.images - start),
-            args.height,
-            args.width,
-            [0],
-            num_classes,
-        )
-        for start in starts
-    ]
+def ours(built: Detectors, batches: Iterable[dict]) -> Contestant:
+    return _test_loop(built.ours, batches)
 
 
-def _data_loader(cfg: Config, images: int):
-    """The validation data of a config, its first images alone."""
-    loader = cfg.val_dataloader
-    loader.dataset.indices = images
-    return Runner.build_dataloader(loader)
+def mmdet(built: Detectors, batches: Iterable[dict]) -> Contestant:
+    return _test_loop(built.stock, batches)
+
+
+CONTESTANTS = dict(ours=ours, mmdet=mmdet)
+
+
+def _draw(args: argparse.Namespace, num_classes: int) -> Iterator[dict]:
+    """Draw batches of noise; the last one may be smaller."""
+    for start in range(0, args.images, args.batch):
+        count = min(args.batch, args.images - start)
+        yield make_images(count, args.height, args.width, [0], num_classes)
+
+
+def _test_loop(model: nn.Module, batches: Iterable[dict]) -> Contestant:
+    model.eval()
+
+    @torch.no_grad()
+    def run() -> list[InstanceData]:
+        return [
+            sample.pred_instances
+            for batch in batches
+            for sample in model.test_step(batch)
+        ]
+
+    return Contestant(run, check_detections)

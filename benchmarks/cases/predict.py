@@ -5,53 +5,53 @@ from collections.abc import Iterator
 
 import torch
 from mmdet.registry import MODELS
-from torch import nn
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+from torch import Tensor
 
-from cases.head import head_config, image_metas
 from harness.agreement import check_detections
-from harness.contest import OURS, Case, Contestant, add_peers
-from harness.inputs import MEMORY_FORMATS, make_maps
-from harness.stock import stock_config
+from harness.arguments import add_inputs, pick
+from harness.contest import Case, Contestant
+from harness.detectors import stock_config
+from harness.inputs import image_metas, make_maps, paper_head
 
 # Mean and standard deviation of the logits. A score of 0.05 is a logit of -2.94.
 _LOGITS = {'many': (-1.5, 0.6), 'few': (-6.66, 1.0)}
 
 
-def build(args: argparse.Namespace) -> Iterator[Case]:
-    device = torch.device(args.device)
-    config = head_config(args.classes)
-    layout = (torch.float32, MEMORY_FORMATS[args.memory_format], device)
-    size = (args.height, args.width)
-    logits = make_maps(args.batch, args.classes, *size, *_LOGITS[args.density], *layout)
-    deltas = make_maps(args.batch, 4, *size, 0.0, 0.2, *layout)
-    metas = image_metas(args)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    names = ('height', 'width', 'batch', 'classes', 'memory_format')
+    add_inputs(parser, *names, batch=1)
+    text = 'scores above 0.05: nearly all of them, or one in 10,000'
+    parser.add_argument('--density', choices=_LOGITS, default='few', help=text)
 
-    def contestant(name: str, head: nn.Module) -> Contestant:
-        head.to(device).eval()
 
-        @torch.no_grad()
-        def run():
-            return head.predict_by_feat(logits, deltas, batch_img_metas=metas)
-
-        return Contestant(name, run, None if name == OURS else check_detections)
-
-    case = Case(
-        'predict',
-        dict(
-            batch=args.batch,
-            height=args.height,
-            width=args.width,
-            classes=args.classes,
-            density=args.density,
-            memory_format=args.memory_format,
-            device=args.device,
-        ),
-        [contestant(OURS, MODELS.build(config))],
-        # All logits read; of the deltas those of a few thousand anchors.
-        least_bytes=sum(m.numel() * m.element_size() for m in logits),
+def make_cases(args: argparse.Namespace) -> Iterator[Case]:
+    logits = make_maps(args, args.classes, *_LOGITS[args.density])
+    deltas = make_maps(args, 4, 0.0, 0.2)
+    names = ('batch', 'height', 'width', 'classes', 'density', 'memory_format')
+    yield Case(
+        pick(args, *names, 'device'),
+        (paper_head(args.classes), logits, deltas, image_metas(args)),
+        # All logits are read, and the deltas of a few thousand anchors.
+        least_bytes=sum(m.nbytes for m in logits),
     )
-    yield add_peers(
-        case,
-        args.peers,
-        dict(mmdet=lambda: contestant('mmdet', MODELS.build(stock_config(config)))),
-    )
+
+
+def ours(
+    config: ConfigDict, logits: list[Tensor], deltas: list[Tensor], metas: list[dict]
+) -> Contestant:
+    head = MODELS.build(config).to(logits[0].device).eval()
+
+    @torch.no_grad()
+    def run() -> list[InstanceData]:
+        return head.predict_by_feat(logits, deltas, batch_img_metas=metas)
+
+    return Contestant(run, check_detections)
+
+
+def mmdet(config: ConfigDict, *inputs) -> Contestant:
+    return ours(stock_config(config), *inputs)
+
+
+CONTESTANTS = dict(ours=ours, mmdet=mmdet)

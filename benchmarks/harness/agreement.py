@@ -1,7 +1,7 @@
-"""Whether two implementations gave the same, before either is timed."""
+"""Checks that two implementations give the same, before either is timed."""
 
-import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.structures import InstanceData
@@ -10,18 +10,10 @@ from torch import Tensor
 from focal_retinanet.cli.errors import UserError
 
 # Sums and products in another order, in fp32; half as many digits in halves.
-RELATIVE_TOLERANCE = {
-    torch.float32: 1e-3,
-    torch.float16: 5e-2,
-    torch.bfloat16: 5e-2,
-}
-# Of the largest gradient. In halves mmdet's loss of an easy negative is a small
-# difference of large numbers (x - log sigmoid(x)), of which no digit is right.
-_NEGLIGIBLE_GRADIENT = {
-    torch.float32: 1e-9,
-    torch.float16: 1e-3,
-    torch.bfloat16: 1e-3,
-}
+RELATIVE_TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 5e-2}
+# As a share of the largest gradient. In halves mmdet's loss of an easy negative is
+# a small difference of large numbers (x - log sigmoid(x)), with no digit right.
+_NEGLIGIBLE_GRADIENT = {torch.float32: 1e-9, torch.float16: 1e-3, torch.bfloat16: 1e-3}
 # Rounding alone may take an IoU over a threshold, or break a tie.
 _ASSIGNED_OTHERWISE = 1e-5
 _MATCHED_DETECTIONS = 0.99
@@ -34,55 +26,42 @@ class Disagreement(UserError):
 def check_tensors(
     what: str, ours: Tensor, theirs: Tensor, rtol: float, atol: float = 0.0
 ) -> str:
-    """Whether |ours - theirs| <= atol + rtol * |theirs| everywhere, all finite.
+    """Check that |ours - theirs| <= atol + rtol * |theirs| everywhere, all finite.
 
     Raises:
-        Disagreement: names the element that is furthest off.
+        Disagreement: They differ; the message has the largest difference.
     """
-    if ours.shape != theirs.shape:
-        raise Disagreement(
-            f'{what} has shape {tuple(ours.shape)}, theirs {tuple(theirs.shape)}'
-        )
     ours, theirs = ours.detach().float(), theirs.detach().float()
-    difference = (ours - theirs).abs()
-    # nan is within no tolerance, and all is within that of infinity.
-    bad = ~(difference <= atol + rtol * theirs.abs()) | theirs.isinf()
-    if bad.any():
-        worst = torch.where(bad, difference.nan_to_num(math.inf), -1).argmax()
-        raise Disagreement(
-            f'{what} is {ours.flatten()[worst]:.6g}, theirs '
-            f'{theirs.flatten()[worst]:.6g} at element {int(worst)}; '
-            f'{int(bad.sum())} of {bad.numel()} differ by more than {rtol:g}'
-        )
-    scale = theirs.abs().max().item() if theirs.numel() else 0.0
-    largest = difference.max().item() if theirs.numel() else 0.0
-    return f'{what} within {largest / scale if scale else largest:.1e}'
+    _assert_close(what, ours, theirs, rtol, atol)
+    if not theirs.isfinite().all():
+        raise Disagreement(f'{what}: not all values are finite')
+    if not theirs.numel():
+        return f'{what} empty'
+    largest, scale = (ours - theirs).abs().max(), theirs.abs().max()
+    return f'{what} within {(largest / scale if scale else largest).item():.1e}'
 
 
 def check_gradients(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> str:
-    """As :func:`check_tensors`, but for gradients that are next to nothing.
+    """Check gradients like :func:`check_tensors`, but not the negligible ones.
 
     Raises:
-        Disagreement: names the element that is furthest off.
+        Disagreement: They differ; the message names the input.
     """
     dtype = ours[0].dtype
+    rtol = RELATIVE_TOLERANCE[dtype]
     largest = max(gradient.abs().max().item() for gradient in theirs)
+    atol = largest * _NEGLIGIBLE_GRADIENT[dtype]
     for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-        check_tensors(
-            f'gradient of input {index}',
-            mine,
-            other,
-            RELATIVE_TOLERANCE[dtype],
-            largest * _NEGLIGIBLE_GRADIENT[dtype],
-        )
-    return f'gradients within {RELATIVE_TOLERANCE[dtype]:g}'
+        check_tensors(f'gradient of input {index}', mine, other, rtol, atol)
+    return f'gradients within {rtol:g}'
 
 
 def check_assigned(what: str, ours: Tensor, theirs: Tensor) -> str:
-    """Whether anchors were given to the same objects, but for rounding.
+    """Check that anchors have the same objects, but for rounding.
 
     Raises:
-        Disagreement: names the first anchor that differs.
+        Disagreement: More than one anchor in 100,000 differs; the message names
+            the first.
     """
     different = (ours != theirs).nonzero().flatten()
     if len(different) > _ASSIGNED_OTHERWISE * len(ours):
@@ -98,13 +77,14 @@ def check_assigned(what: str, ours: Tensor, theirs: Tensor) -> str:
 def check_detections(
     ours: Sequence[InstanceData], theirs: Sequence[InstanceData]
 ) -> str:
-    """Whether each side's detections are among the other's, 99 % of them.
+    """Check that 99 % of each side's detections are among the other's.
 
-    The same is one of the same class, all corners within a pixel, the score
-    within 0.001. Rounding can turn a decision of NMS, so not all need a match.
+    Two detections are the same if they have the same class, all corners within a
+    pixel and scores within 0.001. Rounding can turn a decision of NMS, so that not
+    all need a match.
 
     Raises:
-        Disagreement: with the numbers of both.
+        Disagreement: Fewer match; the message has the numbers of both.
     """
     if len(ours) != len(theirs):
         raise Disagreement(f'{len(ours)} images, theirs {len(theirs)}')
@@ -125,17 +105,27 @@ def check_detections(
 def check_numbers(
     ours: Mapping[str, float], theirs: Mapping[str, float], rtol: float
 ) -> str:
-    """Whether the same names have the same numbers.
+    """Check that the same names have the same numbers; nan equals nan.
 
     Raises:
-        Disagreement: names the first number that differs.
+        Disagreement: They differ; the message has the name and both numbers.
     """
-    if ours.keys() != theirs.keys():
-        raise Disagreement(f'gives {sorted(ours)}, theirs {sorted(theirs)}')
-    for key, value in ours.items():
-        a, b = float(value), float(theirs[key])
-        if math.isnan(a) and math.isnan(b):
-            continue
-        if not abs(a - b) <= rtol * abs(b):
-            raise Disagreement(f'{key} is {a:.6g}, theirs {b:.6g}')
+    ours, theirs = ({k: float(v) for k, v in side.items()} for side in (ours, theirs))
+    _assert_close('result', ours, theirs, rtol, equal_nan=True)
     return f'{len(ours)} numbers ' + (f'within {rtol:g}' if rtol else 'equal')
+
+
+def _assert_close(
+    what: str,
+    ours: Any,
+    theirs: Any,
+    rtol: float,
+    atol: float = 0.0,
+    equal_nan: bool = False,
+) -> None:
+    try:
+        torch.testing.assert_close(
+            ours, theirs, rtol=rtol, atol=atol, equal_nan=equal_nan
+        )
+    except AssertionError as error:
+        raise Disagreement(f'{what}: {" ".join(str(error).split())}') from error

@@ -1,47 +1,66 @@
-"""Inputs drawn at random: objects, anchors, level maps, images."""
+"""Inputs drawn at random, on the paper's levels and anchors."""
 
+import argparse
+import copy
+import functools
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from mmdet.registry import TASK_UTILS
 from mmdet.structures import DetDataSample
+from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from focal_retinanet.models import AnchorGenerator
+import focal_retinanet.models  # noqa: F401  # registers the components
 
+ROOT = Path(__file__).parents[2]
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 MEMORY_FORMATS = {
     'contiguous': torch.contiguous_format,
     'channels_last': torch.channels_last,
 }
-STRIDES = (8, 16, 32, 64, 128)
-ANCHORS_PER_CELL = 9
-#: The paper's anchors, for a config.
-ANCHOR_GENERATOR = dict(
-    octave_base_scale=4,
-    scales_per_octave=3,
-    ratios=[0.5, 1.0, 2.0],
-    strides=list(STRIDES),
-)
 
 
-def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """(height, width) of P3 to P7; 800x1344 has 201,600 anchors on them."""
-    return [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
+@functools.cache
+def paper_model() -> ConfigDict:
+    """Return the config of the paper's model; copy it before you change it."""
+    file = ROOT / 'configs' / '_base_' / 'models' / 'retinanet_r50_fpn.py'
+    return Config.fromfile(file).model
+
+
+def paper_head(num_classes: int) -> ConfigDict:
+    """Return the config of the paper's head without its subnets.
+
+    The maps that the subnets would give are drawn by :func:`make_maps`.
+    """
+    model = copy.deepcopy(paper_model())
+    return ConfigDict(
+        model.bbox_head,
+        num_classes=num_classes,
+        in_channels=1,
+        feat_channels=1,
+        stacked_convs=0,
+        train_cfg=model.train_cfg,
+        test_cfg=model.test_cfg,
+    )
 
 
 def make_anchors(height: int, width: int, device: torch.device) -> Tensor:
-    """(N, 4) xyxy, the paper's anchors of an image."""
-    grids = AnchorGenerator(**ANCHOR_GENERATOR).grid_priors(
-        level_sizes(height, width), device=device
-    )
-    return torch.cat(grids)
+    """Return the paper's anchors of an image, (N, 4) xyxy in pixels."""
+    generator = _anchor_generator()
+    return torch.cat(generator.grid_priors(_level_sizes(height, width), device=device))
 
 
 def make_objects(
     count: int, height: int, width: int, num_classes: int, device: torch.device
 ) -> InstanceData:
-    """Objects inside an image, from 16 pixels to half of its shorter side."""
+    """Draw objects inside an image, from 16 pixels to half of its shorter side.
+
+    Returns:
+        ``bboxes``, (count, 4) xyxy in pixels, and ``labels``, (count,) int64.
+    """
     low, high = 16.0, max(16.0, min(height, width) / 2)
     sides = low * (high / low) ** torch.rand(count)  # sqrt(area)
     aspect = 2 ** (torch.rand(count) * 2 - 1)  # 0.5 to 2
@@ -55,55 +74,66 @@ def make_objects(
 
 
 def make_maps(
-    batch: int,
+    args: argparse.Namespace,
     channels: int,
-    height: int,
-    width: int,
     mean: float,
     std: float,
     dtype: torch.dtype = torch.float32,
-    memory_format: torch.memory_format = torch.contiguous_format,
-    device: torch.device | str = 'cpu',
 ) -> list[Tensor]:
-    """A (batch, 9 * channels, H, W) map of normal numbers for each level."""
+    """Draw a (batch, 9 * channels, H, W) map of normal numbers for each level."""
+    (num_anchors,) = set(_anchor_generator().num_base_priors)
+    memory_format = MEMORY_FORMATS[args.memory_format]
     return [
-        torch.randn(batch, ANCHORS_PER_CELL * channels, *size)
+        torch.randn(args.batch, num_anchors * channels, *size)
         .mul_(std)
         .add_(mean)
-        .to(device, dtype, memory_format=memory_format)
-        for size in level_sizes(height, width)
+        .to(args.device, dtype, memory_format=memory_format)
+        for size in _level_sizes(args.height, args.width)
     ]
+
+
+def image_metas(args: argparse.Namespace) -> list[dict]:
+    """Return what mmdet's heads ask of each image of a batch."""
+    shape = (args.height, args.width)
+    meta = dict(img_shape=shape, pad_shape=shape, scale_factor=(1.0, 1.0))
+    return [dict(meta) for _ in range(args.batch)]
 
 
 def make_images(
     batch: int, height: int, width: int, objects: Sequence[int], num_classes: int
 ) -> dict:
-    """A batch of noise as a data loader gives it, on the CPU.
+    """Draw a batch of noise in the form that a data loader gives, on the CPU.
 
     Args:
-        batch: number of images.
-        height, width: of each, pixels.
-        objects: in the images, in turn.
-        num_classes: of the objects.
+        batch: Number of images.
+        height, width: Size of the images in pixels.
+        objects: Numbers of objects, which the images take in turn.
+        num_classes: Number of the objects' classes.
+
+    Returns:
+        ``inputs``, a (3, height, width) uint8 tensor an image, and
+        ``data_samples``.
     """
-    inputs, samples = [], []
+    size = (height, width)
+    data = dict(inputs=[], data_samples=[])
     for index in range(batch):
-        inputs.append(torch.randint(256, (3, height, width), dtype=torch.uint8))
-        count = objects[index % len(objects)]
-        sample = DetDataSample(
-            metainfo=dict(
-                img_id=index,
-                img_path='',
-                ori_shape=(height, width),
-                img_shape=(height, width),
-                scale_factor=(1.0, 1.0),
-            )
+        data['inputs'].append(torch.randint(256, (3, *size), dtype=torch.uint8))
+        shapes = dict(ori_shape=size, img_shape=size, scale_factor=(1.0, 1.0))
+        sample = DetDataSample(metainfo=dict(img_id=index, img_path='', **shapes))
+        sample.gt_instances, sample.ignored_instances = (
+            make_objects(count, *size, num_classes, torch.device('cpu'))
+            for count in (objects[index % len(objects)], 0)
         )
-        sample.gt_instances = make_objects(
-            count, height, width, num_classes, torch.device('cpu')
-        )
-        sample.ignored_instances = make_objects(
-            0, height, width, num_classes, torch.device('cpu')
-        )
-        samples.append(sample)
-    return dict(inputs=inputs, data_samples=samples)
+        data['data_samples'].append(sample)
+    return data
+
+
+@functools.cache
+def _anchor_generator():
+    return TASK_UTILS.build(paper_model().bbox_head.anchor_generator)
+
+
+def _level_sizes(height: int, width: int) -> list[tuple[int, int]]:
+    """Return (height, width) of P3 to P7; 800x1344 has 201,600 anchors on them."""
+    strides = _anchor_generator().strides
+    return [(-(-height // y), -(-width // x)) for x, y in strides]

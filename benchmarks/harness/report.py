@@ -1,4 +1,4 @@
-"""What was measured, for a reader and for a file."""
+"""What was measured: as a table, and as a JSON file."""
 
 import json
 from pathlib import Path
@@ -7,41 +7,40 @@ from rich.console import Console
 from rich.table import Table
 
 from focal_retinanet.cli.errors import UserError
+from harness.contest import title
 
 
-def check_output(path: Path, force: bool) -> None:
-    """Refuse, before anything is measured, a file that cannot be written.
+def check_output(path: Path, overwrite: bool) -> None:
+    """Check, before anything is measured, that a file may be written.
 
     Raises:
-        UserError: it exists, and ``force`` is not given; or it is a folder.
+        UserError: It exists and ``overwrite`` is false, or it is a folder, or its
+            folder does not exist.
     """
     if path.is_dir():
-        raise UserError(f'--json {path} is a folder; name a file')
-    if path.exists() and not force:
+        raise UserError(f'--out {path} is a folder; name a file')
+    if path.exists() and not overwrite:
         raise UserError(
-            f'--json {path} exists already: name another file, or add --force'
+            f'--out {path} exists already: name another file, or add --overwrite'
         )
     if not path.parent.is_dir():
-        raise UserError(f'--json {path}: there is no folder {path.parent}')
+        raise UserError(f'--out {path}: there is no folder {path.parent}')
 
 
-def write_json(path: Path, record: dict) -> None:
-    path.write_text(json.dumps(record, indent=2) + '\n')
+def write_record(path: Path, record: dict) -> None:
+    path.write_text(json.dumps(record, indent=2, default=str) + '\n')
 
 
-def print_result(result: dict, console: Console | None = None) -> None:
-    """The table of one case, as :func:`~harness.measure.measure`
-    gives it."""
-    console = console or Console()
-    sizes = ', '.join(f'{key} {value}' for key, value in result['sizes'].items())
-    _print_line(console, f'{result["name"]}: {sizes}')
-    table = Table()
-    table.add_column('contestant')
+def print_result(result: dict) -> None:
+    """Print the table of a case that :func:`~harness.contest.measure` returned."""
+    has_bytes = result['least_bytes'] is not None
     columns = ['median ms', 'spread', 'peak MiB', 'ratio to ours']
-    if result['least_bytes']:
+    if has_bytes:
         columns += ['GB/s', 'of copy']
+    table = Table('contestant')
     for column in columns:
         table.add_column(column, justify='right')
+    lines = []
     for row in result['contestants']:
         peak = row['peak_mib']
         cells = [
@@ -51,20 +50,14 @@ def print_result(result: dict, console: Console | None = None) -> None:
             '' if peak is None else f'{peak:.1f}',
             f'{row["ratio"]:.2f}',
         ]
-        if result['least_bytes']:
+        if has_bytes:
             cells += [f'{row["gb_per_s"]:.1f}', f'{row["of_copy"]:.1%}']
         table.add_row(*cells)
-    console.print(table)
-    lines = [
-        f'{row["name"]}: ' + '; '.join(filter(None, [row['agreement'], row['note']]))
-        for row in result['contestants']
-        if row['agreement'] or row['note']
-    ]
+        if remarks := list(filter(None, [row['agreement'], row['note']])):
+            lines.append(f'{row["name"]}: {"; ".join(remarks)}')
     lines += [f'{name}: {why}, left out' for name, why in result['left_out'].items()]
-    for line in lines:
-        _print_line(console, line)
-    console.print()
-
-
-def _print_line(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console = Console()
+    plain = dict(markup=False, highlight=False, soft_wrap=True)
+    console.print(title(result['name'], result['sizes']), **plain)
+    console.print(table)
+    console.print('\n'.join(lines), end='\n\n', **plain)

@@ -1,90 +1,102 @@
-"""Times of interleaved runs.
+"""Time of interleaved runs, and peak memory of one call."""
 
-All contestants run in turn in one process, so that whatever else the machine
-does meets each of them alike, and every round begins with another one. A run
-is as many calls as take ``min_run_ms``; its time is that of one call.
-"""
-
+import collections
+import ctypes
 import gc
 import math
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+import re
+import timeit
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.benchmark import Measurement, TaskSpec, timer
 
-# More would only matter for calls of a few microseconds.
-_MAX_CALLS = 1000
-
-
-def time_calls(run: Callable[[], Any], calls: int, device: torch.device) -> float:
-    """Milliseconds of one call, the mean of some in a row.
-
-    On a GPU its own clock is read, from an idle start to the end of the last
-    call's work. Calls queue up behind one another as they do in training, so
-    that the time to launch them shows only where it is longer than they are.
-    """
-    if device.type == 'cuda':
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize(device)
-        start.record()
-        for _ in range(calls):
-            run()
-        end.record()
-        torch.cuda.synchronize(device)
-        return start.elapsed_time(end) / calls
-    begin = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - begin) * 1e3 / calls
+_MAX_CALLS = 1000  # more would only matter for calls of a few microseconds
+_PROCESS = Path('/proc/self')
+_MIB = 2**20
 
 
 def time_interleaved(
-    contestants: Mapping[str, Callable[[], Any]],
-    device: torch.device,
+    functions: Mapping[str, Callable[[], Any]],
     runs: int,
     warmup: int,
     min_run_ms: float,
-) -> dict[str, dict]:
-    """Time contestants in turn.
+) -> dict[str, Measurement]:
+    """Time functions in turn, so that other load on the machine meets all alike.
+
+    Each round begins with another function. torch's timer waits for the GPU, and
+    timeit stops the garbage collector.
 
     Args:
-        contestants: what to call, by name.
-        device: where the work is done.
-        runs: of each contestant that count.
-        warmup: calls of each beforehand.
-        min_run_ms: a run has as many calls as take this long.
+        functions: Functions to time, by name.
+        runs: Timed runs per function.
+        warmup: Calls of each function before its first run.
+        min_run_ms: Shortest run in milliseconds; a run has as many calls as that
+            takes, up to 1000.
 
     Returns:
-        By name ``calls_per_run`` and ``runs_ms``, one time of a call for each run.
+        The measurement of each function, by name, in seconds.
     """
-    names = list(contestants)
-    times = {}
-    for name, run in contestants.items():
+    # torch's own Timer would add two calls to each run to warm up.
+    timers = {name: timeit.Timer(run, timer=timer) for name, run in functions.items()}
+    calls = {}
+    for name, run in functions.items():
         for _ in range(warmup):
             run()
-        once = time_calls(run, 1, device)
-        calls = max(1, min(_MAX_CALLS, math.ceil(min_run_ms / max(once, 1e-6))))
-        times[name] = dict(calls_per_run=calls, runs_ms=[])
-    for number in range(runs):
-        for shift in range(len(names)):
-            name = names[(number + shift) % len(names)]
+        once_ms = timers[name].timeit(1) * 1e3
+        wanted = math.ceil(min_run_ms / max(once_ms, 1e-6))
+        calls[name] = min(max(wanted, 1), _MAX_CALLS)
+    times = {name: [] for name in functions}
+    order = collections.deque(functions)
+    for _ in range(runs):
+        for name in order:
             gc.collect()
-            gc.disable()  # a collection would fall into some runs only
-            try:
-                taken = time_calls(
-                    contestants[name], times[name]['calls_per_run'], device
-                )
-            finally:
-                gc.enable()
-            times[name]['runs_ms'].append(taken)
-    return times
+            times[name].append(timers[name].timeit(calls[name]))
+        order.rotate(-1)
+    return {
+        name: Measurement(calls[name], times[name], TaskSpec(name, setup=''))
+        for name in functions
+    }
 
 
-def spread(values: Sequence[float]) -> float:
-    """Inter-quartile range over the median; 0 of a single value."""
-    if len(values) < 2:
-        return 0.0
-    low, middle, high = statistics.quantiles(values, n=4, method='inclusive')
-    return (high - low) / middle
+def spread(measurement: Measurement) -> float:
+    """Return the interquartile range over the median; 0 for a single run."""
+    return measurement.iqr / measurement.median
+
+
+def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
+    """Return the peak of one call in MiB, above what was in use before it.
+
+    On a GPU it counts the bytes that torch's allocator hands out. On a CPU it is
+    Linux's record of the largest resident set of this process, without its
+    children. The allocator may reuse what earlier calls left, so that figures
+    below some 10 MiB are too low.
+
+    Returns:
+        None if the system keeps no such record (not Linux).
+    """
+    gc.collect()
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        torch.cuda.synchronize(device)
+        return (torch.cuda.max_memory_allocated(device) - before) / _MIB
+
+    if trim := getattr(ctypes.CDLL(None), 'malloc_trim', None):  # glibc only
+        trim(0)
+    try:
+        (_PROCESS / 'clear_refs').write_text('5')  # resets VmHWM
+        before = _resident('VmRSS')
+        run()
+        return max(0, _resident('VmHWM') - before) / 1024
+    except OSError:
+        return None
+
+
+def _resident(name: str) -> int:
+    """Return a line of the process's status in KiB."""
+    return int(re.search(rf'{name}:\s+(\d+)', (_PROCESS / 'status').read_text())[1])

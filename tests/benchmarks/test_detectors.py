@@ -2,7 +2,7 @@
 
 from mmengine.config import ConfigDict
 
-from harness.stock import stock_config
+from harness.detectors import stock_config
 
 
 def test_types_are_replaced_and_own_arguments_dropped():

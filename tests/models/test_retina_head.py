@@ -15,7 +15,7 @@ from focal_retinanet.models.level_maps import flatten_levels
 from focal_retinanet.models.targets import padding_anchors
 from focal_retinanet.ops.focal_loss.definition import sigmoid_focal_loss
 from focal_retinanet.ops.focal_loss.shares import loss_shares
-from harness.memory import peak_memory
+from harness.timing import peak_memory
 
 STRIDES = [8, 16, 32, 64, 128]
 

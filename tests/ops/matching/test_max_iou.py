@@ -11,7 +11,7 @@ from focal_retinanet.ops import IGNORED, UNMATCHED, match_max_iou, pairwise_iou
 from focal_retinanet.ops.matching import native as matching_native
 from focal_retinanet.ops.matching import plain as matching_plain
 from focal_retinanet.ops.matching.max_iou import match_max_iou_batch
-from harness.memory import peak_memory
+from harness.timing import peak_memory
 
 OBJECT = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
 
