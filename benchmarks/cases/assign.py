@@ -51,7 +51,9 @@ def mmdet(anchors: Tensor, objects: InstanceData, max_memory: float) -> Contesta
     return _assigner(anchors, objects, config)
 
 
-def torchvision(anchors: Tensor, objects: InstanceData, max_memory: float):
+def torchvision(
+    anchors: Tensor, objects: InstanceData, max_memory: float
+) -> Contestant:
     _check_memory(anchors, objects, max_memory)
     box_iou = import_peer('torchvision.ops').box_iou
     matching = import_peer('torchvision.models.detection._utils')

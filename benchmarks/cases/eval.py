@@ -46,7 +46,9 @@ def make_cases(args: argparse.Namespace) -> Iterator[Case]:
     yield Case(sizes, (_as_samples(coco, detections), classes, args))
 
 
-def ours(samples: list[dict], classes: tuple[str, ...], args) -> Contestant:
+def ours(
+    samples: list[dict], classes: tuple[str, ...], args: argparse.Namespace
+) -> Contestant:
     with _quiet():
         metric = CocoMetric(
             args.ann_file, classwise=args.classwise, backend=args.backend
@@ -54,7 +56,9 @@ def ours(samples: list[dict], classes: tuple[str, ...], args) -> Contestant:
     return _evaluate(metric, samples, classes)
 
 
-def mmdet(samples: list[dict], classes: tuple[str, ...], args) -> Contestant:
+def mmdet(
+    samples: list[dict], classes: tuple[str, ...], args: argparse.Namespace
+) -> Contestant:
     with _quiet():
         metric = MMDetCocoMetric(args.ann_file, classwise=args.classwise)
     return _evaluate(metric, samples, classes)

@@ -61,7 +61,9 @@ def _draw(args: argparse.Namespace) -> tuple[Tensor, Tensor, int]:
     return logits, target.to(args.device), num_positives
 
 
-def ours(logits: Tensor, target: Tensor, num_positives: int, options: dict):
+def ours(
+    logits: Tensor, target: Tensor, num_positives: int, options: dict
+) -> Contestant:
     loss = FocalLoss(**options)
     weight = torch.ones(len(target), device=target.device)
     # Our head counts on the device, and never reads it back.
@@ -71,7 +73,9 @@ def ours(logits: Tensor, target: Tensor, num_positives: int, options: dict):
     )
 
 
-def mmdet(logits: Tensor, target: Tensor, num_positives: int, options: dict):
+def mmdet(
+    logits: Tensor, target: Tensor, num_positives: int, options: dict
+) -> Contestant:
     loss = MMDetFocalLoss(**options)
     weight = torch.ones(len(target), device=target.device)
     return _forward_backward(
@@ -79,7 +83,9 @@ def mmdet(logits: Tensor, target: Tensor, num_positives: int, options: dict):
     )
 
 
-def torchvision(logits: Tensor, target: Tensor, num_positives: int, options: dict):
+def torchvision(
+    logits: Tensor, target: Tensor, num_positives: int, options: dict
+) -> Contestant:
     focal_loss = import_peer('torchvision.ops').sigmoid_focal_loss
     num_classes = logits.shape[1]
 
@@ -91,7 +97,9 @@ def torchvision(logits: Tensor, target: Tensor, num_positives: int, options: dic
     return _forward_backward(logits, loss, note)
 
 
-def mmcv(logits: Tensor, target: Tensor, num_positives: int, options: dict):
+def mmcv(
+    logits: Tensor, target: Tensor, num_positives: int, options: dict
+) -> Contestant:
     if logits.device.type != 'cuda':
         raise LeftOut('its operator is for GPUs only')
     focal_loss = import_peer('mmcv.ops').sigmoid_focal_loss

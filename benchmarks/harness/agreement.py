@@ -32,7 +32,7 @@ def check_tensors(
         Disagreement: They differ; the message has the largest difference.
     """
     ours, theirs = ours.detach().float(), theirs.detach().float()
-    _assert_close(what, ours, theirs, rtol, atol)
+    _assert_close(what, ours, theirs, rtol=rtol, atol=atol)
     if not theirs.isfinite().all():
         raise Disagreement(f'{what}: not all values are finite')
     if not theirs.numel():
@@ -111,21 +111,12 @@ def check_numbers(
         Disagreement: They differ; the message has the name and both numbers.
     """
     ours, theirs = ({k: float(v) for k, v in side.items()} for side in (ours, theirs))
-    _assert_close('result', ours, theirs, rtol, equal_nan=True)
+    _assert_close('result', ours, theirs, rtol=rtol, atol=0.0, equal_nan=True)
     return f'{len(ours)} numbers ' + (f'within {rtol:g}' if rtol else 'equal')
 
 
-def _assert_close(
-    what: str,
-    ours: Any,
-    theirs: Any,
-    rtol: float,
-    atol: float = 0.0,
-    equal_nan: bool = False,
-) -> None:
+def _assert_close(what: str, ours: Any, theirs: Any, **tolerance) -> None:
     try:
-        torch.testing.assert_close(
-            ours, theirs, rtol=rtol, atol=atol, equal_nan=equal_nan
-        )
+        torch.testing.assert_close(ours, theirs, **tolerance)
     except AssertionError as error:
         raise Disagreement(f'{what}: {" ".join(str(error).split())}') from error

@@ -1,4 +1,4 @@
-"""A config's detector, and the same of mmdet's components with the same weights."""
+"""A config's detector, and its stock twin: mmdet's components, the same weights."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -55,7 +55,7 @@ def build_detectors(
     """Build our detector and the stock one on the device.
 
     Args:
-        args: Flags of :func:`add_arguments`, and the device.
+        args: The flags of :func:`add_arguments`, and the device.
         checkpoint: File of the weights; those of the config's ``init_cfg`` if None.
         unsafe: Whether to load a checkpoint that may run code.
 

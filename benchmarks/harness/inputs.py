@@ -1,4 +1,4 @@
-"""Inputs drawn at random, on the paper's levels and anchors."""
+"""Random inputs on the paper's levels and anchors."""
 
 import argparse
 import copy
@@ -111,7 +111,7 @@ def make_images(
         num_classes: Number of the objects' classes.
 
     Returns:
-        ``inputs``, a (3, height, width) uint8 tensor an image, and
+        ``inputs``, a (3, height, width) uint8 tensor per image, and
         ``data_samples``.
     """
     size = (height, width)

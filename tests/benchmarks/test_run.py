@@ -36,7 +36,7 @@ def benchmark(words):
 
 
 def check_case(case):
-    """What is promised of every case; its contestants by name."""
+    """Check what every case promises; return its contestants by name."""
     rows = {row['name']: row for row in case['contestants']}
     assert {'ours', 'mmdet'} <= rows.keys()
     for name, row in rows.items():
@@ -55,7 +55,7 @@ def check_case(case):
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Threads would only wait for each other at these sizes."""
+    """At these sizes threads would only wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
