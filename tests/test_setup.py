@@ -360,6 +360,8 @@ def test_installing_the_package_touches_no_stack(monkeypatch):
     runpy.run_path('setup.py')
 
     assert metadata['name'] == 'focal-retinanet'
+    # benchmarks/ and tests/ stay out.
+    assert {name.split('.')[0] for name in metadata['packages']} == {'focal_retinanet'}
     assert metadata['python_requires'] == '>=3.10,<3.14'
     assert {'openmmlab', 'onedl'} <= set(metadata['extras_require'])
     for line in metadata['install_requires']:

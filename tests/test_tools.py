@@ -279,7 +279,7 @@ def test_mistakes_of_options_and_launchers_are_one_clear_line(config, tmp_path):
         'tools/infer.py': (config, 'gone.pth', ROOT / 'resources', *found),
         'tools/browse_dataset.py': (config, '--output-dir', tmp_path / 'browsed'),
         'tools/sweep.py': (config, '--work-dir', tmp_path / 'sweep', '--dry-run'),
-        'tools/benchmark.py': ('step', '--config', config),
+        'benchmarks/run.py': ('step', '--config', config),
     }
     for tool, words in tools.items():
         option = ('--cfg-options', 'train_cfg.max_epoch=3')

@@ -10,12 +10,12 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from focal_retinanet.benchmark.memory import peak_memory
 from focal_retinanet.models import RetinaHead
 from focal_retinanet.models.level_maps import flatten_levels
 from focal_retinanet.models.targets import exclude_anchors
 from focal_retinanet.ops.focal_loss.definition import sigmoid_focal_loss
 from focal_retinanet.ops.focal_loss.shares import loss_shares
+from harness.timing import peak_memory
 
 STRIDES = [8, 16, 32, 64, 128]
 

@@ -7,11 +7,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from focal_retinanet.benchmark.memory import peak_memory
 from focal_retinanet.ops.focal_loss import chunked as focal_loss_chunked
 from focal_retinanet.ops.focal_loss import native as focal_loss_native
 from focal_retinanet.ops.focal_loss.definition import sigmoid_focal_loss
 from focal_retinanet.ops.focal_loss.fused import sigmoid_focal_loss_sum
+from harness.timing import peak_memory
 
 # The first has more cells than a tile of the kernel, the last has a single one.
 SIZES = [(33, 37), (3, 2), (1, 1)]

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from mmdet.models.task_modules import AnchorGenerator, MaxIoUAssigner
 from mmengine.structures import InstanceData
 
-from focal_retinanet.benchmark.memory import peak_memory
 from focal_retinanet.ops import IGNORED, UNMATCHED, match_max_iou, pairwise_iou
 from focal_retinanet.ops.matching import MatchingRule, match_max_iou_batch
 from focal_retinanet.ops.matching import native as matching_native
 from focal_retinanet.ops.matching import plain as matching_plain
+from harness.timing import peak_memory
 
 OBJECT = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
 

@@ -2,7 +2,7 @@
 
 from mmengine.config import ConfigDict
 
-from focal_retinanet.benchmark.stock import stock_config
+from harness.detectors import stock_config
 
 
 def test_types_are_replaced_and_own_arguments_dropped():
@@ -24,7 +24,7 @@ def test_types_are_replaced_and_own_arguments_dropped():
         backbone=dict(type='ResNet', depth=18),
         bbox_head=dict(
             type='mmdet.RetinaHead',
-            # Which mmdet's head would else take for a softmax.
+            # mmdet's head would take it for a softmax otherwise.
             loss_cls=dict(type='mmdet.FocalLoss', gamma=2.0, use_sigmoid=True),
             parts=[dict(type='mmdet.AnchorGenerator')],
         ),

@@ -10,11 +10,10 @@ import pytest
 import torch
 from mmdet.models.losses import FocalLoss
 
-from focal_retinanet.benchmark.agreement import Disagreement
-from focal_retinanet.benchmark.arguments import PEERS, make_parser
-from focal_retinanet.benchmark.command import run
-from focal_retinanet.benchmark.environment import describe_environment
 from focal_retinanet.cli.errors import UserError
+from harness.agreement import Disagreement
+from harness.environment import describe_environment
+from run import find_case, make_parser, run
 
 ROOT = Path(__file__).parents[2]
 QUICK = '--runs 2 --warmup 0 --min-run-ms 0'
@@ -33,11 +32,11 @@ ROW_KEYS = {
 
 
 def benchmark(words):
-    return run(make_parser('').parse_args(f'{words} {QUICK}'.split()))
+    return run(make_parser().parse_args(f'{words} {QUICK}'.split()))
 
 
 def check_case(case):
-    """What is promised of every case; its contestants by name."""
+    """Check what every case promises; return its contestants by name."""
     rows = {row['name']: row for row in case['contestants']}
     assert {'ours', 'mmdet'} <= rows.keys()
     for name, row in rows.items():
@@ -49,13 +48,14 @@ def check_case(case):
             assert (row['of_copy'] == 1) == (name == 'copy')
     assert rows['ours']['ratio'] == 1
     assert rows['mmdet']['agreement']
-    assert {*rows, *case['left_out']} - {'ours', 'copy'} == set(PEERS[case['name']])
+    contestants = find_case(case['name']).CONTESTANTS
+    assert {*rows, *case['left_out']} - {'copy'} == contestants.keys()
     return rows
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Threads would only wait for each other at these sizes."""
+    """At these sizes threads would only wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -139,10 +139,14 @@ def test_eval(shapes_root, tmp_path):
     assert rows['mmdet']['agreement'].endswith('numbers equal')
     assert record['cases'][0]['sizes']['detections'] == len(found)
 
-    found[1]['image_id'] = 'nowhere'
-    results.write_text(json.dumps(found))
-    with pytest.raises(UserError, match='detection 1 lacks something'):
-        benchmark(f'eval --ann-file {file} --results {results}')
+    for img_id, message in (
+        ('nowhere', 'detection 1 .*has the image_id'),
+        (10**6, 'detections with the image_id 1000000, which'),
+    ):
+        found[1]['image_id'] = img_id
+        results.write_text(json.dumps(found))
+        with pytest.raises(UserError, match=message):
+            benchmark(f'eval --ann-file {file} --results {results}')
 
 
 def test_a_peer_that_disagrees_is_refused(monkeypatch):
@@ -150,7 +154,7 @@ def test_a_peer_that_disagrees_is_refused(monkeypatch):
     monkeypatch.setattr(
         FocalLoss, 'forward', lambda *args, **kwargs: forward(*args, **kwargs) * 1.01
     )
-    with pytest.raises(Disagreement, match='ours and mmdet disagree: our loss is'):
+    with pytest.raises(Disagreement, match='ours and mmdet disagree: our loss: '):
         benchmark('loss --anchors 500 --classes 7')
 
 
@@ -176,11 +180,11 @@ def test_environment_is_described():
     json.dumps(described)
 
 
-def tool(*words):
-    """The tool as a user runs it; its status and all that it printed."""
+def tool(*words, cwd=ROOT):
+    """Run the script as a user does; return its status and all that it printed."""
     done = subprocess.run(
-        [sys.executable, 'tools/benchmark.py', *map(str, words)],
-        cwd=ROOT,
+        [sys.executable, ROOT / 'benchmarks' / 'run.py', *map(str, words)],
+        cwd=cwd,
         env={**os.environ, 'COLUMNS': '120'},
         text=True,
         stdout=subprocess.PIPE,
@@ -189,25 +193,25 @@ def tool(*words):
     return done.returncode, done.stdout
 
 
-def test_json_is_written_once(tmp_path):
+def test_record_is_written_once(tmp_path):
     out = tmp_path / 'loss.json'
     words = ['loss', '--anchors', 50, '--classes', 3, *QUICK.split(), '--no-compiler']
-    status, printed = tool(*words, '--json', out)
+    status, printed = tool(*words, '--out', out, cwd=tmp_path)
     assert status == 0, printed
     assert 'median ms' in printed and 'mmcv: its operator' in printed
     written = out.read_text()
     record = json.loads(written)
     assert record.keys() == {'environment', 'settings', 'cases'}
     assert record['environment']['variables']['FOCAL_RETINANET_NATIVE'] == '0'
-    assert 'tools/benchmark.py loss' in record['environment']['command']
+    assert 'benchmarks/run.py loss' in record['environment']['command']
     assert record['settings']['anchors'] == 50
     check_case(record['cases'][0])
 
-    again = f'loss --anchors 60 --classes 3 --json {out}'
+    again = f'loss --anchors 60 --classes 3 --out {out}'
     with pytest.raises(UserError, match='exists already: name another file'):
         benchmark(again)
     assert out.read_text() == written
-    benchmark(f'{again} --force')
+    benchmark(f'{again} --overwrite')
     assert json.loads(out.read_text())['settings']['anchors'] == 60
 
 
@@ -224,7 +228,7 @@ def test_json_is_written_once(tmp_path):
 )
 def test_bad_values_are_named(words, message, capsys):
     with pytest.raises(SystemExit) as stopped:
-        make_parser('').parse_args(words.split())
+        make_parser().parse_args(words.split())
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
 
@@ -233,9 +237,9 @@ def test_bad_values_are_named(words, message, capsys):
     'words, message',
     [
         ('step --config nowhere.py --amp', '--amp needs'),
-        ('infer --config nowhere.py --with-data --synthetic', '--synthetic has not'),
-        ('loss --anchors 9 --json {tmp}', 'is a folder'),
-        ('loss --anchors 9 --json {tmp}/a/b.json', 'there is no folder'),
+        ('infer --config nowhere.py --with-data --synthetic', '--synthetic uses none'),
+        ('loss --anchors 9 --out {tmp}', 'is a folder'),
+        ('loss --anchors 9 --out {tmp}/a/b.json', 'there is no folder'),
     ],
 )
 def test_mistakes_are_one_clear_line(words, message, tmp_path):

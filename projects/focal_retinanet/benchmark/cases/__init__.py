@@ -1,1 +1,0 @@
-"""What each sub-command compares: ``build(args)`` gives its cases, one by one."""
