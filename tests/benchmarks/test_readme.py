@@ -1,4 +1,4 @@
-"""The figures of benchmarks/README.md are those of the records that it links to."""
+"""The figures of speed in the READMEs are those of the records that they link to."""
 
 import json
 import re
@@ -6,24 +6,45 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
-ROWS = [
-    line
-    for line in (BENCHMARKS / 'README.md').read_text().splitlines()
-    if re.match(r'\| \[.*\]\(results/', line)
-]
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / 'benchmarks'
+
+
+def rows(folder):
+    """Cells of the README's rows that link to a record."""
+    lines = (folder / 'README.md').read_text().splitlines()
+    links = [line for line in lines if re.match(r'\| \[.*\]\([\w/]*results/', line)]
+    return [[cell.strip() for cell in line.strip('| ').split('|')] for line in links]
+
+
+def record_of(folder, what):
+    return json.loads((folder / re.search(r'\((\S+)\)', what)[1]).read_text())
 
 
 def test_every_result_has_its_row():
-    linked = {re.search(r'results/[\w.-]+', row)[0] for row in ROWS}
+    linked = {re.search(r'results/[\w.-]+', what)[0] for what, *_ in rows(BENCHMARKS)}
     files = {f'results/{file.name}' for file in BENCHMARKS.glob('results/*.json')}
     assert linked == files
 
 
-@pytest.mark.parametrize('row', ROWS)
+@pytest.mark.parametrize('row', rows(BENCHMARKS), ids=lambda row: row[0])
 def test_row_shows_what_was_measured(row):
-    _, what, _, ours_time, peer_time, ratio, memory, _ = row.split('|')
-    record = json.loads((BENCHMARKS / re.search(r'\((.*)\)', what)[1]).read_text())
+    what, _, ours_time, peer_time, ratio, memory = row
+    ours, peer = check_times(BENCHMARKS, what, ours_time, peer_time, ratio)
+    shown = re.findall(r'[\d,]+', memory)
+    assert [int(number.replace(',', '')) for number in shown] == [
+        round(ours['peak_mib']),
+        round(peer['peak_mib']),
+    ]
+
+
+@pytest.mark.parametrize('row', rows(ROOT), ids=lambda row: row[0])
+def test_row_of_the_first_page_shows_what_was_measured(row):
+    check_times(ROOT, *row)
+
+
+def check_times(folder, what, ours_time, peer_time, ratio):
+    record = record_of(folder, what)
     assert not record['environment']['uncommitted_changes']
     (case,) = record['cases']
     measured = {c['name']: c for c in case['contestants']}
@@ -34,8 +55,4 @@ def test_row_shows_what_was_measured(row):
         in_ms = float(number.replace(',', '')) * dict(ms=1, s=1000)[unit]
         assert in_ms == pytest.approx(contestant['median_ms'], rel=0.05)
     assert float(ratio) == round(peer['ratio'], 1)
-    shown = re.findall(r'[\d,]+', memory)
-    assert [int(number.replace(',', '')) for number in shown] == [
-        round(ours['peak_mib']),
-        round(peer['peak_mib']),
-    ]
+    return ours, peer
