@@ -6,7 +6,7 @@ import pytest
 from matplotlib import font_manager
 from PIL import Image
 
-from focal_retinanet.visualization import fonts
+from focal_retinanet.visualization.labels import fonts
 
 CONFIG = """
 default_scope = 'mmdet'

@@ -14,7 +14,7 @@ from focal_retinanet.visualization.assignment import (
     save_assignment_picture,
     save_coverage_figure,
 )
-from focal_retinanet.visualization.label_artists import add_labels
+from focal_retinanet.visualization.labels.artists import add_labels
 from focal_retinanet.visualization.style import (
     PALETTE,
     TRUE_POSITIVE,

@@ -11,7 +11,7 @@ from mmengine.structures import InstanceData
 from focal_retinanet.evaluation.detection_errors import classify_image
 from focal_retinanet.visualization import DetVisualizer, detections, style
 from focal_retinanet.visualization.detections import draw_detections, draw_grid
-from focal_retinanet.visualization.label_drawing import draw_labels
+from focal_retinanet.visualization.labels.drawing import draw_labels
 
 IMAGE = np.full((120, 160, 3), 200, np.uint8)
 BOX, OTHER = [10, 10, 60, 60], [90, 60, 140, 110]

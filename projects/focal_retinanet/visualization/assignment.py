@@ -20,7 +20,7 @@ from focal_retinanet.anchors.coverage import (
     box_sizes,
     count_by_kind,
 )
-from focal_retinanet.visualization.label_artists import add_labels
+from focal_retinanet.visualization.labels.artists import add_labels
 from focal_retinanet.visualization.style import (
     IGNORED,
     MISSED,

@@ -14,9 +14,12 @@ from mmengine.structures import InstanceData
 from focal_retinanet.evaluation.detection_errors import ImageDetections, classify_image
 from focal_retinanet.registry import VISUALIZERS
 from focal_retinanet.visualization.detections import draw_detections
-from focal_retinanet.visualization.fonts import font_families, without_glyph_warnings
-from focal_retinanet.visualization.label_drawing import draw_labels, letter_sizes
-from focal_retinanet.visualization.labels import best_last, label_text
+from focal_retinanet.visualization.labels.drawing import draw_labels, letter_sizes
+from focal_retinanet.visualization.labels.fonts import (
+    font_families,
+    without_glyph_warnings,
+)
+from focal_retinanet.visualization.labels.placement import best_last, label_text
 from focal_retinanet.visualization.palette import (
     Colour,
     class_colours,

@@ -19,8 +19,8 @@ from focal_retinanet.evaluation.detection_errors import (
     ImageDetections,
 )
 from focal_retinanet.visualization import style
-from focal_retinanet.visualization.label_drawing import draw_labels
-from focal_retinanet.visualization.labels import best_last, label_text
+from focal_retinanet.visualization.labels.drawing import draw_labels
+from focal_retinanet.visualization.labels.placement import best_last, label_text
 
 #: How each kind of box looks: colour, and line style for those who see no colours.
 _LOOKS = {

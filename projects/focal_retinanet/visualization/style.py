@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from focal_retinanet.visualization.fonts import (
+from focal_retinanet.visualization.labels.fonts import (
     use_fonts_for_all_text,
     without_glyph_warnings,
 )

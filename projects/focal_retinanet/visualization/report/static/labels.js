@@ -1,4 +1,4 @@
-// Where labels of boxes go, so that none lies over another; as labels.py has it.
+// Where labels of boxes go, so that none lies over another; as labels/placement.py has it.
 'use strict';
 
 // Boxes [x1, y1, x2, y2], the most important first, and sizes [width, height] of their

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from matplotlib import font_manager
 
-from focal_retinanet.visualization import fonts, style
-from focal_retinanet.visualization.fonts import font_families, font_files
-from focal_retinanet.visualization.label_drawing import draw_labels
+from focal_retinanet.visualization import style
+from focal_retinanet.visualization.labels import fonts
+from focal_retinanet.visualization.labels.drawing import draw_labels
+from focal_retinanet.visualization.labels.fonts import font_families, font_files
 
 CAT, DOG = '猫', '犬'
 INK = (10, 20, 30)

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from focal_retinanet.visualization.labels import place_labels
+from focal_retinanet.visualization.labels.placement import place_labels
 from focal_retinanet.visualization.report import write_report
 
 sync_api = pytest.importorskip(

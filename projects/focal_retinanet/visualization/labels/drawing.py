@@ -10,8 +10,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from focal_retinanet.visualization.fonts import font_files, has_glyph
-from focal_retinanet.visualization.labels import place_labels
+from focal_retinanet.visualization.labels.fonts import font_files, has_glyph
+from focal_retinanet.visualization.labels.placement import place_labels
 from focal_retinanet.visualization.palette import Colour, readable_on
 
 # Between the letters and the edge of the label, as a part of the letters' size.

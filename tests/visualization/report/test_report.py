@@ -41,7 +41,7 @@ from focal_retinanet.visualization.report.gallery import (
 )
 from focal_retinanet.visualization.report.thumbnails import Thumbnails
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CAT, DOG = 1, 2
 
 

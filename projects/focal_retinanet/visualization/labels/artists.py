@@ -6,11 +6,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
-from focal_retinanet.visualization.fonts import (
+from focal_retinanet.visualization.labels.fonts import (
     use_fonts_for_all_text,
     without_glyph_warnings,
 )
-from focal_retinanet.visualization.labels import place_labels
+from focal_retinanet.visualization.labels.placement import place_labels
 from focal_retinanet.visualization.style import plain
 
 

@@ -5,8 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from focal_retinanet.visualization.label_drawing import draw_labels, letter_sizes
-from focal_retinanet.visualization.labels import best_last, label_text, place_labels
+from focal_retinanet.visualization.labels.drawing import draw_labels, letter_sizes
+from focal_retinanet.visualization.labels.placement import (
+    best_last,
+    label_text,
+    place_labels,
+)
 
 WIDTH, HEIGHT = 200, 100
 numbers = st.floats(-30, 230)
