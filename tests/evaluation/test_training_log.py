@@ -138,7 +138,7 @@ def test_a_run_that_is_being_written(tmp_path):
     [
         (None, 'no log'),
         ('', 'its log is empty'),
-        ('{"loss": 1}\n{"loss": 2}\n', 'line 1, is not of a log'),
+        ('{"loss": 1}\n{"loss": 2}\n', 'line 1, is not part of a log'),
         ('oops\n{"step": 1}\n', 'line 1, is not JSON'),
         ('{"step": 1, "done": true}\n', 'its log is empty'),
     ],
