@@ -269,7 +269,7 @@ def test_what_can_not_be_compared_is_said(data, make_run, tmp_path):
         make_run(tmp_path / 'two', good, classes=('0', '1')),
         make_run(tmp_path / 'three', good),
     ]
-    with pytest.raises(UserError, match='other classes'):
+    with pytest.raises(UserError, match='different classes'):
         compare_quietly(runs)
     with pytest.raises(UserError, match="no category 'cat'"):
         compare_quietly([make_run(tmp_path / 'cats', good, classes=('cat',))])

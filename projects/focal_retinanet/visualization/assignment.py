@@ -131,10 +131,7 @@ def _draw_objects(
 
 
 def _label_objects(
-    axes: Axes,
-    assignment: Assignment | None,
-    gt_bboxes: Tensor,
-    labels: Sequence[str],
+    axes: Axes, assignment: Assignment | None, gt_bboxes: Tensor, labels: Sequence[str]
 ) -> None:
     """Class and best IoU of each object, the worst first, where there is room."""
     if assignment is None:

@@ -12,12 +12,7 @@ from matplotlib.patches import Patch
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.training_log import METRICS, ModelLogs, TrainingLog
-from focal_retinanet.visualization.style import (
-    PALETTE,
-    new_figure,
-    plain,
-    save_figure,
-)
+from focal_retinanet.visualization.style import PALETTE, new_figure, plain, save_figure
 
 #: More models than colours differ in line style and marker too.
 COLORS = PALETTE[:6]
@@ -141,9 +136,7 @@ def smoothed(values: np.ndarray, count: int) -> np.ndarray:
     return (sums[end] - sums[begin]) / (end - begin)
 
 
-def mean_of_seeds(
-    seeds: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
-) -> Curve:
+def mean_of_seeds(seeds: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Curve:
     """Mean and extremes at the iterations that all seeds have reached.
 
     Values between logged iterations are interpolated, which changes nothing

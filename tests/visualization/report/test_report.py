@@ -26,9 +26,9 @@ from focal_retinanet.evaluation.runs import Run, find_models
 from focal_retinanet.visualization.report import write_report
 from focal_retinanet.visualization.report.charts import (
     MOST_BARS,
+    class_precision_recall,
     draw_errors,
     draw_speed_accuracy,
-    precision_recall,
     shorten,
 )
 from focal_retinanet.visualization.report.config_differences import config_differences
@@ -75,16 +75,16 @@ def read_data(file):
 
 def test_precision_and_recall_of_a_class(coco, detections, make_run):
     images = classify_detections(coco, detections)
-    curve = precision_recall(images, CAT)
+    curve = class_precision_recall(images, CAT)
     # By score: right, wrong, wrong, right, of two cats.
     np.testing.assert_allclose(curve[:51], 1)
     np.testing.assert_allclose(curve[51:], 0.5)
-    both = [curve.mean(), precision_recall(images, DOG).mean()]
+    both = [curve.mean(), class_precision_recall(images, DOG).mean()]
     models, _ = find_models([make_run('run', detections)])
     [row] = compare(models, num_resamples=0, warn=lambda line: None)['models']
     assert np.mean(both) == pytest.approx(row['AP50'], abs=1e-12)
-    assert precision_recall(images, 3) is None
-    assert not precision_recall(classify_detections(coco, []), CAT).any()
+    assert class_precision_recall(images, 3) is None
+    assert not class_precision_recall(classify_detections(coco, []), CAT).any()
 
 
 def test_worst_images_come_first(coco, detections, worse_detections):
@@ -254,7 +254,7 @@ def test_a_common_table_that_can_not_be_is_explained(report, make_run, detection
     two = make_run('two', detections)
     one = make_run('one', cats, classes=('cat',))
     html, out, _ = report([two, one])
-    assert 'have no common table' in html and 'other classes' in html
+    assert 'have no common table' in html and 'different classes' in html
     assert html.count('<table class="sortable ') >= 2 + 2  # models, classes
     assert html.count('class="gallery"') == 2
     assert 'None: this takes two models' in html

@@ -113,12 +113,7 @@ def _is_seen(character: str) -> bool:
     """Not white space, and neither a control, a joiner nor half of a surrogate."""
     return (
         not character.isspace()
-        and unicodedata.category(character)
-        not in (
-            'Cc',
-            'Cf',
-            'Cs',
-        )
+        and unicodedata.category(character) not in ('Cc', 'Cf', 'Cs')
         and not 0xFE00 <= ord(character) <= 0xFE0F
     )  # a variant of the one before
 

@@ -8,22 +8,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from focal_retinanet.evaluation.average_precision import (
-    RECALLS,
-    precision_at_recalls,
-)
+from focal_retinanet.evaluation.average_precision import RECALLS, precision_recall
 from focal_retinanet.evaluation.detection_errors import (
     CORRECT,
     ERRORS,
     IGNORED,
     ImageDetections,
 )
-from focal_retinanet.visualization.style import (
-    PALETTE,
-    new_figure,
-    plain,
-    save_figure,
-)
+from focal_retinanet.visualization.style import PALETTE, new_figure, plain, save_figure
 
 #: Of all charts, in inches.
 WIDTH = 4.4
@@ -36,32 +28,29 @@ _DASHES = ('-', '--', ':', '-.')
 _MARKERS = 'osD^vP'
 
 
-def precision_recall(
+def class_precision_recall(
     images: Sequence[ImageDetections], category_id: int
 ) -> np.ndarray | None:
-    """COCO's precision at IoU 0.5 at each of its recalls, (101,), of one class.
+    """Return one class's precision at IoU 0.5 at each of COCO's recalls, (101,).
 
-    None where there is no object of the class.
+    None if the class has no objects.
     """
-    scores, right, objects = [np.empty(0)], [np.empty(0, bool)], 0
+    scores, right, objects = [], [], 0
     for image in images:
         mine = (image.category_ids == category_id) & ~image.is_kind(IGNORED)
         scores.append(image.scores[mine])
         right.append(image.is_kind(CORRECT)[mine])
-        of_class = (image.gt_category_ids == category_id) & ~image.gt_crowd
-        objects += int(of_class.sum())
+        objects += np.sum((image.gt_category_ids == category_id) & ~image.gt_crowd)
     if not objects:
         return None
-    order = np.argsort(-np.concatenate(scores), kind='stable')
-    at = np.flatnonzero(np.concatenate(right)[order])
-    return precision_at_recalls(np.arange(1, len(at) + 1), at + 1, objects)
+    return precision_recall(np.concatenate(scores), np.concatenate(right), objects)
 
 
 def draw_precision_recall(curves: Mapping[str, np.ndarray], file: Path) -> Path:
     """One line a model, with its AP50 in the legend.
 
     Args:
-        curves: by the model's name, as :func:`precision_recall` gives them.
+        curves: by the model's name, results of :func:`class_precision_recall`.
         file: to write, .svg.
     """
     with new_figure(WIDTH, 3.0 + _legend_height(len(curves))) as figure:
@@ -75,10 +64,7 @@ def draw_precision_recall(curves: Mapping[str, np.ndarray], file: Path) -> Path:
                 label=f'{shorten(name)}: {100 * precision.mean():.1f}',
             )
         axes.set(
-            xlabel='recall (%)',
-            ylabel='precision (%)',
-            xlim=(0, 100),
-            ylim=(0, 103),
+            xlabel='recall (%)', ylabel='precision (%)', xlim=(0, 100), ylim=(0, 103)
         )
         _legend(figure, axes, 'AP50')
         return save_figure(figure, file)

@@ -22,10 +22,10 @@ from focal_retinanet.evaluation.training_log import find_training_logs
 from focal_retinanet.visualization.curves import default_keys, draw_curves
 from focal_retinanet.visualization.report.charts import (
     MOST_BARS,
+    class_precision_recall,
     draw_errors,
     draw_histogram,
     draw_precision_recall,
-    precision_recall,
 )
 from focal_retinanet.visualization.report.config_differences import config_differences
 from focal_retinanet.visualization.report.dataset_facts import DatasetFacts
@@ -50,7 +50,9 @@ def precision_recall_section(
     """
     charts = []
     for cat_id, name in classes.items():
-        curves = {model: precision_recall(of, cat_id) for model, of in images.items()}
+        curves = {
+            model: class_precision_recall(of, cat_id) for model, of in images.items()
+        }
         curves = {model: c for model, c in curves.items() if c is not None}
         if not curves:  # no object of the class
             continue
