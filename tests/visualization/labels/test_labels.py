@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from focal_retinanet.visualization.labels.drawing import draw_labels, letter_sizes
-from focal_retinanet.visualization.labels.placement import (
-    best_last,
+from focal_retinanet.visualization.boxes import best_last
+from focal_retinanet.visualization.labels.drawing import (
+    draw_labels,
     label_text,
-    place_labels,
+    letter_sizes,
 )
+from focal_retinanet.visualization.labels.placement import place_labels
 
 WIDTH, HEIGHT = 200, 100
 numbers = st.floats(-30, 230)
