@@ -8,12 +8,8 @@ import pytest
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.training_log import ModelLogs, TrainingLog
 from focal_retinanet.visualization import curves
-from focal_retinanet.visualization.curves import (
-    default_keys,
-    draw_curves,
-    mean_of_seeds,
-    smoothed,
-)
+from focal_retinanet.visualization.curve_points import mean_of_seeds, smoothed
+from focal_retinanet.visualization.curves import default_keys, draw_curves
 
 NAN = float('nan')
 
