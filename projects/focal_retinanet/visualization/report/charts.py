@@ -1,4 +1,4 @@
-"""The report's charts, as SVG: narrow enough to be read on a phone."""
+"""The report's charts as SVG, narrow enough for a phone."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,18 @@ from focal_retinanet.evaluation.detection_errors import (
     IGNORED,
     ImageDetections,
 )
-from focal_retinanet.visualization.style import PALETTE, new_figure, plain, save_figure
+from focal_retinanet.visualization.style import (
+    PALETTE,
+    line_look,
+    new_figure,
+    plain,
+    save_figure,
+)
 
-#: Of all charts, in inches.
+#: Width of all charts, in inches.
 WIDTH = 4.4
-#: Bars of more models than this cannot be told apart; the tables have them all.
+#: Bars of more models cannot be told apart; the tables have all models.
 MOST_BARS = 8
-
-# The first six are what the style's lines take; yellow and black follow badly.
-_COLORS = PALETTE[:6]
-_DASHES = ('-', '--', ':', '-.')
-_MARKERS = 'osD^vP'
 
 
 def class_precision_recall(
@@ -47,38 +48,33 @@ def class_precision_recall(
 
 
 def draw_precision_recall(curves: Mapping[str, np.ndarray], file: Path) -> Path:
-    """One line a model, with its AP50 in the legend.
+    """Draw one line per model, with its AP50 in the legend.
 
     Args:
-        curves: by the model's name, results of :func:`class_precision_recall`.
-        file: to write, .svg.
+        curves: results of :func:`class_precision_recall` by the model's name.
+        file: SVG to write.
     """
     with new_figure(WIDTH, 3.0 + _legend_height(len(curves))) as figure:
         axes = figure.subplots()
         for index, (name, precision) in enumerate(curves.items()):
-            axes.plot(
-                100 * RECALLS,
-                100 * precision,
-                color=_COLORS[index % len(_COLORS)],
-                linestyle=_DASHES[index // len(_COLORS) % len(_DASHES)],
-                label=f'{shorten(name)}: {100 * precision.mean():.1f}',
-            )
-        axes.set(
-            xlabel='recall (%)', ylabel='precision (%)', xlim=(0, 100), ylim=(0, 103)
-        )
+            label = f'{shorten(name)}: {100 * precision.mean():.1f}'
+            look = line_look(index) | dict(marker='')
+            axes.plot(100 * RECALLS, 100 * precision, **look, label=label)
+        axes.set(xlabel='recall (%)', xlim=(0, 100))
+        axes.set(ylabel='precision (%)', ylim=(0, 103))
         _legend(figure, axes, 'AP50')
         return save_figure(figure, file)
 
 
 def draw_speed_accuracy(rows: Sequence[dict], file: Path) -> Path | None:
-    """AP against time an image, the paper's Fig. 2.
+    """Draw AP over the time per image, as the paper's Fig. 2.
 
     Args:
-        rows: a comparison's 'models'.
-        file: to write, .svg.
+        rows: 'models' of a comparison.
+        file: SVG to write.
 
     Returns:
-        None, and nothing is written, where no model has both numbers.
+        The file; None if no model has both numbers.
     """
     both = [r for r in rows if r['images_per_second'] and r['AP'] is not None]
     if not both:
@@ -90,11 +86,10 @@ def draw_speed_accuracy(rows: Sequence[dict], file: Path) -> Path | None:
                 1000 / row['images_per_second'],
                 100 * row['AP'],
                 yerr=None if row['AP_sd'] is None else 100 * row['AP_sd'],
-                fmt=_MARKERS[index // len(_COLORS) % len(_MARKERS)],
-                color=_COLORS[index % len(_COLORS)],
                 label=shorten(row['name']),
+                **line_look(index) | dict(linestyle=''),
             )
-        axes.set(xlabel='time an image (ms)', ylabel='AP (%)')
+        axes.set(xlabel='time per image (ms)', ylabel='AP (%)')
         axes.set_xlim(left=0)
         axes.margins(y=0.15)
         _legend(figure, axes)
@@ -102,11 +97,11 @@ def draw_speed_accuracy(rows: Sequence[dict], file: Path) -> Path | None:
 
 
 def draw_differences(gaps: Sequence[dict], file: Path) -> Path:
-    """Each difference of AP with its interval, around 0.
+    """Draw each difference of AP with its interval.
 
     Args:
-        gaps: a comparison's 'differences', at least one.
-        file: to write, .svg.
+        gaps: 'differences' of a comparison, at least one.
+        file: SVG to write.
     """
     with new_figure(WIDTH, 0.8 + 0.25 * len(gaps)) as figure:
         axes = figure.subplots()
@@ -114,7 +109,7 @@ def draw_differences(gaps: Sequence[dict], file: Path) -> Path:
         for place, gap in enumerate(gaps):
             value, low, high = (100 * gap[key] for key in ('AP', 'low', 'high'))
             axes.plot([low, high], [place, place], color=PALETTE[0])
-            # Open where it may be chance.
+            # An open circle is within noise.
             face = 'white' if gap['within_noise'] else PALETTE[0]
             axes.plot(value, place, 'o', color=PALETTE[0], markerfacecolor=face)
         axes.set_yticks(range(len(gaps)), [shorten(gap['model']) for gap in gaps])
@@ -125,14 +120,14 @@ def draw_differences(gaps: Sequence[dict], file: Path) -> Path:
 
 
 def draw_errors(costs: Mapping[str, Mapping[str, float]], file: Path) -> Path | None:
-    """What each kind of error costs, a bar a model.
+    """Draw the cost of each kind of error, one bar per model.
 
     Args:
-        costs: by the model's name, of ``cost_of_errors``, in [0, 1].
-        file: to write, .svg.
+        costs: results of ``cost_of_errors`` by the model's name.
+        file: SVG to write.
 
     Returns:
-        None, and nothing is written, of more than ``MOST_BARS`` models.
+        The file; None for more than ``MOST_BARS`` models.
     """
     if len(costs) > MOST_BARS:
         return None
@@ -140,11 +135,10 @@ def draw_errors(costs: Mapping[str, Mapping[str, float]], file: Path) -> Path | 
     height = 0.6 + len(ERRORS) * (0.14 + 0.11 * len(costs)) + _legend_height(len(costs))
     with new_figure(WIDTH, height) as figure:
         axes = figure.subplots()
-        for index, (name, of_kind) in enumerate(costs.items()):
-            values = [100 * of_kind[kind] for kind in ERRORS]
+        for index, (name, cost) in enumerate(costs.items()):
             axes.barh(
                 np.arange(len(ERRORS)) - 0.4 + (index + 0.5) * thick,
-                [0 if math.isnan(value) else value for value in values],
+                [0 if math.isnan(cost[kind]) else 100 * cost[kind] for kind in ERRORS],
                 thick,
                 color=PALETTE[index],
                 edgecolor='#333333',
@@ -162,13 +156,13 @@ def draw_errors(costs: Mapping[str, Mapping[str, float]], file: Path) -> Path | 
 def draw_histogram(
     values: Sequence[float], edges: Sequence[float], x: str, y: str, file: Path
 ) -> Path:
-    """How many values there are between the edges.
+    """Draw the number of values in each bin.
 
     Args:
-        values: those outside of the edges are left out.
-        edges: rising.
-        x, y: what the axes are of.
-        file: to write, .svg.
+        values: values to count; those outside the bins are left out.
+        edges: edges of the bins, rising.
+        x, y: labels of the axes.
+        file: SVG to write.
     """
     with new_figure(WIDTH, 2.4) as figure:
         axes = figure.subplots()
@@ -178,7 +172,7 @@ def draw_histogram(
 
 
 def shorten(name: str, longest: int = 34) -> str:
-    """A name as matplotlib's text; of a long one the end, which tells it apart."""
+    """Return a name as matplotlib text; of a long name, only the end."""
     return plain(name if len(name) <= longest else '…' + name[1 - longest :])
 
 
