@@ -257,7 +257,7 @@ def test_a_common_table_that_can_not_be_is_explained(report, make_run, detection
     assert 'have no common table' in html and 'different classes' in html
     assert html.count('<table class="sortable ') >= 2 + 2  # models, classes
     assert html.count('class="gallery"') == 2
-    assert 'None: this takes two models' in html
+    assert 'None: differences need at least two models' in html
     assert (out / 'data' / 'gallery-1-0-0.js').is_file()
     # The cat detector is judged by cats alone.
     assert [i['ap50'] for i in read_data(out / 'data' / 'gallery-1-0.js')] == [
@@ -286,7 +286,7 @@ def test_one_bad_run_does_not_spoil_the_others(
     assert 'image_id 777' in text
     assert 'empty has no detections' in text
     assert 'bad: no log' in html
-    assert 'Not measured, so not in it: bad.' in html
+    assert 'Not measured and not shown: bad.' in html
     assert 'have no common table' not in html  # of good, empty and bad there is one
     for line in said:
         assert line.split("'")[0].replace('"', '&#34;') in html
@@ -318,7 +318,7 @@ def test_files_of_detections_alone(report, ground_truth, detections, tmp_path):
     assert said == []
     assert '<b>&' not in html and '&lt;b&gt;&amp;' in html
     assert 'Files of detections have no training log' in html
-    assert '3 of these have no image file:' in html
+    assert '3 of these have no image file;' in html
     assert not (out / 'images').exists()
 
 

@@ -123,7 +123,7 @@ def test_filters_orders_and_models(report, open_page):
     assert list(boxes(page)) == ['a.jpg', 'b.jpg', 'c.jpg']
     page.locator('[name=model]').select_option('bad')
     page.locator('[name=order]').select_option('missed')
-    page.get_by_text('in them 3 missed').wait_for()
+    page.get_by_text('with 3 missed').wait_for()
     assert boxes(page) == {
         'a.jpg': {'wrong': 1, 'missed': 2},
         'b.jpg': {'missed': 1},
