@@ -7,7 +7,7 @@ import pytest
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.training_log import ModelLogs, TrainingLog
-from focal_retinanet.visualization import curves
+from focal_retinanet.visualization import style
 from focal_retinanet.visualization.curve_points import mean_of_seeds, smoothed
 from focal_retinanet.visualization.curves import default_keys, draw_curves
 
@@ -37,7 +37,7 @@ def draw(monkeypatch, tmp_path):
 
     def draw(*args, **kwargs):
         figures = []
-        monkeypatch.setattr(curves, 'save_figure', lambda f, _: figures.append(f))
+        monkeypatch.setattr(style, 'save_figure', lambda f, _: figures.append(f))
         notes = draw_curves(args, tmp_path / 'out.png', **kwargs)
         (figure,) = figures
         return figure, notes

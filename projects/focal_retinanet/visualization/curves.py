@@ -12,18 +12,12 @@ from matplotlib.patches import Patch
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.training_log import METRICS, ModelLogs
+from focal_retinanet.visualization import style
 from focal_retinanet.visualization.curve_points import (
     Curve,
     curves_of,
     is_ap,
     is_smoothed,
-)
-from focal_retinanet.visualization.style import (
-    MOST_LOOKS,
-    line_look,
-    new_figure,
-    plain,
-    save_figure,
 )
 
 #: Curves with fewer points get markers.
@@ -71,10 +65,10 @@ def draw_curves(
     Raises:
         UserError: no log has a key, or there are too many models to tell apart.
     """
-    if len(models) > MOST_LOOKS:
+    if len(models) > style.MOST_LOOKS:
         raise UserError(
             f'{len(models)} models are too many for one figure: name at most '
-            f'{MOST_LOOKS}'
+            f'{style.MOST_LOOKS}'
         )
     keys = list(keys or default_keys(models))
     for key in keys:
@@ -94,7 +88,7 @@ def draw_curves(
     legend_columns = max(1, min(len(handles), int(width / widest)))
     legend_rows = math.ceil(len(handles) / legend_columns)
     height = 2.5 * rows + 0.2 * legend_rows + (0.3 if title else 0)
-    with new_figure(width, height) as figure:
+    with style.new_figure(width, height) as figure:
         axes = None
         for index, key in enumerate(keys):
             axes = figure.add_subplot(rows, columns, index + 1, sharex=axes)
@@ -111,8 +105,8 @@ def draw_curves(
             handlelength=3,
         )
         if title:
-            figure.suptitle(plain(title))
-        save_figure(figure, file)
+            figure.suptitle(style.plain(title))
+        style.save_figure(figure, file)
     return list(dict.fromkeys(notes))
 
 
@@ -179,7 +173,7 @@ def _are_equal(a: Curve, b: Curve) -> bool:
 def _draw_line(
     axes: Axes, line: Curve, index: int, length: float, has_seeds: bool
 ) -> None:
-    look = dict(line_look(index), markersize=3)
+    look = dict(style.line_look(index), markersize=3)
     if len(line.x) >= FEW_POINTS:
         look['marker'] = ''
     x = line.x / length
@@ -242,8 +236,8 @@ def _legend(models: Sequence[ModelLogs]) -> list[Artist]:
         elif diverged and len(model.logs) > 1:
             details.append(f'{len(diverged)} diverged')
         label = f'{model.name} ({", ".join(details)})' if details else model.name
-        look = dict(line_look(index), markersize=3)
-        handles.append(Line2D([], [], **look, label=plain(label)))
+        look = dict(style.line_look(index), markersize=3)
+        handles.append(Line2D([], [], **look, label=style.plain(label)))
     logs = [log for model in models for log in model.logs]
     if len(logs) > len(models):
         handles.append(

@@ -9,31 +9,23 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from focal_retinanet.anchors.assignment import Assignment, Kind
+from focal_retinanet.visualization import style
 from focal_retinanet.visualization.boxes import draw_boxes, show_image
 from focal_retinanet.visualization.labels.artists import add_labels
-from focal_retinanet.visualization.style import (
-    IGNORED,
-    MISSED,
-    PALETTE,
-    TRUE_POSITIVE,
-    new_figure,
-    plain,
-    save_figure,
-)
 
-OBJECT_COLOR = PALETTE[7]
-_LOW_QUALITY = PALETTE[1]
+OBJECT_COLOR = style.PALETTE[7]
+_LOW_QUALITY = style.PALETTE[1]
 _DASHED = (0, (3, 1.2))  # short, for boxes of a few pixels
 #: Colour, line style and name of each kind of object, the best first.
 OBJECT_LOOKS = {
-    Kind.COVERED: (TRUE_POSITIVE, '-', 'has anchors'),
+    Kind.COVERED: (style.TRUE_POSITIVE, '-', 'has anchors'),
     Kind.LOW_QUALITY: (_LOW_QUALITY, _DASHED, 'low-quality matches only'),
-    Kind.NONE: (MISSED, ':', 'no anchor'),
+    Kind.NONE: (style.MISSED, ':', 'no anchor'),
 }
 # Colour and line style of each kind of anchor, in the order of drawing.
 _ANCHOR_LOOKS = {
-    'ignored': (IGNORED, ':'),
-    'positive': (TRUE_POSITIVE, '-'),
+    'ignored': (style.IGNORED, ':'),
+    'positive': (style.TRUE_POSITIVE, '-'),
     'low quality': (_LOW_QUALITY, _DASHED),
 }
 _PANEL_WIDTH = 3.3  # inches
@@ -73,8 +65,8 @@ def save_assignment_picture(
     width = max(4.5, columns * _PANEL_WIDTH)
     has_legend = assignment is not None and len(gt_bboxes) > 0
     height = rows * (width / columns * aspect + 0.2) + (0.7 if has_legend else 0.3)
-    with new_figure(width, height) as figure:
-        figure.suptitle(plain(title), fontsize=9)
+    with style.new_figure(width, height) as figure:
+        figure.suptitle(style.plain(title), fontsize=9)
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes in panels:
             axes.set_axis_off()
@@ -91,7 +83,7 @@ def save_assignment_picture(
                 handlelength=2.5,
             )
         _label_objects(panels[0], assignment, gt_bboxes, labels)
-        return save_figure(figure, file)
+        return style.save_figure(figure, file)
 
 
 def _draw_objects(
@@ -105,10 +97,10 @@ def _draw_objects(
     count = len(gt_bboxes)
     title = f'{count} object' if count == 1 else f'{count} objects'
     if crowds is not None:
-        draw_boxes(axes, crowds, IGNORED, '-.')
+        draw_boxes(axes, crowds, style.IGNORED, '-.')
     if assignment is None:
         axes.set_title(title, fontsize=8)
-        draw_boxes(axes, gt_bboxes, TRUE_POSITIVE)
+        draw_boxes(axes, gt_bboxes, style.TRUE_POSITIVE)
         return
     axes.set_title(f'{title}; number: best IoU', fontsize=8)
     for kind, (color, line, _) in OBJECT_LOOKS.items():
@@ -123,7 +115,7 @@ def _label_objects(
     if assignment is None:
         order = range(len(gt_bboxes) if has_few else 0)
         texts = list(labels)
-        colours = [TRUE_POSITIVE] * len(texts)
+        colours = [style.TRUE_POSITIVE] * len(texts)
     else:
         kinds = [Kind(kind) for kind in assignment.kinds.tolist()]
         texts = [f'{iou:.2f}' for iou in assignment.best_iou.tolist()]

@@ -15,13 +15,7 @@ from focal_retinanet.evaluation.detection_errors import (
     IGNORED,
     ImageDetections,
 )
-from focal_retinanet.visualization.style import (
-    PALETTE,
-    line_look,
-    new_figure,
-    plain,
-    save_figure,
-)
+from focal_retinanet.visualization import style
 
 #: Width of all charts, in inches.
 WIDTH = 4.4
@@ -54,16 +48,16 @@ def draw_precision_recall(curves: Mapping[str, np.ndarray], file: Path) -> Path:
         curves: results of :func:`class_precision_recall` by the model's name.
         file: SVG to write.
     """
-    with new_figure(WIDTH, 3.0 + _legend_height(len(curves))) as figure:
+    with style.new_figure(WIDTH, 3.0 + _legend_height(len(curves))) as figure:
         axes = figure.subplots()
         for index, (name, precision) in enumerate(curves.items()):
             label = f'{shorten(name)}: {100 * precision.mean():.1f}'
-            look = line_look(index) | dict(marker='')
+            look = style.line_look(index) | dict(marker='')
             axes.plot(100 * RECALLS, 100 * precision, **look, label=label)
         axes.set(xlabel='recall (%)', xlim=(0, 100))
         axes.set(ylabel='precision (%)', ylim=(0, 103))
         _legend(figure, axes, 'AP50')
-        return save_figure(figure, file)
+        return style.save_figure(figure, file)
 
 
 def draw_speed_accuracy(rows: Sequence[dict], file: Path) -> Path | None:
@@ -79,7 +73,7 @@ def draw_speed_accuracy(rows: Sequence[dict], file: Path) -> Path | None:
     both = [r for r in rows if r['images_per_second'] and r['AP'] is not None]
     if not both:
         return None
-    with new_figure(WIDTH, 3.0 + _legend_height(len(both))) as figure:
+    with style.new_figure(WIDTH, 3.0 + _legend_height(len(both))) as figure:
         axes = figure.subplots()
         for index, row in enumerate(both):
             axes.errorbar(
@@ -87,13 +81,13 @@ def draw_speed_accuracy(rows: Sequence[dict], file: Path) -> Path | None:
                 100 * row['AP'],
                 yerr=None if row['AP_sd'] is None else 100 * row['AP_sd'],
                 label=shorten(row['name']),
-                **line_look(index) | dict(linestyle=''),
+                **style.line_look(index) | dict(linestyle=''),
             )
         axes.set(xlabel='time per image (ms)', ylabel='AP (%)')
         axes.set_xlim(left=0)
         axes.margins(y=0.15)
         _legend(figure, axes)
-        return save_figure(figure, file)
+        return style.save_figure(figure, file)
 
 
 def draw_differences(gaps: Sequence[dict], file: Path) -> Path:
@@ -103,20 +97,20 @@ def draw_differences(gaps: Sequence[dict], file: Path) -> Path:
         gaps: 'differences' of a comparison, at least one.
         file: SVG to write.
     """
-    with new_figure(WIDTH, 0.8 + 0.25 * len(gaps)) as figure:
+    with style.new_figure(WIDTH, 0.8 + 0.25 * len(gaps)) as figure:
         axes = figure.subplots()
         axes.axvline(0, color='#555555', linewidth=1)
         for place, gap in enumerate(gaps):
             value, low, high = (100 * gap[key] for key in ('AP', 'low', 'high'))
-            axes.plot([low, high], [place, place], color=PALETTE[0])
+            axes.plot([low, high], [place, place], color=style.PALETTE[0])
             # An open circle is within noise.
-            face = 'white' if gap['within_noise'] else PALETTE[0]
-            axes.plot(value, place, 'o', color=PALETTE[0], markerfacecolor=face)
+            face = 'white' if gap['within_noise'] else style.PALETTE[0]
+            axes.plot(value, place, 'o', color=style.PALETTE[0], markerfacecolor=face)
         axes.set_yticks(range(len(gaps)), [shorten(gap['model']) for gap in gaps])
         axes.set_ylim(len(gaps) - 0.5, -0.5)
         axes.set_xlabel(f'points of AP against {shorten(gaps[0]["reference"])}')
         axes.grid(axis='y', visible=False)
-        return save_figure(figure, file)
+        return style.save_figure(figure, file)
 
 
 def draw_errors(costs: Mapping[str, Mapping[str, float]], file: Path) -> Path | None:
@@ -133,14 +127,14 @@ def draw_errors(costs: Mapping[str, Mapping[str, float]], file: Path) -> Path | 
         return None
     thick = 0.8 / len(costs)
     height = 0.6 + len(ERRORS) * (0.14 + 0.11 * len(costs)) + _legend_height(len(costs))
-    with new_figure(WIDTH, height) as figure:
+    with style.new_figure(WIDTH, height) as figure:
         axes = figure.subplots()
         for index, (name, cost) in enumerate(costs.items()):
             axes.barh(
                 np.arange(len(ERRORS)) - 0.4 + (index + 0.5) * thick,
                 [0 if math.isnan(cost[kind]) else 100 * cost[kind] for kind in ERRORS],
                 thick,
-                color=PALETTE[index],
+                color=style.PALETTE[index],
                 edgecolor='#333333',
                 linewidth=0.4,
                 label=shorten(name),
@@ -150,7 +144,7 @@ def draw_errors(costs: Mapping[str, Mapping[str, float]], file: Path) -> Path | 
         axes.set_xlabel('points of AP50')
         axes.grid(axis='y', visible=False)
         _legend(figure, axes)
-        return save_figure(figure, file)
+        return style.save_figure(figure, file)
 
 
 def draw_histogram(
@@ -164,16 +158,18 @@ def draw_histogram(
         x, y: labels of the axes.
         file: SVG to write.
     """
-    with new_figure(WIDTH, 2.4) as figure:
+    with style.new_figure(WIDTH, 2.4) as figure:
         axes = figure.subplots()
-        axes.hist(values, edges, color=PALETTE[0], edgecolor='white', linewidth=0.4)
+        axes.hist(
+            values, edges, color=style.PALETTE[0], edgecolor='white', linewidth=0.4
+        )
         axes.set(xlabel=x, ylabel=y, xlim=(edges[0], edges[-1]))
-        return save_figure(figure, file)
+        return style.save_figure(figure, file)
 
 
 def shorten(name: str, longest: int = 34) -> str:
     """Return a name as matplotlib text; of a long name, only the end."""
-    return plain(name if len(name) <= longest else '…' + name[1 - longest :])
+    return style.plain(name if len(name) <= longest else '…' + name[1 - longest :])
 
 
 def _legend_height(lines: int) -> float:

@@ -17,30 +17,12 @@ from focal_retinanet.evaluation.detection_errors import (
 from focal_retinanet.evaluation.ground_truth import GroundTruth, load_coco
 from focal_retinanet.evaluation.runs import Model, find_models
 from focal_retinanet.version import __version__
+from focal_retinanet.visualization.report import gallery, sections
 from focal_retinanet.visualization.report.comparing import (
     Compared,
     compare_what_can_be,
 )
 from focal_retinanet.visualization.report.dataset_facts import dataset_facts
-from focal_retinanet.visualization.report.gallery import (
-    BOX_KINDS,
-    GROUPS,
-    LOWEST_SCORE,
-    MOST_DETECTIONS,
-    PAGE,
-    group_of,
-    worst_images,
-    write_gallery,
-)
-from focal_retinanet.visualization.report.sections import (
-    configs_section,
-    curves_section,
-    dataset_section,
-    errors_section,
-    loss_section,
-    numbers_section,
-    precision_recall_section,
-)
 from focal_retinanet.visualization.report.thumbnails import Thumbnails
 
 HERE = Path(__file__).parent
@@ -113,7 +95,7 @@ def write_report(
     for run in (run for model in models for run in model.runs):
         if not run.detections:
             note(f'{run.path} has no detections, so its AP is 0')
-    configs = configs_section(models)
+    configs = sections.configs(models)
     compared = compare_what_can_be(
         models, ann_file, reference, num_resamples, seed, progress=progress, warn=note
     )
@@ -129,7 +111,7 @@ def write_report(
         version=__version__,
         time=datetime.now().astimezone().strftime('%Y-%m-%d %H:%M'),
         names=[model.name for model in compared.models],
-        **numbers_section(charts, compared),
+        **sections.numbers(charts, compared),
         truths=[
             dict(
                 ann_file=group.truth.ann_file,
@@ -148,14 +130,14 @@ def write_report(
             )
             for number, group in enumerate(groups)
         ],
-        curves=curves_section(charts, paths),
-        losses=loss_section(charts, compared.models),
+        curves=sections.curves(charts, paths),
+        losses=sections.loss(charts, compared.models),
         configs=configs,
-        box_kinds=[(kind, group_of(kind)) for kind in BOX_KINDS],
-        groups=GROUPS,
-        page=PAGE,
-        lowest_score=LOWEST_SCORE,
-        most_detections=MOST_DETECTIONS,
+        box_kinds=[(kind, gallery.group_of(kind)) for kind in gallery.BOX_KINDS],
+        groups=gallery.GROUPS,
+        page=gallery.PAGE,
+        lowest_score=gallery.LOWEST_SCORE,
+        most_detections=gallery.MOST_DETECTIONS,
         warnings=warnings,
     )
     if thumbnails.missing:
@@ -201,12 +183,12 @@ def _charts_of_group(folder: Path, number: int, group: EvaluatedModels) -> dict:
     first_runs = {name: runs[0] for name, runs in group.runs.items()}
     facts = dataset_facts(group.truth.coco, list(group.truth.classes))
     return dict(
-        precision_recall=precision_recall_section(
+        precision_recall=sections.precision_recall(
             folder, number, first_runs, group.truth.classes
         ),
-        errors=errors_section(folder, number, group.runs),
+        errors=sections.errors(folder, number, group.runs),
         facts=facts,
-        charts=dataset_section(folder, number, facts),
+        charts=sections.dataset(folder, number, facts),
     )
 
 
@@ -227,7 +209,7 @@ def _gallery_of_group(
 ) -> dict:
     """Write the worst images of the models with one ground truth."""
     infos = group.truth.coco.imgs
-    shown = worst_images([runs[0] for runs in group.runs.values()])[:max_images]
+    shown = gallery.worst_images([runs[0] for runs in group.runs.values()])[:max_images]
     names = {}
     for img_id in progress(shown, 'images'):
         info = infos[img_id]
@@ -238,7 +220,9 @@ def _gallery_of_group(
         by_id = {image.image_id: image for image in runs[0]}
         images = [by_id[img_id] for img_id in shown]
         file = f'gallery-{number}-{index}'
-        write_gallery(data, file, images, infos, names, list(group.truth.classes))
+        gallery.write_gallery(
+            data, file, images, infos, names, list(group.truth.classes)
+        )
         galleries.append(dict(data=file, name=name))
     return dict(
         galleries=galleries,

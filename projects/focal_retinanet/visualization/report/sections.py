@@ -21,14 +21,7 @@ from focal_retinanet.evaluation.runs import Model
 from focal_retinanet.evaluation.tables import differences_table, models_table
 from focal_retinanet.evaluation.training_log import find_training_logs
 from focal_retinanet.visualization.curves import default_keys, draw_curves
-from focal_retinanet.visualization.report.charts import (
-    class_precision_recall,
-    draw_differences,
-    draw_errors,
-    draw_histogram,
-    draw_precision_recall,
-    draw_speed_accuracy,
-)
+from focal_retinanet.visualization.report import charts
 from focal_retinanet.visualization.report.comparing import Compared
 from focal_retinanet.visualization.report.config_differences import config_differences
 from focal_retinanet.visualization.report.dataset_facts import DatasetFacts
@@ -37,7 +30,7 @@ from focal_retinanet.visualization.report.dataset_facts import DatasetFacts
 LOSS_FIGURES = ('loss_cdf.svg', 'loss_cdf.png')
 
 
-def numbers_section(folder: Path, compared: Compared) -> dict:
+def numbers(folder: Path, compared: Compared) -> dict:
     """Tables and charts of the comparisons, and why the models have no common one.
 
     Args:
@@ -49,9 +42,9 @@ def numbers_section(folder: Path, compared: Compared) -> dict:
     rows = [row for comparison in comparisons for row in comparison['models']]
     speed = differences = None
     if common:
-        speed = draw_speed_accuracy(rows, folder / 'speed_accuracy.svg')
+        speed = charts.draw_speed_accuracy(rows, folder / 'speed_accuracy.svg')
     if common and common['differences']:
-        differences = draw_differences(
+        differences = charts.draw_differences(
             common['differences'], folder / 'differences.svg'
         )
     return dict(
@@ -66,7 +59,7 @@ def numbers_section(folder: Path, compared: Compared) -> dict:
     )
 
 
-def precision_recall_section(
+def precision_recall(
     folder: Path,
     number: int,
     images: Mapping[str, Sequence[ImageDetections]],
@@ -80,23 +73,23 @@ def precision_recall_section(
         images: detections of each model.
         classes: names by category id.
     """
-    charts = []
+    shown = []
     for cat_id, name in classes.items():
         curves = {
-            model: class_precision_recall(found, cat_id)
+            model: charts.class_precision_recall(found, cat_id)
             for model, found in images.items()
         }
         if any(curve is None for curve in curves.values()):  # no object of the class
             continue
         file = folder / f'precision_recall_{number}_{cat_id}.svg'
-        draw_precision_recall(curves, file)
+        charts.draw_precision_recall(curves, file)
         aps = ', '.join(f'{m} {100 * c.mean():.1f}' for m, c in curves.items())
         alt = f'Precision over recall of {name}; AP50: {aps}'
-        charts.append(_chart(file, alt, name))
-    return charts
+        shown.append(_chart(file, alt, name))
+    return shown
 
 
-def errors_section(
+def errors(
     folder: Path, number: int, runs: Mapping[str, Sequence[Sequence[ImageDetections]]]
 ) -> dict:
     """Table and chart of what each kind of error costs, on average over the seeds.
@@ -129,7 +122,7 @@ def errors_section(
         )
         for name, cost in costs.items()
     ]
-    file = draw_errors(costs, folder / f'errors_{number}.svg')
+    file = charts.draw_errors(costs, folder / f'errors_{number}.svg')
     alt = 'Points of AP50 that each kind of error costs, as in the table above'
     return dict(
         kinds=ERRORS,
@@ -139,7 +132,7 @@ def errors_section(
     )
 
 
-def curves_section(folder: Path, paths: Sequence[str | Path]) -> dict:
+def curves(folder: Path, paths: Sequence[str | Path]) -> dict:
     """One chart per key of the training logs, and notes on what they do not show."""
     paths = [path for path in paths if Path(path).is_dir()]
     if not paths:
@@ -147,20 +140,20 @@ def curves_section(folder: Path, paths: Sequence[str | Path]) -> dict:
     try:
         with quiet_mmengine():
             logs, notes = find_training_logs(paths)
-        charts = []
+        shown = []
         for key in default_keys(logs):
             file = folder / f'curve_{key.replace("/", "_")}.svg'
             notes += draw_curves(logs, file, [key])
             alt = f'{key} over the iterations of training, one line per model'
-            charts.append(_chart(file, alt, wide=True))
+            shown.append(_chart(file, alt, wide=True))
     except UserError as error:
         return dict(charts=[], notes=str(error).splitlines())
-    return dict(charts=charts, notes=list(dict.fromkeys(notes)))
+    return dict(charts=shown, notes=list(dict.fromkeys(notes)))
 
 
-def loss_section(folder: Path, models: Sequence[Model]) -> list[dict]:
+def loss(folder: Path, models: Sequence[Model]) -> list[dict]:
     """Copies of Fig. 4 of the models that have one in their work directory."""
-    charts = []
+    shown = []
     for number, model in enumerate(models):
         path = model.runs[0].path
         places = [path, path.parent] if len(model.runs) > 1 else [path]
@@ -171,25 +164,25 @@ def loss_section(folder: Path, models: Sequence[Model]) -> list[dict]:
             folder.mkdir(exist_ok=True)
             shutil.copyfile(figure, file)
             alt = f'Cumulative loss of positives and of negatives of {model.name}'
-            charts.append(_chart(file, alt, model.name, wide=True))
-    return charts
+            shown.append(_chart(file, alt, model.name, wide=True))
+    return shown
 
 
-def dataset_section(folder: Path, number: int, facts: DatasetFacts) -> list[dict]:
+def dataset(folder: Path, number: int, facts: DatasetFacts) -> list[dict]:
     """Histograms of a ground truth: object sizes, and objects per image."""
     if not facts.objects:
         return []
     highest = max(np.quantile(facts.sides, 0.99), 1)
     most = int(facts.per_image.max())
     step = max(1, -(-(most + 1) // 40))
-    sizes = draw_histogram(
+    sizes = charts.draw_histogram(
         facts.sides,
         np.linspace(0, highest, 33),
         'square root of the area (pixels)',
         'objects',
         folder / f'object_sizes_{number}.svg',
     )
-    counts = draw_histogram(
+    counts = charts.draw_histogram(
         facts.per_image,
         np.arange(0, most + step + 1, step) - 0.5,
         'objects in an image',
@@ -202,7 +195,7 @@ def dataset_section(folder: Path, number: int, facts: DatasetFacts) -> list[dict
     ]
 
 
-def configs_section(models: Sequence[Model]) -> dict:
+def configs(models: Sequence[Model]) -> dict:
     """Full configs of the first seeds, and the keys in which they differ."""
     with_config = [model for model in models if model.cfg is not None]
     return dict(
