@@ -120,8 +120,9 @@ class DetVisualizer(DetLocalVisualizer):
         """Draw an image, then show it, write it or pass it to the backends, as mmdet."""
         if not is_main_process() and out_file is None:
             return  # only the main process has windows and backends
-        has_both = draw_gt and draw_pred and _has_both(data_sample)
-        if not has_both and _has_masks(data_sample):
+        sample = DetDataSample() if data_sample is None else data_sample
+        has_both = draw_gt and draw_pred and _has_both(sample)
+        if not has_both and _has_masks(sample):
             super().add_datasample(
                 *(name, image, data_sample, draw_gt, draw_pred, show, wait_time),
                 *(out_file, pred_score_thr, step),
@@ -129,20 +130,22 @@ class DetVisualizer(DetLocalVisualizer):
             return
         image = image.clip(0, 255).astype(np.uint8)
         if has_both:
-            found = _classify(data_sample)
+            found = _classify(sample)
             labels = [*found.category_ids.tolist(), *found.gt_category_ids.tolist()]
             drawn = draw_detections(
                 image,
                 found,
                 _names(labels, (self.dataset_meta or {}).get('classes')),
                 pred_score_thr,
-                title=Path(data_sample.get('img_path', name)).name,
+                title=Path(sample.get('img_path', name)).name,
                 dpi=_DPI,
             )
-        else:
+        elif data_sample is not None:
             drawn = self._draw_boxes_of(
-                image, data_sample, draw_gt, draw_pred, pred_score_thr
+                image, sample.cpu(), draw_gt, draw_pred, pred_score_thr
             )
+        else:
+            drawn = image
         self.set_image(drawn)
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
@@ -154,27 +157,24 @@ class DetVisualizer(DetLocalVisualizer):
     def _draw_boxes_of(
         self,
         image: np.ndarray,
-        data_sample: DetDataSample | None,
+        sample: DetDataSample,
         draw_gt: bool,
         draw_pred: bool,
         score_thr: float,
     ) -> np.ndarray:
         """Draw objects, detections or both side by side, (H, W or 2 W, 3) uint8 RGB."""
-        if data_sample is None:
-            return image
-        meta = self.dataset_meta or {}
-        look = (meta.get('classes'), meta.get('palette'))
-        data_sample = data_sample.cpu()
         sides = []
         if draw_gt:
-            objects = data_sample.get('gt_instances', InstanceData())
-            sides.append(self._draw_instances(image, objects, *look))
+            sides.append(sample.get('gt_instances', InstanceData()))
         if draw_pred:
-            found = data_sample.get('pred_instances', InstanceData())
-            if 'scores' in found:
-                found = found[found.scores >= score_thr]
-            sides.append(self._draw_instances(image, found, *look))
-        return np.concatenate(sides, axis=1) if sides else image
+            found = sample.get('pred_instances', InstanceData())
+            sides.append(
+                found[found.scores >= score_thr] if 'scores' in found else found
+            )
+        meta = self.dataset_meta or {}
+        look = (meta.get('classes'), meta.get('palette'))
+        drawn = [self._draw_instances(image, side, *look) for side in sides]
+        return np.concatenate(drawn, axis=1) if drawn else image
 
     def _draw_instances(
         self,
@@ -237,8 +237,8 @@ class DetVisualizer(DetLocalVisualizer):
     ) -> np.ndarray:
         """Draw boxes and labels on a copy of an image, the last on top."""
         height, width = image.shape[:2]
-        # A diverged model has boxes that are not finite.
-        good = np.flatnonzero(np.isfinite(boxes).all(1))
+        # A diverged model has boxes that are not finite. The best come first here.
+        good = np.flatnonzero(np.isfinite(boxes).all(1))[::-1]
         # OpenCV limits the size of numbers; far outside nothing is visible.
         far = np.array([width, height] * 2)
         corners = boxes[good].clip(-far, 2 * far).round().astype(int)
@@ -246,17 +246,17 @@ class DetVisualizer(DetLocalVisualizer):
         side = (width * height) ** 0.5
         thickness = max(1, round(self.line_width * min(side / _LINE_SIDE, 2)))
         drawn = image.copy()
-        for (x1, y1, x2, y2), colour in zip(corners.tolist(), colours, strict=True):
-            cv2.rectangle(drawn, (x1, y1), (x2, y2), colour, thickness)
+        for i in reversed(range(len(good))):
+            x1, y1, x2, y2 = corners[i].tolist()
+            cv2.rectangle(drawn, (x1, y1), (x2, y2), colours[i], thickness)
         if self.alpha < 1:
             drawn = cv2.addWeighted(drawn, self.alpha, image, 1 - self.alpha, 0)
-        best_first = range(len(good) - 1, -1, -1)
         draw_labels(
             drawn,
-            corners[::-1],
-            [texts[good[i]] for i in best_first],
-            [colours[i] for i in best_first],
-            letter_sizes(corners[::-1], (width, height)),
+            corners,
+            [texts[i] for i in good],
+            colours,
+            letter_sizes(corners, (width, height)),
             self._letters and get_palette(self._letters, len(good)),
         )
         return drawn
@@ -271,29 +271,28 @@ def _names(labels: Sequence[int], classes: Sequence[str] | None) -> dict[int, st
     }
 
 
-def _has_masks(data_sample: DetDataSample | None) -> bool:
+def _has_masks(sample: DetDataSample) -> bool:
     """Whether a sample has masks of objects or of pixels, which mmdet draws."""
-    return data_sample is not None and any(
-        f'{side}_sem_seg' in data_sample
-        or f'{side}_panoptic_seg' in data_sample
-        or 'masks' in data_sample.get(f'{side}_instances', InstanceData())
+    return any(
+        f'{side}_sem_seg' in sample
+        or f'{side}_panoptic_seg' in sample
+        or 'masks' in sample.get(f'{side}_instances', InstanceData())
         for side in ('gt', 'pred')
     )
 
 
-def _has_both(data_sample: DetDataSample | None) -> bool:
-    return (
-        data_sample is not None
-        and 'bboxes' in data_sample.get('gt_instances', InstanceData())
-        and 'scores' in data_sample.get('pred_instances', InstanceData())
-    )
+def _has_both(sample: DetDataSample) -> bool:
+    """Whether a sample has objects and detections."""
+    objects = sample.get('gt_instances', InstanceData())
+    found = sample.get('pred_instances', InstanceData())
+    return 'bboxes' in objects and 'scores' in found
 
 
-def _classify(data_sample: DetDataSample) -> ImageDetections:
+def _classify(sample: DetDataSample) -> ImageDetections:
     """Kinds of the detections of a sample, whose labels are the categories."""
-    found = data_sample.pred_instances.cpu().numpy()
-    objects = data_sample.gt_instances.cpu().numpy()
-    crowds = data_sample.get('ignored_instances', InstanceData()).cpu().numpy()
+    found = sample.pred_instances.cpu().numpy()
+    objects = sample.gt_instances.cpu().numpy()
+    crowds = sample.get('ignored_instances', InstanceData()).cpu().numpy()
     parts = [objects, crowds] if 'bboxes' in crowds else [objects]
     return classify_image(
         found.bboxes.astype(float),

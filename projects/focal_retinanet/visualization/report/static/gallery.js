@@ -1,54 +1,8 @@
-// Tables that sort, a choice of charts, and the gallery; without libraries or a network.
+// The gallery: images with boxes, filtered and sorted, and one image at full size. Needs
+// labels.js and window.reportData; without libraries or a network.
 'use strict';
 
-// ---- tables ------------------------------------------------------------------
-
-function cellValue(row, column) {
-  const text = row.cells[column].textContent.trim();
-  if (['', '-', 'not measured'].includes(text)) return null;
-  return /^[+-]?\d+(\.\d+)?(\s|$)/.test(text) ? parseFloat(text) : text;
-}
-
-function compareValues(a, b, sign) {
-  if (a === null || b === null) return (a === null) - (b === null); // unknown values last
-  if (typeof a === 'number' && typeof b === 'number') return sign * (a - b);
-  return sign * String(a).localeCompare(String(b), undefined, { numeric: true });
-}
-
-function sortBy(table, column) {
-  const heads = [...table.tHead.rows[0].cells];
-  const rows = [...table.tBodies[0].rows];
-  const numbers = rows.some((row) => typeof cellValue(row, column) === 'number');
-  // Numbers start with the highest, names in alphabetical order.
-  const first = numbers ? 'descending' : 'ascending';
-  const other = numbers ? 'ascending' : 'descending';
-  const order = heads[column].getAttribute('aria-sort') === first ? other : first;
-  heads.forEach((head, i) => head.setAttribute('aria-sort', i === column ? order : 'none'));
-  const sign = order === 'ascending' ? 1 : -1;
-  rows.sort((a, b) => compareValues(cellValue(a, column), cellValue(b, column), sign));
-  table.tBodies[0].append(...rows);
-}
-
-for (const table of document.querySelectorAll('table.sortable')) {
-  [...table.tHead.rows[0].cells].forEach((head, column) => {
-    head.firstElementChild.addEventListener('click', () => sortBy(table, column));
-  });
-}
-
-// ---- choice of a chart -------------------------------------------------------
-
-for (const chooser of document.querySelectorAll('.chooser')) {
-  const select = chooser.querySelector('select');
-  select.addEventListener('change', () => {
-    const chosen = select.selectedOptions[0];
-    const image = chooser.querySelector('img');
-    image.src = chosen.value;
-    image.alt = chosen.dataset.alt;
-    chooser.querySelector('figcaption').textContent = chosen.textContent;
-  });
-}
-
-// ---- gallery: data -----------------------------------------------------------
+// ---- data --------------------------------------------------------------------
 
 const loading = {};
 
@@ -64,7 +18,7 @@ function load(name) {
   return loading[name];
 }
 
-// ---- gallery: images and boxes -----------------------------------------------
+// ---- images and boxes --------------------------------------------------------
 
 const SVG = 'http://www.w3.org/2000/svg';
 
