@@ -18,25 +18,26 @@ FOREGROUND_IOU = 0.5
 BACKGROUND_IOU = 0.1
 
 CORRECT = 'correct'
-#: Right place, wrong class.
 CLASSIFICATION = 'classification'
-#: Right class, but only near the object.
 LOCALISATION = 'localisation'
-#: Near an object of another class.
 BOTH = 'both'
-#: On an object that a detection with a better score has found.
 DUPLICATE = 'duplicate'
-#: On no object.
 BACKGROUND = 'background'
-#: An object without a detection of the kinds above, except ``BOTH``.
 MISSED = 'missed'
 #: On a crowd, which is neither correct nor wrong.
 IGNORED = 'ignored'
 
 #: Kinds of detections, in the order of ``ImageDetections.kinds``.
 KINDS = (CORRECT, CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, IGNORED)
-#: Kinds that cost AP.
-ERRORS = (CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, MISSED)
+#: Kinds that cost AP, and what they mean.
+ERRORS = {
+    CLASSIFICATION: 'right place, wrong class',
+    LOCALISATION: f'right class, IoU of {BACKGROUND_IOU} to {FOREGROUND_IOU}',
+    BOTH: 'near an object of another class',
+    DUPLICATE: 'a detection with a better score has found the object',
+    BACKGROUND: 'on no object',
+    MISSED: 'an object without a detection in its place or of its class nearby',
+}
 
 
 @dataclass(frozen=True)
@@ -312,10 +313,9 @@ def _best_of_each_class(
 ) -> np.ndarray:
     """Indices of the detections within COCO's limit, the best scores first."""
     order = np.argsort(-scores, kind='stable')
-    kept = np.zeros(len(scores), bool)
-    for category in np.unique(category_ids):
-        kept[order[category_ids[order] == category][:at_most]] = True
-    return order[kept[order]]
+    by_class = [order[category_ids[order] == c] for c in np.unique(category_ids)]
+    kept = [index for indices in by_class for index in indices[:at_most]]
+    return order[np.isin(order, kept)]
 
 
 def _boxes_and_categories(annotations: Sequence[dict]) -> tuple[np.ndarray, np.ndarray]:

@@ -43,7 +43,7 @@ def font_families(texts: Iterable[str], warn: bool = True) -> list[str]:
         Value for ``family`` or ``font.family``; 'sans-serif' is first.
     """
     texts = [str(text) for text in texts]
-    missing = _drawn_characters(texts) - _characters(_base_file())
+    missing = set(filter(_is_seen, set().union(*texts))) - _characters(_base_file())
     if not missing:
         return [_BASE]
     for file in _added.values():
@@ -94,10 +94,6 @@ def without_glyph_warnings() -> Iterator[None]:
 def has_glyph(file: str, character: str) -> bool:
     """Return whether a font file can draw a character; any can if it is invisible."""
     return not _is_seen(character) or character in _characters(file)
-
-
-def _drawn_characters(texts: Iterable[str]) -> set[str]:
-    return {c for c in set().union(*texts) if _is_seen(c)}
 
 
 def _is_seen(character: str) -> bool:

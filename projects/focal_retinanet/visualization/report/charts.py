@@ -139,7 +139,7 @@ def draw_errors(costs: Mapping[str, Mapping[str, float]], file: Path) -> Path | 
                 linewidth=0.4,
                 label=shorten(name),
             )
-        axes.set_yticks(range(len(ERRORS)), ERRORS)
+        axes.set_yticks(range(len(ERRORS)), list(ERRORS))
         axes.invert_yaxis()
         axes.set_xlabel('points of AP50')
         axes.grid(axis='y', visible=False)

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from focal_retinanet.cli.console import quiet_mmengine
 from focal_retinanet.cli.output_dir import check_output_dir
 from focal_retinanet.evaluation.detection_errors import (
+    ERRORS,
     ImageDetections,
     classify_detections,
 )
@@ -135,6 +136,7 @@ def write_report(
         configs=configs,
         box_kinds=[(kind, gallery.group_of(kind)) for kind in gallery.BOX_KINDS],
         groups=gallery.GROUPS,
+        errors=ERRORS,
         page=gallery.PAGE,
         lowest_score=gallery.LOWEST_SCORE,
         most_detections=gallery.MOST_DETECTIONS,

@@ -125,7 +125,7 @@ def errors(
     file = charts.draw_errors(costs, folder / f'errors_{number}.svg')
     alt = 'Points of AP50 that each kind of error costs, as in the table above'
     return dict(
-        kinds=ERRORS,
+        kinds=list(ERRORS),
         rows=rows,
         has_nan=any(np.isnan(cost[k]) for cost in costs.values() for k in ERRORS),
         chart=file and _chart(file, alt),
