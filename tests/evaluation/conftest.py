@@ -1,4 +1,4 @@
-"""Small random data sets, as pycocotools has them."""
+"""Small random data sets in pycocotools' format."""
 
 import contextlib
 import io
@@ -10,13 +10,13 @@ from pycocotools.coco import COCO
 
 @pytest.fixture
 def to_coco():
-    """Function from a COCO dict to pycocotools' object."""
+    """Function that turns a COCO dict into pycocotools' object."""
     return _to_coco
 
 
 @pytest.fixture
 def random_data():
-    """Function to a COCO dict and detections."""
+    """Function that makes a COCO dict and detections."""
     return _random_data
 
 
@@ -63,7 +63,7 @@ def _random_data(images=12, classes=3, seed=0):
         info={},
         images=[dict(id=i, width=500, height=500) for i in range(images)],
         annotations=annotations,
-        # One class more, of which there is no object.
+        # The last class has no objects.
         categories=[dict(id=i, name=str(i)) for i in range(classes + 1)],
     )
     return dataset, detections

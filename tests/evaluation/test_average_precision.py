@@ -1,4 +1,4 @@
-"""AP of weighted images against pycocotools on a data set with real copies."""
+"""AP of weighted images equals pycocotools' on a data set with copies."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ from focal_retinanet.evaluation.average_precision import METRICS, MatchedDetecti
 
 
 def copied(dataset, detections, weights):
-    """The data set with ``weights`` copies of each image, copies side by side."""
+    """The data set with ``weights`` copies of each image side by side."""
     images, annotations, found = [], [], []
     for image, weight in zip(dataset['images'], weights, strict=True):
         for _ in range(weight):

@@ -1,4 +1,4 @@
-"""Intervals and verdicts: real differences are seen, noise is called noise."""
+"""Intervals and verdicts tell real differences from noise."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_resample_without_objects_is_left_out(matches):
 
 def test_interval_is_that_of_the_paired_differences():
     rng = np.random.default_rng(0)
-    images = rng.normal(0.4, 0.05, 1000)  # what both share cancels
+    images = rng.normal(0.4, 0.05, 1000)  # the common part cancels
     gap = difference(
         [0.42], [images + 0.02], [0.4], [images + rng.normal(0, 1e-3, 1000)]
     )

@@ -1,4 +1,4 @@
-"""The evaluation that the tools run: pycocotools' numbers, to the last digit."""
+"""The metric gives pycocotools' numbers to the last digit, with any backend."""
 
 import contextlib
 import importlib.util
@@ -33,7 +33,7 @@ def example(shared_data):
 
 
 def _samples(coco, results, classes):
-    """What a test loop hands to the metric."""
+    """Samples as a test loop gives them to the metric."""
     labels = {id_: label for label, id_ in enumerate(coco.getCatIds(classes))}
     found = defaultdict(list)
     for result in results:
@@ -72,7 +72,7 @@ def test_metric_gives_what_mmdet_gives(example, backend):
     arguments = dict(proposal_nums=(1, 10, 100), classwise=True)
     ours = _metric(CocoMetric, ann_file, samples, classes, backend=backend, **arguments)
     reference = _metric(MMDetCocoMetric, ann_file, samples, classes, **arguments)
-    np.testing.assert_equal(ours, reference)  # classes without objects have nan
+    np.testing.assert_equal(ours, reference)  # classes without objects give NaN
     assert ours['coco/bbox_mAP'] == 0.505
     assert ours['coco/bbox_mAP_50'] == 0.697
 

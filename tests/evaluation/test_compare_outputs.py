@@ -1,4 +1,4 @@
-"""tools/compare.py writes over nothing that it has read or written."""
+"""tools/compare.py overwrites neither its inputs nor its other outputs."""
 
 import runpy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From work directories and files of detections to a model zoo's tables."""
+"""Tables of a model zoo, from work directories and files of detections."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ SCALARS = [
 
 @pytest.fixture
 def data(random_data, tmp_path):
-    """A file of ground truth, and its detections, good and bad."""
+    """An annotation file with good and with bad detections."""
     dataset, good = random_data()
     for image in dataset['images']:
         image['file_name'] = f'{image["id"]}.jpg'
@@ -171,7 +171,7 @@ def test_tables_say_what_was_not_measured(data, make_run, tmp_path):
     paths = [tmp_path / 'ours', tmp_path / 'theirs.json']
     result = compare_quietly(paths, file, reference='theirs', num_resamples=20)
     head, ours, theirs = models_table(result)
-    assert 'params (M)' not in head  # of neither
+    assert 'params (M)' not in head  # measured for neither
     assert ours[head.index('img/s')] == '8.0'
     assert theirs[head.index('img/s')] == 'not measured'
     ap = f'{100 * result["models"][0]["AP"]:.1f}'
@@ -246,7 +246,7 @@ def test_what_is_left_out_of_a_file_is_said_and_does_not_count(data, tmp_path):
     assert 'annotation 12345 has a box narrower' in said[0]
 
 
-def test_what_can_not_be_compared_is_said(data, make_run, tmp_path):
+def test_models_that_cannot_be_compared_are_named(data, make_run, tmp_path):
     file, good, _ = data
     (tmp_path / 'a.json').write_text(json.dumps(good))
     models, _ = find_models([tmp_path / 'a.json'])
@@ -269,7 +269,7 @@ def test_what_can_not_be_compared_is_said(data, make_run, tmp_path):
         make_run(tmp_path / 'two', good, classes=('0', '1')),
         make_run(tmp_path / 'three', good),
     ]
-    with pytest.raises(UserError, match='other classes'):
+    with pytest.raises(UserError, match='different classes'):
         compare_quietly(runs)
     with pytest.raises(UserError, match="no category 'cat'"):
         compare_quietly([make_run(tmp_path / 'cats', good, classes=('cat',))])
@@ -277,3 +277,17 @@ def test_what_can_not_be_compared_is_said(data, make_run, tmp_path):
     empty.write_text(json.dumps({**json.loads(file.read_text()), 'annotations': []}))
     with pytest.raises(UserError, match='no box'):
         compare_quietly([tmp_path / 'a.json'], empty)
+
+
+def test_a_run_that_still_writes_its_log_is_compared(data, make_run, tmp_path):
+    run = make_run(tmp_path / 'run', data[1])
+    (log,) = run.glob('*/vis_data/scalars.json')
+    log.write_text(log.read_text()[:-20])  # without the validation
+    ((model,), _) = find_models([run])
+    assert model.runs[0].seconds_per_iter == 0.2
+    assert model.runs[0].images_per_second is None
+    log.write_text('oops\n{"step": 1}\n')
+    with pytest.raises(UserError, match='line 1, is not JSON'):
+        find_models([run])
+    with pytest.raises(UserError, match=r'nothing to compare\n.*line 1, is not JSON'):
+        find_models([run], skip_errors=True)

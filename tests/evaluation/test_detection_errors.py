@@ -1,4 +1,4 @@
-"""Kinds of errors and what they cost, by hand and against pycocotools."""
+"""Kinds of errors and their costs, by hand and compared with pycocotools."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_crowds_count_neither_way(to_coco):
     coco = to_coco(ground_truth((BOX, 1, True)))
     found = [detection(BOX, 1, 0.9), detection(SHIFTED, 1, 0.8)]
     (image,) = classify_detections(coco, found)
-    # Most of the second lies in the crowd, whose IoU is over the detection.
+    # IoU with a crowd is relative to the detection, most of which lies in the crowd.
     assert [KINDS[kind] for kind in image.kinds] == ['ignored', 'ignored']
     assert not image.missed.any() and not image.not_found().any()
 
@@ -77,7 +77,7 @@ def test_objects_that_are_not_found_from_a_score_on(to_coco):
 
 
 def test_costs_by_hand(to_coco):
-    """One class, two objects: one found, the other badly placed; a false alarm first."""
+    """One object is found, the other is badly placed, a false alarm scores best."""
     coco = to_coco(ground_truth((BOX, 1, False), (FAR, 1, False)))
     near = [FAR[0] + 20, *FAR[1:]]  # IoU 30/70
     images = classify_detections(
@@ -91,7 +91,7 @@ def test_costs_by_hand(to_coco):
     costs = cost_of_errors(images)
     # Recalls 0 to 0.5 are 51 of 101, at a precision of 1/2.
     assert costs['AP50'] == pytest.approx(51 / 101 / 2)
-    # All found, the precision is 2/3 from the second on.
+    # With both found, the precision is 2/3.
     assert costs['localisation'] == pytest.approx(2 / 3 - 51 / 101 / 2)
     assert costs['background'] == pytest.approx(51 / 101 - 51 / 101 / 2)
     for error in ('classification', 'both', 'duplicate', 'missed'):
@@ -108,7 +108,7 @@ def test_matching_is_pycocotools(random_data, to_coco):
         reference = MatchedDetections(coco, detections)
         assert costs['AP50'] == pytest.approx(reference.summarize()['AP50'], abs=1e-12)
         assert all(costs[error] >= -1e-12 for error in ERRORS)
-        # AP50 of one image, by pycocotools with that image alone.
+        # pycocotools' AP50 with one image alone.
         for weights, image in zip(np.eye(len(images), dtype=int), images, strict=True):
             expected = reference.summarize(weights)['AP50']
             assert image_ap50(image) == pytest.approx(expected, abs=1e-12, nan_ok=True)

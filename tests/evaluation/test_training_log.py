@@ -1,4 +1,4 @@
-"""Training logs: joined where resumed, placed on the axes, honest about bad ones."""
+"""Training logs: resumed ones are joined, validations are placed, bad ones named."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_by_epochs_a_validation_is_at_the_last_iteration_of_its_epoch(tmp_path):
     assert log.training['loss'].tolist() == [4, 3, 2, 1]
     assert log.validated.tolist() == [20, 45]
     assert log.validation['coco/bbox_mAP'].tolist() == [0.1, 0.3]
-    # A validation's time is not training's.
+    # The time of a validation does not count.
     iterations, seconds, ap = log.curve('AP')
     assert (iterations.tolist(), seconds.tolist()) == ([20, 45], [40, 90])
     assert ap.tolist() == [0.1, 0.3]
@@ -57,7 +57,7 @@ def test_by_iterations_a_validation_is_at_its_own(tmp_path):
     log = read_training_log(write(tmp_path, lines))
     assert log.validated.tolist() == [120]
     assert log.curve('AP')[1].tolist() == [240]
-    # Where LoggerHook counts epochs, of which there are none.
+    # LoggerHook may count epochs, of which there are none.
     log = read_training_log(write(tmp_path / '0', [train(50), validate(0, 0.2)]))
     assert log.validated.tolist() == [50]
 
@@ -67,7 +67,7 @@ def test_a_resumed_run_is_one_and_what_was_done_again_counts_once(tmp_path):
         *(train(10, 5.0, epoch=1), validate(1, 0.1)),
         *(train(20, 4.0, epoch=2), validate(2, 0.2), train(30, 99.0, epoch=3)),
     ]
-    # From the end of epoch 1, faster, and not yet as far.
+    # Resumed after epoch 1, faster, and shorter so far.
     second = [train(20, 3.0, time=1.0, epoch=2), validate(2, 0.25)]
     write(tmp_path, second, '20260102_000000')
     log = read_training_log(write(tmp_path, first))
@@ -79,13 +79,13 @@ def test_a_resumed_run_is_one_and_what_was_done_again_counts_once(tmp_path):
 
 
 def test_seconds_of_windows_that_overlap_are_exact():
-    """A second each for 50 iterations, then a tenth; a window of 50."""
+    """Iterations take 1 s for 50 iterations, then 0.1 s; the window is 50."""
     each = np.where(np.arange(200) < 50, 1.0, 0.1)
     iterations = np.arange(10, 201, 10)
     times = np.array([each[max(i - 50, 0) : i].mean() for i in iterations])
     seconds = seconds_of_training(iterations, times, 50)
     np.testing.assert_allclose(seconds, [each[:i].sum() for i in iterations])
-    # Times the distance, 18 seconds of 65 would be counted twice.
+    # The sum of times by distances would count 18 of 65 seconds twice.
     assert np.sum(times * 10) == pytest.approx(seconds[-1] + 18, abs=1)
 
 
@@ -96,7 +96,7 @@ def test_seconds_of_windows_with_gaps():
 
 
 def test_the_window_is_that_of_the_config(tmp_path):
-    lines = [train(10, time=7.0), train(20, time=4.0)]  # the second at 1 each
+    lines = [train(10, time=7.0), train(20, time=4.0)]  # the second ten take 1 s each
     assert read_training_log(write(tmp_path / 'a', lines)).seconds.tolist() == [70, 110]
     log = read_training_log(write(tmp_path / 'b', lines, window=50))
     assert log.seconds.tolist() == [70, 80]
@@ -108,7 +108,7 @@ def test_a_curve_ends_where_the_loss_is_nan_for_good(tmp_path):
         *(train(40, float('inf')), train(50, NAN), validate(50, 0.0)),
     ]
     log = read_training_log(write(tmp_path, lines))
-    assert log.diverged_at == 40  # not 20, after which it went on
+    assert log.diverged_at == 40  # not 20, since the loss recovers
     for key in ('loss', 'lr'):
         assert log.curve(key)[0].tolist() == [10, 20, 30]
     assert log.curve('AP')[2].tolist() == [0.2]
@@ -138,7 +138,7 @@ def test_a_run_that_is_being_written(tmp_path):
     [
         (None, 'no log'),
         ('', 'its log is empty'),
-        ('{"loss": 1}\n{"loss": 2}\n', 'line 1, is not of a log'),
+        ('{"loss": 1}\n{"loss": 2}\n', 'line 1, is not part of a log'),
         ('oops\n{"step": 1}\n', 'line 1, is not JSON'),
         ('{"step": 1, "done": true}\n', 'its log is empty'),
     ],

@@ -1,4 +1,4 @@
-"""The zoo's metafiles: what mim reads, and what the README shows."""
+"""The metafiles of the model zoo, for mim and for the README."""
 
 import copy
 import shutil
@@ -18,7 +18,7 @@ README = (ROOT / 'README.md').read_text()
 
 @pytest.fixture
 def comparison():
-    """As tools/compare.py writes it, of two rows."""
+    """Output of tools/compare.py with two rows."""
     numbers = dict(AP=0.12345, AP50=0.4, AP75=0.05, AP_sd=0.01)
     row = dict(
         name='table1b_gamma-2.0',
@@ -78,7 +78,7 @@ def test_mim_reads_the_zoo(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """configs/ablations of a project."""
+    """Folder configs/ablations of a project."""
     folder = tmp_path / 'configs' / 'ablations'
     folder.mkdir(parents=True)
     for name in ('table1b', 'rivals'):

@@ -1,4 +1,4 @@
-"""Three small images, runs on them whose every box is known; a machine's fonts."""
+"""Three small images, runs on them with known boxes, and made-up fonts."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from matplotlib import font_manager
 from PIL import Image
 
-from focal_retinanet.visualization import fonts
+from focal_retinanet.visualization.labels import fonts
 
 CONFIG = """
 default_scope = 'mmdet'
@@ -32,12 +32,11 @@ CAT, DOG = 1, 2
 
 @pytest.fixture
 def installed_fonts(tmp_path, monkeypatch):
-    """Function that makes a font of a family with some characters, filled squares.
+    """Function that makes a font whose characters are filled squares.
 
-    Besides what it makes there is matplotlib's own DejaVu Sans alone, and no
-    fontconfig.
+    The only other font is matplotlib's own DejaVu Sans, without fontconfig.
     """
-    # matplotlib needs fontTools itself.
+    # matplotlib requires fontTools.
     builder = pytest.importorskip('fontTools.fontBuilder').FontBuilder
     pens = pytest.importorskip('fontTools.pens.ttGlyphPen')
     manager = font_manager.fontManager
@@ -77,7 +76,7 @@ def installed_fonts(tmp_path, monkeypatch):
 
 @pytest.fixture
 def ground_truth(tmp_path):
-    """File of a cat and a dog in a.jpg, a cat in b.jpg, nothing in c.jpg."""
+    """Annotation file: a cat and a dog in a.jpg, a cat in b.jpg, nothing in c.jpg."""
     root = tmp_path / 'data'
     (root / 'images').mkdir(parents=True)
     images = [
@@ -110,7 +109,7 @@ def ground_truth(tmp_path):
 
 @pytest.fixture
 def detections():
-    """All objects found, the cat of b.jpg at 0.2; two at nothing, at 0.5 and 0.6."""
+    """All objects, with 0.2 for the cat of b.jpg, and false alarms at 0.5 and 0.6."""
     return [
         detection(0, CAT, [10, 10], 0.9),
         detection(0, DOG, [50, 10], 0.4),
@@ -122,7 +121,7 @@ def detections():
 
 @pytest.fixture
 def worse_detections():
-    """The cat of a.jpg taken for a dog; nothing else."""
+    """Only the cat of a.jpg, as a dog."""
     return [detection(0, DOG, [10, 10], 0.8)]
 
 

@@ -1,4 +1,4 @@
-"""Pictures of assignments: their colours stand where the boxes are."""
+"""Pictures of assignments show each kind in its colour, with its counts."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from focal_retinanet.visualization.assignment import (
     save_assignment_picture,
     save_coverage_figure,
 )
-from focal_retinanet.visualization.label_artists import add_labels
+from focal_retinanet.visualization.labels.artists import add_labels
 from focal_retinanet.visualization.style import (
     PALETTE,
     TRUE_POSITIVE,
@@ -41,7 +41,7 @@ def rule():
 
 @pytest.fixture
 def gts():
-    """One that an anchor of 32 pixels fits, and one that is too small."""
+    """One object that an anchor of 32 pixels fits, and one that is too small."""
     bboxes = torch.tensor([[16.0, 16, 48, 48], [90.0, 90, 98, 98]])
     return InstanceData(bboxes=bboxes, labels=torch.tensor([0, 1]))
 
@@ -60,8 +60,7 @@ def test_a_panel_for_each_level_in_use(tmp_path, rule, gts):
     svg = picture(tmp_path / 'a.svg', rule, gts).read_text()
     assert '2 objects; number: best IoU' in svg
     assert 'cat 1.00' in svg and 'dog 0.06' in svg  # 8^2 / 32^2
-    # Anchors lie at (32, 32) and beside it: IoU 24/40 four times. 94 is 2 from
-    # the cells around it, the small object lies in 32 x 32 anchors of 4 x 4 cells.
+    # One anchor is centred on (32, 32), and four beside it have an IoU of 24/40.
     assert 'stride 8: 5 positive' in svg
     assert 'low quality' in svg
     assert 'stride 32:' not in svg
@@ -113,7 +112,7 @@ def test_labels_of_a_figure_do_not_overlap():
         axes.imshow(IMAGE)
         figure.suptitle('title')
         add_labels(axes, boxes, [f'name {n} $x$' for n in range(12)], ['k'] * 12, 6)
-        as_array(figure, 200)  # as a file is written
+        as_array(figure, 200)  # the resolution of files
         area = axes.get_window_extent()
         frames = [t.get_bbox_patch().get_window_extent() for t in axes.texts]
         assert axes.texts[0].get_text() == r'name 0 \$x\$'
@@ -132,5 +131,5 @@ def test_more_labels_than_there_is_room_for(tmp_path, rule):
     names = [f'a name that is long {n}' for n in range(16)]
     args = (IMAGE, assignment, bboxes, names, 'a')
     svg = save_assignment_picture(tmp_path / 'a.svg', *args, rule.strides).read_text()
-    # The worst object has its label, of the others those that fit.
+    # The worst object has a label, and so have others if they fit.
     assert 'long 15' in svg and 2 <= svg.count('a name that is long') < 16

@@ -1,4 +1,4 @@
-"""tools/browse_dataset.py from outside, as a user runs it."""
+"""tools/browse_dataset.py as a user runs it."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def browse(*arguments, fails=False):
-    """Run the tool with this interpreter, without a display; both its streams."""
+    """Run the tool without a display and return its output, both streams."""
     words = [sys.executable, 'tools/browse_dataset.py', *map(str, arguments)]
     environment = {k: v for k, v in os.environ.items() if 'DISPLAY' not in k}
     done = subprocess.run(
@@ -34,7 +34,7 @@ def browse(*arguments, fails=False):
 
 @pytest.fixture
 def config(tiny_config, tmp_path):
-    """The tiny config as a file, its data set twice over."""
+    """The tiny config as a file, with its data set repeated."""
     dataset = tiny_config.train_dataloader.dataset
     tiny_config.train_dataloader.dataset = dict(
         type='RepeatDataset', times=2, dataset=dataset
@@ -69,7 +69,7 @@ def test_train_split(config, tmp_path, shapes_root):
 
 
 def test_anchors_that_are_too_large(config, tmp_path):
-    """Low-quality matches off: objects are left without anchor, and named."""
+    """Without low-quality matches, objects without an anchor are named."""
     out = tmp_path / 'out'
     output = browse(
         *(config, '--output-dir', out, '--num', 2, '--split', 'val', '--cfg-options'),
@@ -85,11 +85,11 @@ def test_anchors_that_are_too_large(config, tmp_path):
 
 
 def test_boxes_of_val_are_in_pixels_of_the_input(tiny_config, shapes_root):
-    """Its pipeline loads them after the resizing, as of the original image."""
+    """The test pipeline loads boxes after resizing, in pixels of the original image."""
     dataloader = tiny_config.val_dataloader
     for step in dataloader.dataset.pipeline:
         if step.type == 'Resize':
-            step.scale = (128, 128)  # of images of 64 x 64
+            step.scale = (128, 128)  # images have 64 x 64 pixels
     init_default_scope('mmdet')
     dataset = build_dataset(dataloader, nn.Module())
     item = dataset[0]

@@ -1,4 +1,4 @@
-"""Figures of training curves: what is drawn where, and what is said of the rest."""
+"""Figures of training curves: their lines, and the notes on missing ones."""
 
 from pathlib import Path
 
@@ -7,19 +7,15 @@ import pytest
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.training_log import ModelLogs, TrainingLog
-from focal_retinanet.visualization import curves
-from focal_retinanet.visualization.curves import (
-    default_keys,
-    draw_curves,
-    mean_of_seeds,
-    smoothed,
-)
+from focal_retinanet.visualization import style
+from focal_retinanet.visualization.curve_points import mean_of_seeds, smoothed
+from focal_retinanet.visualization.curves import default_keys, draw_curves
 
 NAN = float('nan')
 
 
 def run(loss, ap=(), seconds_each=1.0, path='run', lr=0.1):
-    """A log of every 10th iteration, validated after the last ones of them."""
+    """A log of every 10th iteration, with validations at the last ones."""
     iterations = 10 * np.arange(1, len(loss) + 1)
     return TrainingLog(
         Path(path),
@@ -37,11 +33,11 @@ def model(name, *logs):
 
 @pytest.fixture
 def draw(monkeypatch, tmp_path):
-    """Draw curves; the panels, with their lines, and the notes."""
+    """Function that draws curves; returns the figure and the notes."""
 
     def draw(*args, **kwargs):
         figures = []
-        monkeypatch.setattr(curves, 'save_figure', lambda f, _: figures.append(f))
+        monkeypatch.setattr(style, 'save_figure', lambda f, _: figures.append(f))
         notes = draw_curves(args, tmp_path / 'out.png', **kwargs)
         (figure,) = figures
         return figure, notes
@@ -67,7 +63,7 @@ def test_smoothed():
 
 def test_mean_of_seeds_at_the_iterations_that_all_have():
     first = np.array([10, 20, 30]), np.array([1.0, 2, 3]), np.array([4.0, 2, 0])
-    # Logged elsewhere, at half the speed, not yet as far.
+    # Logged at other iterations, at half the speed, shorter so far.
     second = np.array([5, 25]), np.array([1.0, 5]), np.array([0.0, 4])
     mean = mean_of_seeds([first, second])
     assert mean.x.tolist() == [1.5, 3]
@@ -88,7 +84,7 @@ def test_panels_lines_and_names(draw):
         ([10, 20], [5, 4]),
     ]
     assert [line.get_ydata()[0] for line in lr.lines] == [0.1, 0.2]
-    assert points(ap.lines[0]) == ([30], [25])  # in percent, and seen: a marker
+    assert points(ap.lines[0]) == ([30], [25])  # in percent; a marker makes it visible
     assert ap.lines[0].get_marker() == 'o'
     assert loss.get_xlim() == ap.get_xlim()
     assert names(figure) == ['a', 'b']

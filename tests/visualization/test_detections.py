@@ -1,4 +1,4 @@
-"""Pictures of detections: each kind of box is told from the others."""
+"""Pictures of detections show the kinds of boxes in different ways."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from mmengine.structures import InstanceData
 from focal_retinanet.evaluation.detection_errors import classify_image
 from focal_retinanet.visualization import DetVisualizer, detections, style
 from focal_retinanet.visualization.detections import draw_detections, draw_grid
-from focal_retinanet.visualization.label_drawing import draw_labels
+from focal_retinanet.visualization.labels.drawing import draw_labels
 
 IMAGE = np.full((120, 160, 3), 200, np.uint8)
 BOX, OTHER = [10, 10, 60, 60], [90, 60, 140, 110]
@@ -22,7 +22,7 @@ SCORES = [0.9, 0.8]
 
 
 def classify(found, objects, crowd=()):
-    """Boxes with (class, score), boxes with class."""
+    """Classify detections (box, class, score) given objects (box, class)."""
     return classify_image(
         np.array([box for box, _, _ in found], float).reshape(-1, 4),
         np.array([score for _, _, score in found], float),
@@ -115,7 +115,7 @@ def test_visualizer_without_ground_truth():
     ours.dataset_meta = META
     picture = drawn(ours, sample(), draw_gt=False)
     assert picture.shape == IMAGE.shape and picture.dtype == np.uint8
-    # Boxes where they are, in the colours of their classes, labels above them.
+    # Boxes have the colours of their classes, and labels above them.
     for (x1, y1, x2, y2), colour in ((BOX, BLUE), (OTHER, GREEN)):
         assert (picture[y1, x1:x2] == colour).all(-1).mean() > 0.5
         assert (picture[y2, x1:x2] == colour).all()
@@ -124,14 +124,14 @@ def test_visualizer_without_ground_truth():
     above = picture[46:59, 90:140]
     assert (above == GREEN).all(-1).sum() > 200 and (above[..., 1] < 128).sum() > 20
     assert (IMAGE == 200).all()
-    # Detections alone, below the threshold, and nothing at all.
+    # Detections without objects, detections below the threshold, and nothing.
     both = drawn(ours, sample(False))
     np.testing.assert_array_equal(both, np.concatenate([IMAGE, picture], axis=1))
     np.testing.assert_array_equal(
         drawn(ours, sample(), draw_gt=False, pred_score_thr=0.95), IMAGE
     )
     np.testing.assert_array_equal(drawn(ours, None), IMAGE)
-    # A score at the threshold counts, as the tools say.
+    # A score equal to the threshold counts, as in the tools.
     assert has_pixel(drawn(ours, sample(), draw_gt=False, pred_score_thr=0.8), GREEN)
 
 
@@ -177,7 +177,7 @@ def test_a_palette_of_one_colour_does_for_all_classes():
     assert len(meta['palette']) == 1
     picture = drawn(ours, sample(), draw_gt=False)
     assert has_pixel(picture, (1, 2, 3)) and has_pixel(picture, (0, 114, 178))
-    # Colours that its config asks for.
+    # Colours may come from the config.
     ours = DetVisualizer('other', alpha=1, bbox_color=(9, 9, 99), text_color=(7, 77, 7))
     ours.dataset_meta = meta
     picture = drawn(ours, sample(), draw_gt=False)
@@ -212,7 +212,7 @@ def test_names_in_another_script_are_drawn(installed_fonts):
     ours.dataset_meta = dict(classes=(cat, cat), palette=[(255, 255, 255)] * 2)
     ink = (drawn(ours, sample(), draw_gt=False)[46:59, 90:103] == 0).all(-1)
     assert ink.sum() > 60  # the font's filled square
-    # And where mmdet draws text, by mmengine.
+    # mmengine draws texts for mmdet.
     ours.set_image(IMAGE)
     ours.draw_texts(cat, np.array([20, 20]), font_sizes=30, colors='k')
     assert (ours.get_image() < 30).all(-1).sum() > 800

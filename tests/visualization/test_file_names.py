@@ -1,4 +1,4 @@
-"""No two names are the same."""
+"""File names are unique."""
 
 from focal_retinanet.visualization.file_names import unique_names
 

@@ -1,4 +1,4 @@
-"""The paper's figures of the loss, drawn."""
+"""Figures of the loss, as in the paper."""
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from focal_retinanet.visualization.loss_curves import (
 def test_figures_of_the_loss(plot, tmp_path):
     picture = cv2.imread(str(plot(tmp_path / 'figure.png')))
     assert picture.shape[1] >= 900  # print quality
-    # Lines of several colours are on it.
+    # It has lines of several colours.
     saturation = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV)
     coloured = saturation[saturation[..., 1] > 120][:, 0]
     assert len(np.unique(coloured // 10)) >= 4

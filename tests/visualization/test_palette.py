@@ -1,4 +1,4 @@
-"""Any number of classes has colours, whatever palette there is."""
+"""Any number of classes has colours, with any palette."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ colours = st.tuples(*[st.integers(0, 255)] * 3)
 
 def test_what_was_given_stays_and_the_rest_is_okabe_itos():
     assert class_colours(2, [RED, BLUE]) == [RED, BLUE]
-    # Of the palette's own blue there is one already, and vermilion is like the red.
+    # The given blue is in Okabe and Ito's palette, and the red is like its vermilion.
     assert class_colours(4, [RED, BLUE]) == [RED, BLUE, (230, 159, 0), (0, 158, 115)]
     assert class_colours(1, [RED, BLUE]) == [RED]
     assert class_colours(0, [RED]) == []

@@ -1,4 +1,4 @@
-"""What could not be written is said, and what could can be read."""
+"""Images and videos can be read, or an error says why not."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ FRAMES = [np.full((48, 64, 3), value, np.uint8) for value in (20, 120, 220)]
 def write(path, frames=FRAMES, fps=5):
     file = PictureFile(path, fps)
     for frame in frames:
-        file.add(frame[..., ::-1])  # as a picture comes from RGB
+        file.add(frame[..., ::-1])  # not contiguous, as a picture from RGB
     file.close()
     return file
 
@@ -53,7 +53,7 @@ def test_a_codec_that_is_missing_is_an_error(tmp_path, monkeypatch):
 
 def test_frames_that_are_lost_are_counted(tmp_path):
     path = tmp_path / 'clip.mp4'
-    other_size = np.zeros((32, 32, 3), np.uint8)  # which OpenCV drops
+    other_size = np.zeros((32, 32, 3), np.uint8)  # OpenCV drops such frames
     file = write(path, [*FRAMES, other_size, other_size])
     assert f'{path} has 3 of 5 frames' in file.error
 

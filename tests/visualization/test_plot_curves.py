@@ -1,4 +1,4 @@
-"""tools/plot_curves.py from outside, as a user runs it."""
+"""tools/plot_curves.py as a user runs it."""
 
 import json
 import os
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def plot(*words, fails=False, **options):
-    """Run the tool on a machine without a screen; its output, both streams."""
+    """Run the tool without a display and return its output, both streams."""
     command = [sys.executable, ROOT / 'tools/plot_curves.py', *words]
     environment = {k: v for k, v in os.environ.items() if k != 'DISPLAY'}
     done = subprocess.run(
@@ -43,7 +43,7 @@ def write(work_dir, losses, ap=0.3):
 
 @pytest.fixture
 def runs(tmp_path):
-    """Seeds, a run that diverged, one without a log and one with an empty log."""
+    """Seeds, a diverged run, a run without a log, and one with an empty log."""
     write(tmp_path / 'seeds' / 'seed-0', [3, 2, 1])
     write(tmp_path / 'seeds' / 'seed-1', [4, 2, 2])
     write(tmp_path / 'lost', [9, float('nan'), float('nan')])

@@ -1,4 +1,4 @@
-"""What a run found, in numbers."""
+"""Numbers of detections, losses and training runs."""
 
 from focal_retinanet.evaluation.coco_metric import CocoMetric
 

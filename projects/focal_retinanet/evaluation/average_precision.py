@@ -1,4 +1,4 @@
-"""COCO's average precision on any weighting of the images, as a resample has it."""
+"""COCO's average precision for any weighting of the images, such as a resample's."""
 
 import contextlib
 import copy
@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
 
 AREAS = ('all', 'small', 'medium', 'large')
-#: Name of each number: COCO's IoU thresholds (all if None) and area range.
+#: COCO's IoU threshold (None for all ten) and area range of each metric.
 METRICS = {
     'AP': (None, 'all'),
     'AP50': (0.5, 'all'),
@@ -20,19 +20,21 @@ METRICS = {
     'APm': (None, 'medium'),
     'APl': (None, 'large'),
 }
-#: At which COCO reads the precision.
+#: COCO's IoU thresholds, (T,), and the recalls at which it reads the precision, (101,).
+IOU_THRS = Params(iouType='bbox').iouThrs
 RECALLS = Params(iouType='bbox').recThrs
 
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """What pycocotools matched, of one class and area range, by falling score.
+    """pycocotools' matches of one class and area range, the best scores first.
 
     Attributes:
         image: int64 (D,), index of each detection's image.
-        counted: bool (T, D), neither matched to a crowd nor out of the range.
-        right: T int64 arrays, the indices of the detections that are right.
-        objects: int64 (I,), objects to be found in each image.
+        counted: bool (T, D), False for detections that match a crowd or have a size
+            out of the range.
+        right: T int64 arrays, indices of the correct detections.
+        objects: int64 (I,), number of objects in each image.
     """
 
     image: np.ndarray
@@ -42,19 +44,18 @@ class ClassMatches:
 
 
 class MatchedDetections:
-    """Detections matched to the ground truth, once, for AP on many resamples.
+    """Detections that are matched once, to compute the AP of many resamples.
 
-    Boxes in COCO's format: xywh, absolute pixels. At most 100 detections an
-    image count, by score.
+    Boxes are COCO's: xywh in absolute pixels. The 100 best scores of an image count.
 
     Args:
-        coco: the ground truth.
+        coco: ground truth.
         detections: dicts with ``image_id``, ``category_id``, ``bbox``, ``score``.
-        cat_ids: categories that count; all of the ground truth's by default.
+        cat_ids: categories that count (default: all categories).
 
     Attributes:
-        img_ids: the images, in the order of the weights.
-        cat_ids: the categories, in the order of the APs.
+        img_ids: ids of the I images, in the order of the weights.
+        cat_ids: ids of the K categories, in the order of the APs.
     """
 
     def __init__(
@@ -64,107 +65,91 @@ class MatchedDetections:
         cat_ids: Sequence[int] | None = None,
     ) -> None:
         evaluator = _evaluate(coco, detections, cat_ids)
-        params = evaluator.params
-        self.img_ids: list[int] = list(params.imgIds)
-        self.cat_ids: list[int] = list(params.catIds)
-        self._iou_thrs = params.iouThrs
-        self._recalls = params.recThrs
+        self.img_ids: list[int] = list(evaluator.params.imgIds)
+        self.cat_ids: list[int] = list(evaluator.params.catIds)
         per_image = iter(evaluator.evalImgs)
-        # In pycocotools' order: classes, then area ranges, then images.
+        # pycocotools' order: classes, then area ranges, then images.
         self._matches: list[dict[str, ClassMatches]] = [
-            {
-                area: _gather(
-                    [next(per_image) for _ in self.img_ids], len(self._iou_thrs)
-                )
-                for area in AREAS
-            }
+            {area: _gather([next(per_image) for _ in self.img_ids]) for area in AREAS}
             for _ in self.cat_ids
         ]
 
     def average_precision(
         self, area: str = 'all', weights: np.ndarray | None = None
     ) -> np.ndarray:
-        """AP of each IoU threshold and class.
+        """Return the AP of each IoU threshold and class.
 
         Args:
             area: one of ``AREAS``.
-            weights: int (I,), how often each image is there; once by default.
-                The result is pycocotools' for a data set with so many copies of
-                it side by side. Only the order of equal scores within one image,
-                which is arbitrary, is another there.
+            weights: int (I,), number of copies of each image (default: 1). The
+                result is pycocotools' for a data set that has these copies side by
+                side, but for the arbitrary order of equal scores within an image.
 
         Returns:
-            float64 (T, K); NaN for a class of which there is no object.
+            float64 (T, K); NaN for a class without objects.
         """
         if weights is None:
             weights = np.ones(len(self.img_ids), np.int64)
-        ap = [self._class_ap(matches[area], weights) for matches in self._matches]
-        return np.stack(ap, axis=1) if ap else np.empty((len(self._iou_thrs), 0))
+        ap = [_class_ap(matches[area], weights) for matches in self._matches]
+        return np.stack(ap, axis=1) if ap else np.empty((len(IOU_THRS), 0))
 
     def summarize(self, weights: np.ndarray | None = None) -> dict[str, float]:
-        """The numbers of a model zoo, in [0, 1]; NaN where there are no objects."""
+        """Return each of ``METRICS`` in [0, 1], or NaN where there are no objects."""
         ap = {area: self.average_precision(area, weights) for area in AREAS}
         return {
-            name: _mean(ap[area] if thr is None else ap[area][self._iou_thrs == thr])
+            name: _mean(ap[area] if thr is None else ap[area][thr == IOU_THRS])
             for name, (thr, area) in METRICS.items()
         }
 
-    def _class_ap(self, matches: ClassMatches, weights: np.ndarray) -> np.ndarray:
-        """AP of one class at each IoU threshold, float64 (T,)."""
-        objects = matches.objects @ weights
-        if objects == 0:
-            return np.full(len(self._iou_thrs), np.nan)
-        ap = np.zeros(len(self._iou_thrs))
-        weight = weights[matches.image]
-        counted = np.cumsum(weight * matches.counted, axis=1)
-        for t, right in enumerate(matches.right):
-            ap[t] = precision_at_recalls(
-                np.cumsum(weight[right]), counted[t, right], objects, self._recalls
-            ).mean()
-        return ap
-
 
 def precision_at_recalls(
-    right: np.ndarray, counted: np.ndarray, objects: int, recalls: np.ndarray = RECALLS
+    right: np.ndarray, counted: np.ndarray, objects: int
 ) -> np.ndarray:
-    """COCO's precision-recall curve, at given recalls.
+    """Return COCO's precision at each of ``RECALLS``, (101,).
 
-    Precision is highest, and recall rises, at detections that are right: the
-    curve needs no others.
+    Precision peaks and recall rises at correct detections only, so the curve needs
+    no others. At recall r it is the best precision from r on, or 0 if r is not
+    reached.
 
     Args:
-        right: (R,) of each detection that is right, by falling score: how many
-            are right up to it.
-        counted: (R,) how many there are up to it, right or wrong.
-        objects: that are to be found, at least 1.
-        recalls: (P,) rising.
-
-    Returns:
-        (P,) the best precision from each recall on, 0 where it is not reached.
+        right: (R,) number of correct detections up to each correct one, the best
+            scores first.
+        counted: (R,) number of all detections up to each correct one.
+        objects: number of objects, at least 1.
     """
     precision = right / (counted + np.spacing(1))
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    at = np.searchsorted(right / objects, recalls, side='left')
-    return np.append(envelope, 0.0)[at]
+    return np.append(envelope, 0.0)[np.searchsorted(right / objects, RECALLS)]
 
 
-def average_precision(scores: np.ndarray, right: np.ndarray, objects: int) -> float:
-    """COCO's AP of one class at one IoU.
+def precision_recall(scores: np.ndarray, right: np.ndarray, objects: int) -> np.ndarray:
+    """Return COCO's precision at each of ``RECALLS``, (101,); its mean is the AP.
 
     Args:
-        scores: (D,) of the detections that count.
-        right: (D,) bool, which of them have found an object.
-        objects: that are to be found, at least 1.
+        scores: (D,) scores of the detections of one class that count.
+        right: bool (D,), whether each has found an object.
+        objects: number of objects, at least 1.
     """
-    right = right[np.argsort(-scores, kind='stable')]
-    at = np.flatnonzero(right)
-    return float(
-        precision_at_recalls(np.arange(1, len(at) + 1), at + 1, objects).mean()
-    )
+    at = np.flatnonzero(right[np.argsort(-scores, kind='stable')])
+    return precision_at_recalls(np.arange(1, len(at) + 1), at + 1, objects)
+
+
+def _class_ap(matches: ClassMatches, weights: np.ndarray) -> np.ndarray:
+    """AP of one class at each IoU threshold, float64 (T,)."""
+    objects = matches.objects @ weights
+    if objects == 0:
+        return np.full(len(IOU_THRS), np.nan)
+    weight = weights[matches.image]
+    counted = np.cumsum(weight * matches.counted, axis=1)
+    ap = [
+        precision_at_recalls(np.cumsum(weight[right]), counts[right], objects).mean()
+        for right, counts in zip(matches.right, counted, strict=True)
+    ]
+    return np.array(ap)
 
 
 def _mean(ap: np.ndarray) -> float:
-    """Mean over the classes that have objects."""
+    """Mean over the classes with objects."""
     ap = ap[~np.isnan(ap)]
     return float(ap.mean()) if ap.size else float('nan')
 
@@ -172,10 +157,10 @@ def _mean(ap: np.ndarray) -> float:
 def _evaluate(
     coco: COCO, detections: Sequence[dict], cat_ids: Sequence[int] | None
 ) -> COCOeval:
-    """pycocotools' matching, without what it prints."""
+    """Match by pycocotools, without its output."""
     with contextlib.redirect_stdout(io.StringIO()):
         if detections:
-            # pycocotools adds to the dicts that it is given.
+            # pycocotools adds keys to the dicts.
             found = coco.loadRes([copy.copy(detection) for detection in detections])
         else:
             found = COCO()
@@ -189,14 +174,11 @@ def _evaluate(
     return evaluator
 
 
-def _gather(per_image: list[dict | None], thresholds: int) -> ClassMatches:
-    """One class and area range of all images, as pycocotools' ``accumulate``."""
+def _gather(per_image: list[dict | None]) -> ClassMatches:
+    """Join one class and area range of all images, as pycocotools' ``accumulate``."""
     objects = np.zeros(len(per_image), np.int64)
     scores, image = [np.empty(0)], [np.empty(0, np.int64)]
-    matched, ignored = (
-        [np.empty((thresholds, 0), bool)],
-        [np.empty((thresholds, 0), bool)],
-    )
+    matched, ignored = ([np.empty((len(IOU_THRS), 0), bool)] for _ in range(2))
     for index, result in enumerate(per_image):
         if result is None:
             continue

@@ -1,4 +1,4 @@
-"""Whether a difference in AP is more than chance: of the images, of the seeds."""
+"""Whether a difference in AP exceeds the noise of the images and of the seeds."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from scipy import stats
 
 from focal_retinanet.evaluation.average_precision import MatchedDetections
 
-#: Of the intervals.
+#: Confidence level of the intervals.
 CONFIDENCE = 0.95
 
 
 def resample_images(num_images: int, num_resamples: int, seed: int) -> np.ndarray:
-    """Resamples of a data set, with replacement.
+    """Resample a data set with replacement.
 
     Returns:
-        int64 (num_resamples, num_images), how often each has each image.
+        int64 (num_resamples, num_images), number of copies of each image.
     """
     rng = np.random.default_rng(seed)
     return rng.multinomial(
@@ -29,32 +29,32 @@ def resampled_ap(
     resamples: np.ndarray,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> np.ndarray:
-    """COCO's AP, exactly, on each resample; float64 (num_resamples,).
+    """Return COCO's exact AP of each resample, float64 (num_resamples,).
 
-    A resample in which no image has an object gives NaN.
+    A resample without objects gives NaN.
 
     Args:
-        matches: of one run.
-        resamples: of :func:`resample_images`; the same for all runs that are
-            compared, which is what pairs them.
-        progress: wraps the iteration.
+        matches: detections of one run.
+        resamples: result of :func:`resample_images`. Runs are paired if all of them
+            get the same resamples.
+        progress: function that wraps the iteration.
     """
     aps = [matches.average_precision(weights=row) for row in progress(resamples)]
     flat = np.stack(aps).reshape(len(aps), -1)
-    # Over the classes that have objects in the resample.
+    # The mean is over the classes with objects in the resample.
     counts = (~np.isnan(flat)).sum(1)
     return np.where(counts, np.nansum(flat, axis=1), np.nan) / np.maximum(counts, 1)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How one model's AP differs from another's.
+    """Difference of the APs of two models.
 
     Attributes:
-        ap: difference of their mean APs over seeds.
-        low, high: its 95 % interval by paired bootstrap over the images.
-        p_seeds: p-value of Welch's t-test over the seeds; None where one of the
-            two has a single seed.
+        ap: difference of their mean APs over the seeds.
+        low, high: 95 % interval by paired bootstrap over the images.
+        p_seeds: p-value of Welch's t-test over the seeds; None if a model has only
+            one seed.
     """
 
     ap: float
@@ -64,7 +64,7 @@ class Difference:
 
     @property
     def is_noise(self) -> bool:
-        """Whether other images, or other seeds, might turn it around."""
+        """Whether other images or other seeds may reverse the difference."""
         by_seed = self.p_seeds is not None and not self.p_seeds < 1 - CONFIDENCE
         return self.low <= 0 <= self.high or by_seed
 
@@ -75,7 +75,7 @@ def difference(
     other_aps: Sequence[float],
     other_resampled: Sequence[np.ndarray],
 ) -> Difference:
-    """Of a model to another, each with one AP and one row of resamples a seed."""
+    """Return the difference of two models, given an AP and resamples per seed."""
     ap = float(np.mean(aps) - np.mean(other_aps))
     spread = np.mean(resampled, axis=0) - np.mean(other_resampled, axis=0)
     tail = (1 - CONFIDENCE) / 2
@@ -83,7 +83,7 @@ def difference(
     p_seeds = None
     if len(aps) > 1 and len(other_aps) > 1:
         if np.ptp(aps) == 0 and np.ptp(other_aps) == 0:
-            # The t-test divides by the spread: seeds that all agree settle it.
+            # The t-test would divide by a spread of 0.
             p_seeds = float(ap == 0)
         else:
             p_seeds = float(stats.ttest_ind(aps, other_aps, equal_var=False).pvalue)

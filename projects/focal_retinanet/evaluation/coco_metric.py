@@ -1,4 +1,4 @@
-"""COCO's average precision, computed by the fastest library at hand."""
+"""COCO's average precision by the fastest installed library."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -17,28 +17,27 @@ BACKENDS = ('auto', 'faster_coco_eval', 'pycocotools')
 class CocoMetric(MMDetCocoMetric):
     """COCO's metrics, drop-in for mmdet's ``CocoMetric``.
 
-    The ground truth is checked as the data sets are, and has no part in AP that
-    training leaves out, see :func:`focal_retinanet.data.coco_file.prepare_coco`.
-    An ``ann_file`` that the config leaves out is that of the data set, which
-    :class:`focal_retinanet.engine.runner.Runner` gives.
+    The ground truth is checked and prepared as for training, see
+    :func:`focal_retinanet.data.coco_file.prepare_coco`. If the config has no
+    ``ann_file``, :class:`focal_retinanet.engine.runner.Runner` gives that of the
+    data set.
 
     Args:
-        backend: 'faster_coco_eval', 'pycocotools', or 'auto', which is the
-            first where it is installed. The results are equal to the last
-            digit; only boxes go through the first, everything else, and mmdet's
-            ``use_mp_eval``, through pycocotools.
-        *args, **kwargs: as mmdet's.
+        backend: 'faster_coco_eval', 'pycocotools', or 'auto', which prefers the
+            first. Their results are equal to the last digit. Masks, keypoints and
+            mmdet's ``use_mp_eval`` always take pycocotools.
+        *args, **kwargs: arguments of mmdet's metric.
 
     Raises:
         ValueError: there is no such backend.
-        ImportError: the backend that was named is not installed.
-        UserError: there is an error in the annotation file.
+        ImportError: the named backend is not installed.
+        UserError: the annotation file has an error.
     """
 
     def __init__(self, *args, backend: str = 'auto', **kwargs) -> None:
         if backend not in BACKENDS:
             raise ValueError(
-                f'backend is one of {", ".join(BACKENDS)}, not {backend!r}'
+                f'backend must be one of {", ".join(BACKENDS)}, not {backend!r}'
             )
         is_installed = importlib.util.find_spec('faster_coco_eval') is not None
         if backend == 'faster_coco_eval' and not is_installed:
@@ -47,7 +46,7 @@ class CocoMetric(MMDetCocoMetric):
                 'pip install faster-coco-eval'
             )
         needs_boxes = not kwargs.get('format_only', False)
-        # mmdet names its classes in its module and takes no others.
+        # mmdet takes its COCO class from its module, not from an argument.
         with mock.patch(
             'mmdet.evaluation.metrics.coco_metric.COCO',
             lambda ann_file: load_coco(ann_file, needs_boxes),
@@ -57,24 +56,24 @@ class CocoMetric(MMDetCocoMetric):
         self._is_fast = is_installed and backend != 'pycocotools' and boxes_only
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """As mmdet's.
+        """Collect a batch, as mmdet's metric does.
 
         Raises:
-            UserError: there is no ground truth to compare the detections with.
+            UserError: there is no ground truth for the detections.
         """
         needs_file = self._coco_api is None and not self.format_only
         if needs_file and any('instances' not in sample for sample in data_samples):
             raise UserError(
-                'CocoMetric has no ann_file: the runner of this project takes that of '
-                'the data set; with another one, name it in val_evaluator and '
+                "CocoMetric has no ann_file. This project's runner takes that of the "
+                'data set. With another runner, name it in val_evaluator and '
                 'test_evaluator'
             )
         super().process(data_batch, data_samples)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """As mmdet's: the metrics by name, rounded to three digits."""
+        """Return the metrics by name, rounded to three digits, as mmdet does."""
         coco = self._coco_api
-        # faster-coco-eval has ids as float64, which mixes up large ones.
+        # faster-coco-eval stores ids as float64, which merges large ones.
         ids = () if coco is None else (*coco.imgs, *coco.cats)
         if not self._is_fast or any(abs(id_) > 2**53 for id_ in ids):
             return super().compute_metrics(results)

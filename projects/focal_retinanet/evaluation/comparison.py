@@ -1,4 +1,4 @@
-"""Models on one ground truth: a model zoo's numbers, and whether they differ."""
+"""Comparison of models on one ground truth: a model zoo's numbers and differences."""
 
 import math
 import statistics
@@ -27,26 +27,26 @@ def compare(
     progress: Callable[[Iterable, str], Iterable] = lambda rows, _: rows,
     warn: Callable[[str], None] = print,
 ) -> dict:
-    """The numbers of all models, and the differences of each to one of them.
+    """Return the numbers of all models, and how each differs from one of them.
 
     Args:
-        models: one or more.
-        ann_file: ground truth; that of the configs by default.
-        reference: name of the model that the others are compared to; the first
-            by default.
-        num_resamples: of the images, for the intervals; 0 for none.
-        seed: of the resampling.
-        progress: wraps an iteration, given what it is about.
-        warn: is given what could not be measured, and why.
+        models: one or more models.
+        ann_file: path of the COCO JSON (default: that of the configs).
+        reference: name of the model that the others are compared to (default: the
+            first one).
+        num_resamples: number of resamples for the intervals; 0 for none.
+        seed: seed of the resampling.
+        progress: function that wraps an iteration, given its description.
+        warn: function that gets a line for each number that cannot be measured.
 
     Returns:
-        What ``--json`` writes: 'models', with every number at full precision and
-        None for what was not measured; 'differences'; and how they were made.
+        Content of ``--json``: 'models', with every number at full precision, or None
+        if it is not measured; 'differences'; and how they are made.
 
     Raises:
-        FileNotFoundError: there is no ground truth.
-        UserError: the models have other ground truths or other classes, or
-            detections are not of these images; or there is no such reference.
+        FileNotFoundError: there is no such annotation file.
+        UserError: see :func:`~focal_retinanet.evaluation.ground_truth.read_ground_truth`;
+            or there is no such reference.
     """
     truth = read_ground_truth(models, ann_file, warn)
     names = [model.name for model in models]
@@ -54,23 +54,20 @@ def compare(
     if reference not in names:
         raise UserError(f'no model is called {reference}; there are {", ".join(names)}')
 
-    rows, resampled = [], {}
+    rows, resampled = [], {name: [] for name in names}
     has_intervals = len(models) > 1 and num_resamples > 0
-    resamples = None
+    if has_intervals:
+        resamples = resample_images(len(truth.coco.imgs), num_resamples, seed)
     for model in models:
         seeds = []
         for run in model.runs:
             matches = MatchedDetections(truth.coco, run.detections, list(truth.classes))
             seeds.append({'seed': run.seed, 'path': str(run.path), **_numbers(matches)})
             if has_intervals:
-                if resamples is None:
-                    resamples = resample_images(
-                        len(matches.img_ids), num_resamples, seed
-                    )
                 aps = resampled_ap(
                     matches, resamples, lambda it, n=run.path: progress(it, str(n))
                 )
-                resampled.setdefault(model.name, []).append(aps)
+                resampled[model.name].append(aps)
         rows.append(_row(model, seeds, warn))
 
     aps = {row['name']: [one['AP'] for one in row['seeds']] for row in rows}
@@ -104,7 +101,7 @@ def compare(
 
 
 def _numbers(matches: MatchedDetections) -> dict[str, float | None]:
-    """The APs; None where there is nothing to find."""
+    """APs by name; None if there are no objects."""
     return {
         name: None if math.isnan(value) else value
         for name, value in matches.summarize().items()
@@ -112,12 +109,12 @@ def _numbers(matches: MatchedDetections) -> dict[str, float | None]:
 
 
 def _row(model: Model, seeds: list[dict], warn: Callable[[str], None]) -> dict:
-    """A model's line: means over its seeds."""
+    """Row of a model: means over its seeds."""
     params = flops = size = None
     if model.cfg is not None:
         try:
             params, flops, size = complexity(model.cfg)
-        except Exception as error:  # one model that cannot be traced, of many
+        except Exception as error:  # one untraceable model does not stop the others
             reason = str(error).strip().split('\n')[0]
             warn(f'{model.name}: parameters and FLOPs are not measured ({reason})')
     row = dict(

@@ -15,32 +15,26 @@ from focal_retinanet.config.dataset_configs import inner_datasets
 
 
 def complexity(cfg: Config) -> tuple[int, int, tuple[int, int]]:
-    """Of one image of the size that the test pipeline gives.
+    """Count for one image of the test pipeline's size.
 
     Returns:
-        Parameters; multiply-adds of the forward pass, which mmdet calls FLOPs;
-        the image's size (height, width).
+        Parameters; multiply-adds of the forward pass, which mmdet calls FLOPs; and
+        the size of the image, (height, width).
 
     Raises:
-        ValueError: the test pipeline does not say a size.
+        ValueError: the test pipeline has no size.
     """
     height, width = _test_size(cfg)
     with (
         quiet_mmengine(),
         DefaultScope.overwrite_default_scope(cfg.get('default_scope')),
     ):
-        # Detectors write into the config that they are given.
+        # Detectors write into their config.
         model = MODELS.build(copy.deepcopy(cfg.model)).eval()
-        meta = dict(
-            img_shape=(height, width),
-            ori_shape=(height, width),
-            pad_shape=(height, width),
-            batch_input_shape=(height, width),
-            scale_factor=(1.0, 1.0),
-        )
-        model.forward = partial(
-            model.forward, data_samples=[DetDataSample(metainfo=meta)]
-        )
+        shapes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+        meta = dict.fromkeys(shapes, (height, width)) | dict(scale_factor=(1.0, 1.0))
+        sample = DetDataSample(metainfo=meta)
+        model.forward = partial(model.forward, data_samples=[sample])
         with torch.no_grad():
             info = get_model_complexity_info(
                 model, (3, height, width), show_table=False, show_arch=False
@@ -49,7 +43,7 @@ def complexity(cfg: Config) -> tuple[int, int, tuple[int, int]]:
 
 
 def _test_size(cfg: Config) -> tuple[int, int]:
-    """(height, width) of the Resize of the test pipeline, of several the first."""
+    """(height, width) of the first Resize in the test pipeline."""
     dataset = next(inner_datasets(cfg.test_dataloader.dataset))
     for step in dataset.pipeline:
         scale = step.get('scale')

@@ -1,4 +1,4 @@
-"""Ground truth: of a file, and the one that runs have in common."""
+"""Ground truth of an annotation file, and the common one of several runs."""
 
 import os
 import warnings
@@ -22,12 +22,12 @@ from focal_retinanet.evaluation.runs import Model, Run
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Objects to be found.
+    """Objects that detectors are compared to.
 
     Attributes:
-        ann_file: in COCO's format.
-        coco: its content.
-        classes: names of the categories that count, by their ids, which rise.
+        ann_file: path of the COCO JSON.
+        coco: content of the file.
+        classes: names of the categories that count, by their ids in rising order.
     """
 
     ann_file: str
@@ -40,16 +40,17 @@ def read_ground_truth(
     ann_file: str | Path | None = None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> GroundTruth:
-    """That of the models' configs, or of a file.
+    """Read the ground truth of models and check it against their detections.
 
     Args:
-        models: models whose detections are compared to it.
-        ann_file: path of the COCO JSON; that of the models' configs by default.
-        warn: function that is given what is left out of the file, a line each.
+        models: models with detections.
+        ann_file: path of the COCO JSON (default: that of the models' configs).
+        warn: function that gets a line for each part of the file that is left out.
 
     Raises:
-        UserError: there is no ground truth, or an error in it; the models have other ground truths or other classes, or
-            detections are not of these images; or there is no object.
+        UserError: there is no ground truth, or it has errors or no objects; or the
+            models have different ground truths or classes; or detections have ids
+            that it does not have.
     """
     ann_file = str(ann_file) if ann_file is not None else _common_ann_file(models)
     coco = load_coco(ann_file, warn=warn)
@@ -68,15 +69,15 @@ def load_coco(
     needs_boxes: bool = True,
     warn: Callable[[str], None] = lambda line: None,
 ) -> COCO:
-    """A checked annotation file, with what :func:`prepare_coco` leaves in.
+    """Read an annotation file, check it, and prepare it by :func:`prepare_coco`.
 
     Args:
         ann_file: path of the COCO JSON.
-        needs_boxes: whether there has to be a box in it.
-        warn: function that is given what is left out of it, a line each.
+        needs_boxes: Whether a file without boxes is an error.
+        warn: function that gets a line for each part of the file that is left out.
 
     Raises:
-        UserError: there is an error in the file.
+        UserError: the file has an error.
     """
     try:
         content = read_coco(ann_file, needs_boxes)
@@ -91,10 +92,10 @@ def check_and_prepare(
     needs_boxes: bool = True,
     warn: Callable[[str], None] = lambda line: None,
 ) -> dict:
-    """The content of an annotation file, checked and prepared, in place.
+    """Check the content of an annotation file, and prepare it in place.
 
     Raises:
-        UserError: there is an error in it.
+        UserError: the content has an error.
     """
     report = check_coco(ann_file, coco=content, needs_boxes=needs_boxes)
     if report.errors:
@@ -105,27 +106,27 @@ def check_and_prepare(
 
 
 def _common_ann_file(models: Sequence[Model]) -> str:
-    """The one file that all configs name."""
+    """The one annotation file of all configs."""
     files = {os.path.abspath(f) for f in _of_configs(models, 'ann_file') if f}
     if not files:
         raise UserError(
-            'files of detections do not say their ground truth: name it by '
-            '--ann-file, as there is no work directory among them'
+            'files of detections do not name their ground truth, and there is no '
+            'work directory among them: name it by --ann-file'
         )
     if len(files) > 1:
         raise UserError(
-            'the runs have other ground truths, name one by --ann-file:\n'
+            'the runs have different ground truths, name one by --ann-file:\n'
             + '\n'.join(sorted(files))
         )
     return os.path.relpath(files.pop())
 
 
 def _category_ids(models: Sequence[Model], coco: COCO, ann_file: str) -> list[int]:
-    """Ids of the classes that the configs name; of all categories without."""
+    """Category ids of the configs' classes, or of all categories."""
     of_configs = {tuple(c) for c in _of_configs(models, 'classes') if c is not None}
     if len(of_configs) > 1:
         lists = '\n'.join(str(classes) for classes in sorted(of_configs))
-        raise UserError(f'the runs have other classes, and no common AP:\n{lists}')
+        raise UserError(f'the runs have different classes, so no common AP:\n{lists}')
     if not of_configs:
         return sorted(coco.cats)
     classes = of_configs.pop()
@@ -133,7 +134,7 @@ def _category_ids(models: Sequence[Model], coco: COCO, ann_file: str) -> list[in
     missing = [name for name in classes if name not in ids]
     if missing:
         raise UserError(
-            f'{ann_file} has no category {missing[0]!r}, which the runs know; it has '
+            f'{ann_file} has no category {missing[0]!r} of the runs; it has '
             f'{", ".join(ids)}'
         )
     return sorted(ids[name] for name in classes)
@@ -149,6 +150,6 @@ def _check_ids(run: Run, coco: COCO, ann_file: str) -> None:
         if unknown:
             raise UserError(
                 f'{run.path} has detections with the {key} {few(sorted(unknown))}, '
-                f'which {ann_file} does not have (it has {few(known)}): they are for '
-                'other data, or use other ids'
+                f'which {ann_file} does not have (it has {few(known)}): they belong to '
+                'other data or use other ids'
             )

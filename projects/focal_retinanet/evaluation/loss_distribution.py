@@ -1,4 +1,4 @@
-"""How the classification loss is spread over the anchors of a trained model."""
+"""Distribution of the classification loss over the anchors of a trained model."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from focal_retinanet.ops.matching import IGNORED
 
 @dataclass(frozen=True)
 class LossDistribution:
-    """Losses of the anchors of some images, from low to high.
+    """Losses of the anchors of some images, in rising order.
 
     Attributes:
         gamma: focusing parameter.
@@ -32,14 +32,17 @@ def loss_distributions(
     max_negatives: int = 100_000,
     seed: int = 0,
 ) -> list[LossDistribution]:
-    """The loss of every anchor, over its classes, for each gamma (Fig. 4).
+    """Return the distribution of the focal loss for each gamma (Fig. 4).
+
+    The loss of an anchor is its sum over the classes.
 
     Args:
-        images: what a trained model says of them.
-        gammas: of the losses.
-        alpha: of the losses.
-        max_negatives: of one image, drawn at random; all positives count.
-        seed: of the drawing.
+        images: logits and labels of the anchors of each image.
+        gammas: focusing parameters.
+        alpha: balancing parameter.
+        max_negatives: largest number of negatives per image, drawn at random; all
+            positives count.
+        seed: seed of the random draw.
 
     Raises:
         ValueError: the images have no positive anchor.
@@ -62,19 +65,17 @@ def loss_distributions(
     if not positives[0] or not sum(map(len, positives[0])):
         raise ValueError('the images have no anchor with an object')
     return [
-        LossDistribution(gamma, _normalise(of_positives), _normalise(of_negatives))
-        for gamma, of_positives, of_negatives in zip(
-            gammas, positives, negatives, strict=True
-        )
+        LossDistribution(gamma, _normalise(positive), _normalise(negative))
+        for gamma, positive, negative in zip(gammas, positives, negatives, strict=True)
     ]
 
 
 def share_of_hardest(losses: np.ndarray, fraction: float) -> float:
-    """Share of the loss that a fraction of the anchors has, those with the most.
+    """Return the share of the loss that the hardest anchors have.
 
     Args:
-        losses: sorted, summing to 1, as in :class:`LossDistribution`.
-        fraction: from 0 to 1.
+        losses: losses of :class:`LossDistribution`, sorted, with a sum of 1.
+        fraction: fraction of the anchors, from 0 to 1.
     """
     return float(losses[len(losses) - round(fraction * len(losses)) :].sum())
 

@@ -1,4 +1,4 @@
-"""Trained models on disk: their detections, configs and logs, several seeds as one."""
+"""Trained models on disk: their detections, configs and logs, for one seed or several."""
 
 import json
 import math
@@ -16,8 +16,14 @@ from focal_retinanet.config.dataset_configs import (
     inner_datasets,
 )
 from focal_retinanet.config.metric_configs import metric_configs
+from focal_retinanet.evaluation.work_dirs import (
+    SCALARS,
+    NotInWorkDirError,
+    read_models,
+    read_scalars,
+)
 
-#: The detections that a validation or a test leaves next to its log.
+#: Detections that a validation or a test writes next to its log.
 DETECTIONS = '*detections.bbox.json'
 #: Keys of a detection in COCO's format.
 KEYS = {'image_id', 'category_id', 'bbox', 'score'}
@@ -29,10 +35,10 @@ class Run:
 
     Attributes:
         path: work directory, or file of detections.
-        detections: in COCO's format, boxes xywh in absolute pixels.
-        split: 'val' or 'test', of which they are.
-        cfg: the config; None for a file of detections.
-        scalars: what mmengine logged, line by line.
+        detections: detections in COCO's format, boxes xywh in absolute pixels.
+        split: 'val' or 'test', the split of the detections.
+        cfg: config; None for a file of detections.
+        scalars: lines of mmengine's log that have a 'time'.
     """
 
     path: Path
@@ -47,7 +53,7 @@ class Run:
 
     @property
     def schedule(self) -> str | None:
-        """'24e' or '90k', as the model zoo has it."""
+        """Length of the training as in a model zoo, '24e' or '90k'."""
         train = self.cfg.get('train_cfg') if self.cfg else None
         if not train:
             return None
@@ -60,19 +66,13 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """Names of the classes that the config gives; None for the data set's own."""
-        if self.cfg is None:
-            return None
+        """Class names of the config; None if it leaves them to the data set."""
         names = [classes_of(dataset.get('metainfo')) for dataset in self._datasets]
         return names[0] if names else None
 
     @property
     def img_dir(self) -> Path | None:
-        """Folder of the images that the config names.
-
-        None for a file of detections, and where the data set is several that have
-        their images in different folders.
-        """
+        """Image folder of the config; None without a config, or for several folders."""
         folders = {
             # As mmengine joins them: an absolute prefix stands for itself.
             Path(dataset.get('data_root') or '')
@@ -83,57 +83,49 @@ class Run:
 
     @property
     def ann_file(self) -> str | None:
-        """Ground truth that the config names, of several the first.
-
-        The evaluator names it, or else the data set is its own.
-        """
+        """First annotation file that the config's evaluator names, or else its data."""
         evaluator = self.cfg.get(f'{self.split}_evaluator') if self.cfg else None
-        metrics = metric_configs(evaluator)
-        named = next((m['ann_file'] for m in metrics if m.get('ann_file')), None)
-        if named is not None:
-            return named
-        files = (ann_file_of(dataset) for dataset in self._datasets)
-        return next((file for file in files if file is not None), None)
+        files = [metric.get('ann_file') for metric in metric_configs(evaluator)]
+        files += [ann_file_of(dataset) for dataset in self._datasets]
+        return next((file for file in files if file), None)
 
     @property
     def seconds_per_iter(self) -> float | None:
-        """Median of training."""
-        times = [line['time'] for line in self.scalars if _is_training(line)]
+        """Median over the training."""
+        times = [line['time'] for line in self.scalars if 'loss' in line]
         return statistics.median(times) if times else None
 
     @property
     def images_per_second(self) -> float | None:
-        """Of the last validation or test, with data loading."""
-        times = [line['time'] for line in self.scalars if not _is_training(line)]
+        """Speed of the last validation or test, with data loading."""
+        times = [line['time'] for line in self.scalars if 'loss' not in line]
         if not times or not times[-1]:
             return None
         return self._dataloader.get('batch_size', 1) / times[-1]
 
     @property
-    def _dataloader(self) -> dict:
-        return self.cfg.get(f'{self.split}_dataloader') or {}
+    def memory_gb(self) -> float | None:
+        """Peak GPU memory of the training in GB; None on a CPU, which logs none."""
+        used = [line['memory'] for line in self.scalars if 'memory' in line]
+        return max(used) / 1024 if used else None
+
+    @property
+    def _dataloader(self) -> Mapping:
+        return (self.cfg.get(f'{self.split}_dataloader') if self.cfg else None) or {}
 
     @property
     def _datasets(self) -> list[Mapping]:
-        """The data sets' own configs, out of any wrappers."""
-        if self.cfg is None:
-            return []
+        """Configs of the data sets, without wrappers."""
         return list(inner_datasets(self._dataloader.get('dataset')))
-
-    @property
-    def memory_gb(self) -> float | None:
-        """Peak GPU memory of training in GB; None on a CPU, which logs none."""
-        used = [line['memory'] for line in self.scalars if 'memory' in line]
-        return max(used) / 1024 if used else None
 
 
 @dataclass(frozen=True)
 class Model:
-    """A config, trained with one seed or several.
+    """A config that is trained with one seed or several.
 
     Attributes:
-        name: of the config, the folder or the file.
-        runs: one a seed.
+        name: name of the config, the folder or the file.
+        runs: one run per seed.
     """
 
     name: str
@@ -144,79 +136,50 @@ class Model:
         return self.runs[0].cfg
 
 
-def find_models(paths: Sequence[str | Path]) -> tuple[list[Model], list[str]]:
-    """The models of work directories and of files of detections.
+def find_models(
+    paths: Sequence[str | Path], skip_errors: bool = False
+) -> tuple[list[Model], list[str]]:
+    """Read the models of work directories, folders of seeds and files of detections.
 
-    A folder with ``seed-*`` in it, as ``tools/sweep.py`` makes them, is one
-    model with several seeds.
+    Args:
+        paths: see :func:`~focal_retinanet.evaluation.work_dirs.read_models`.
+        skip_errors: If true, what cannot be read is left out instead of an error.
 
     Returns:
-        The models in the order of the paths, and what was left out with why.
+        The models in the order of the paths, and why others are left out.
 
     Raises:
         FileNotFoundError: there is no such path.
-        UserError: a file is not one of detections, or nothing is left.
+        UserError: a file has no valid detections, or nothing is left.
     """
-    models, left_out = [], []
-    for path in map(Path, paths):
-        if path.is_file():
-            models.append(Model(path.stem, [Run(path, _read_detections(path))]))
-            continue
-        if not path.is_dir():
-            raise FileNotFoundError(f'there is no {path}')
-        folders = sorted(path.glob('seed-*'), key=_by_number) or [path]
-        runs = []
-        for folder in folders:
-            files = sorted(folder.rglob(DETECTIONS), key=lambda f: f.stat().st_mtime)
-            if files:
-                runs.append(_read_work_dir(folder, files[-1]))
-            else:
-                left_out.append(
-                    f'{folder}: no {DETECTIONS}, which training writes when it '
-                    'validates, and tools/test.py'
-                )
-        if runs:
-            name = path.resolve().name
-            models.append(Model(name, runs))
-    if not models:
-        raise UserError('\n'.join(['nothing to compare', *left_out]))
-    names = [model.name for model in models]
-    return [
-        Model(str(path), model.runs) if names.count(model.name) > 1 else model
-        for model, path in zip(models, _paths(models), strict=True)
-    ], left_out
+    skip = (UserError, FileNotFoundError) if skip_errors else (NotInWorkDirError,)
+    found, left_out = read_models(paths, _read_run, skip, 'nothing to compare')
+    return [Model(name, runs) for name, runs in found], left_out
 
 
-def _paths(models: list[Model]) -> list[Path]:
-    """Where each model is: what tells those of the same name apart."""
-    return [
-        model.runs[0].path.parent
-        if model.runs[0].path.name.startswith('seed-')
-        else model.runs[0].path
-        for model in models
-    ]
-
-
-def _by_number(folder: Path) -> tuple[int, str]:
-    number = folder.name.partition('-')[2]
-    return (int(number) if number.isdigit() else 0, number)
-
-
-def _read_work_dir(folder: Path, detections: Path) -> Run:
-    configs = list(folder.glob('*/vis_data/config.py')) or list(folder.glob('*.py'))
+def _read_run(path: Path) -> Run:
+    if path.is_file():
+        return Run(path, _read_detections(path))
+    files = sorted(path.rglob(DETECTIONS), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise NotInWorkDirError(
+            f'{path}: no {DETECTIONS}; training writes it when it validates, and so '
+            'does tools/test.py'
+        )
+    configs = list(path.glob('*/vis_data/config.py')) or list(path.glob('*.py'))
     if not configs:
         raise UserError(
-            f'{folder} has no config: it is not a work directory; name the file '
-            f'{detections} itself, with --ann-file'
+            f'{path} has no config, so it is not a work directory: name the file '
+            f'{files[-1]} itself, with --ann-file'
         )
     config = max(configs, key=lambda file: file.stat().st_mtime)
-    scalars = []
-    for file in sorted(folder.glob('*/vis_data/scalars.json')):
-        scalars += [json.loads(line) for line in file.read_text().splitlines()]
+    scalars = [
+        line for file in sorted(path.glob(SCALARS)) for line in read_scalars(file)
+    ]
     return Run(
-        folder,
-        _read_detections(detections),
-        'test' if detections.name.startswith('test') else 'val',
+        path,
+        _read_detections(files[-1]),
+        'test' if files[-1].name.startswith('test') else 'val',
         Config.fromfile(config),
         [line for line in scalars if 'time' in line],
     )
@@ -250,8 +213,7 @@ def _is_id(value: object) -> bool:
 
 
 def _is_finite(value: object) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    return (_is_id(value) or isinstance(value, float)) and math.isfinite(value)
 
 
 def _is_box(value: object) -> bool:
@@ -259,12 +221,8 @@ def _is_box(value: object) -> bool:
 
 
 _VALUES = {
-    'image_id': (_is_id, 'a whole number'),
-    'category_id': (_is_id, 'a whole number'),
+    'image_id': (_is_id, 'an integer'),
+    'category_id': (_is_id, 'an integer'),
     'bbox': (_is_box, '4 finite numbers [x, y, width, height]'),
     'score': (_is_finite, 'a finite number'),
 }
-
-
-def _is_training(line: dict) -> bool:
-    return 'loss' in line

@@ -1,6 +1,5 @@
-"""What mmengine logged while training, as arrays: losses, learning rate, AP, time."""
+"""Training logs of mmengine as arrays: losses, learning rate, AP and time."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,9 @@ import numpy as np
 from mmengine.config import Config
 
 from focal_retinanet.cli.errors import UserError
+from focal_retinanet.evaluation.work_dirs import SCALARS, read_models, read_scalars
 
-#: Where a work directory has its logs: a folder for the start and for each resume.
-SCALARS = '*/vis_data/scalars.json'
-#: Short names of COCO's metrics, as they end in the log.
+#: Short names of COCO's metrics, and how their keys end in the log.
 METRICS = {
     'AP': 'bbox_mAP',
     'AP50': 'bbox_mAP_50',
@@ -21,9 +19,9 @@ METRICS = {
     'APm': 'bbox_mAP_m',
     'APl': 'bbox_mAP_l',
 }
-#: Of mmengine's LogProcessor, for a log without its config.
+#: mmengine's default window, for a log without its config.
 DEFAULT_WINDOW = 10
-#: Not curves, but places on the x-axis.
+#: Keys that are places on the x-axis instead of curves.
 _PLACES = {'epoch', 'iter', 'step'}
 
 
@@ -33,12 +31,12 @@ class TrainingLog:
 
     Attributes:
         path: work directory, or file of scalars.
-        iterations: (N,) int64, rising; how many were done.
-        seconds: (N,) spent on training up to there, without validation; NaN where
-            no time was logged.
-        training: (N,) of each key; NaN in lines without it.
-        validated: (M,) int64, rising; iterations after which was validated.
-        validation: (M,) of each key; NaN in lines without it.
+        iterations: (N,) int64, rising; iterations that are done at each line.
+        seconds: (N,) seconds of training up to there, without validation; NaN if no
+            time is logged.
+        training: (N,) values of each key; NaN in lines without it.
+        validated: (M,) int64, rising; iterations that are done at each validation.
+        validation: (M,) values of each key; NaN in lines without it.
     """
 
     path: Path
@@ -50,10 +48,9 @@ class TrainingLog:
 
     @property
     def diverged_at(self) -> int | None:
-        """First iteration from which on the loss is not finite; None if it ends so.
+        """First iteration after the last finite loss; None if the loss ends finite.
 
-        A loss that is not finite for a while, as with mixed precision, has not
-        diverged.
+        A loss that recovers, as under mixed precision, has not diverged.
         """
         finite = np.isfinite(self.training.get('loss', np.zeros(0)))
         if finite.size == 0 or finite[-1]:
@@ -63,18 +60,18 @@ class TrainingLog:
 
     @property
     def keys(self) -> list[str]:
-        """Keys that have a curve, as they are in the log."""
+        """Keys of the log that have a curve."""
         return [*self.training, *self.validation]
 
     def find(self, key: str) -> str | None:
-        """The log's own key: 'AP50' and 'bbox_mAP_50' are 'coco/bbox_mAP_50'."""
+        """Return the log's own key: 'AP50' and 'bbox_mAP_50' are 'coco/bbox_mAP_50'."""
         if key in self.training or key in self.validation:
             return key
         name = METRICS.get(key, key)
         return next((k for k in self.validation if k.endswith('/' + name)), None)
 
     def curve(self, key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Iterations, seconds and values of a key, up to where the run diverged.
+        """Return iterations, seconds and values of a key, up to a divergence.
 
         Raises:
             KeyError: the log has no such key.
@@ -98,58 +95,40 @@ class TrainingLog:
 
 @dataclass(frozen=True)
 class ModelLogs:
-    """A config, trained with one seed or several."""
+    """The logs of a config that is trained with one seed or several."""
 
     name: str
     logs: Sequence[TrainingLog]
 
 
 def find_training_logs(
-    paths: Iterable[str | Path],
+    paths: Sequence[str | Path],
 ) -> tuple[list[ModelLogs], list[str]]:
-    """The logs of work directories, folders of seeds, and files of scalars.
+    """Read the logs of work directories, folders of seeds and files of scalars.
 
-    A folder with ``seed-*`` in it, as ``tools/sweep.py`` makes them, is one
-    model with several seeds.
+    Args:
+        paths: see :func:`~focal_retinanet.evaluation.work_dirs.read_models`.
 
     Returns:
-        The models in the order of the paths, and what was left out with why.
+        The models in the order of the paths, and why others are left out.
 
     Raises:
         FileNotFoundError: there is no such path.
         UserError: nothing is left.
     """
-    models, places, left_out = [], [], []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise FileNotFoundError(f'there is no {path}')
-        seeds = sorted(path.glob('seed-*'), key=lambda f: (len(f.name), f.name))
-        logs = []
-        for place in seeds or [path]:
-            try:
-                logs.append(read_training_log(place))
-            except UserError as error:
-                left_out.append(str(error))
-        if logs:
-            models.append(ModelLogs(path.resolve().name, logs))
-            places.append(path)
-    if not models:
-        raise UserError('\n'.join(['nothing to plot', *left_out]))
-    names = [model.name for model in models]
-    return [
-        ModelLogs(str(place), model.logs) if names.count(model.name) > 1 else model
-        for model, place in zip(models, places, strict=True)
-    ], left_out
+    skip = (UserError,)
+    found, left_out = read_models(paths, read_training_log, skip, 'nothing to plot')
+    return [ModelLogs(name, logs) for name, logs in found], left_out
 
 
 def read_training_log(path: str | Path) -> TrainingLog:
-    """Read a work directory's log, or a file of scalars.
+    """Read the log of a work directory, or a file of scalars.
 
-    A resumed run's logs are joined: what a later one repeats, and what an
-    abandoned one had beyond it, is dropped.
+    The logs of a resumed run are joined. Where a later log repeats iterations of an
+    earlier one, the later log counts.
 
     Raises:
-        UserError: there is no log, nothing in it, or something else.
+        UserError: the log is missing, empty, or no log.
     """
     path = Path(path)
     files = sorted(path.glob(SCALARS)) if path.is_dir() else [path]
@@ -157,13 +136,13 @@ def read_training_log(path: str | Path) -> TrainingLog:
         raise UserError(f'{path}: no log, which training writes to {SCALARS}')
     training: list[dict] = []
     validations: dict[int, dict] = {}
-    for line in (line for file in files for line in _read_lines(file)):
+    for line in (line for file in files for line in read_scalars(file)):
         if 'loss' in line:
             _forget_from(line['step'], training, validations)
             training.append(line)
         elif any('/' in key for key in line):
-            # By epochs its step is the epoch, which is never above the iteration;
-            # by iterations it is at or after the last one that was logged.
+            # In a loop by epochs the step is the epoch, which is never above the
+            # iteration. In a loop by iterations it is at or after the last logged one.
             last = training[-1]['step'] if training else 0
             validations[max(line['step'], last)] = line
     if not training and not validations:
@@ -187,20 +166,20 @@ def read_training_log(path: str | Path) -> TrainingLog:
 def seconds_of_training(
     iterations: np.ndarray, times: np.ndarray, window: int
 ) -> np.ndarray:
-    """Seconds from the start, from times per iteration averaged over a window.
+    """Return the seconds since the start, from windowed means of the iteration time.
 
-    A logged time is the mean of the last `window` iterations. Where windows
-    overlap, adding up times the distance would count a slow start several times;
-    instead each window starts from the time known for its beginning. Iterations
-    that no window covers took as long as those that the next one does.
+    A logged time is the mean of the last `window` iterations. Where windows overlap,
+    the sum of times by distances would count a slow start several times. So each
+    window starts from the time that is known for its beginning. Iterations that no
+    window covers take as long as those of the next window.
 
     Args:
         iterations: (N,) rising.
         times: (N,) seconds per iteration.
-        window: of the average, in iterations.
+        window: length of the window in iterations.
 
     Returns:
-        (N,) seconds, rising; NaN if a time is.
+        (N,) seconds, rising; all NaN if one time is.
     """
     if not np.isfinite(times).all():
         return np.full(len(times), np.nan)
@@ -213,29 +192,8 @@ def seconds_of_training(
     return clock[1:]
 
 
-def _read_lines(file: Path) -> list[dict]:
-    try:
-        lines = file.read_text().splitlines()
-    except ValueError as error:  # not UTF-8
-        raise UserError(f'{file} is not a log: {error}') from error
-    records = []
-    for number, text in enumerate(lines, 1):
-        try:
-            record = json.loads(text)
-        except ValueError as error:
-            if number == len(lines):
-                break  # killed while writing it, or just being written
-            raise UserError(f'{file}, line {number}, is not JSON: {error}') from error
-        if not isinstance(record, dict) or not isinstance(record.get('step'), int):
-            raise UserError(
-                f'{file}, line {number}, is not of a log: no whole number `step` in it'
-            )
-        records.append(record)
-    return records
-
-
 def _forget_from(step: int, training: list[dict], validations: dict[int, dict]) -> None:
-    """Drop what was logged at an iteration and after it: it is done again."""
+    """Drop the lines from an iteration on, which the run does again."""
     while training and training[-1]['step'] >= step:
         training.pop()
     while validations and max(validations) >= step:
@@ -243,26 +201,20 @@ def _forget_from(step: int, training: list[dict], validations: dict[int, dict]) 
 
 
 def _columns(lines: Iterable[dict]) -> dict[str, np.ndarray]:
-    """Numbers by key, NaN where a line has none."""
+    """Numbers by key, NaN in lines without the key."""
     lines = list(lines)
-    keys = [
-        key
-        for key in dict.fromkeys(key for line in lines for key in line)
-        if key not in _PLACES
-        and any(isinstance(line.get(key), int | float) for line in lines)
-    ]
-    return {
-        key: np.array([_number(line.get(key)) for line in lines], dtype=np.float64)
-        for key in keys
-    }
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else float('nan')
+    columns = {}
+    for key in dict.fromkeys(key for line in lines for key in line):
+        values = [line.get(key) for line in lines]
+        is_number = [isinstance(value, int | float) for value in values]
+        if key not in _PLACES and any(is_number):
+            numbers = zip(values, is_number, strict=True)
+            columns[key] = np.array([v if ok else np.nan for v, ok in numbers], float)
+    return columns
 
 
 def _window(scalars: Path) -> int:
-    """Over how many iterations the log's times are averaged, by its config."""
+    """Window of the logged times in iterations, from the config beside the log."""
     config = scalars.parent / 'config.py'
     if not config.exists():
         return DEFAULT_WINDOW

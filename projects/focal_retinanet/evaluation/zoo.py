@@ -1,31 +1,30 @@
-"""The model zoo: metafiles as mim reads them, and the README's tables of them."""
+"""The model zoo: metafiles that mim reads, and their tables in the README."""
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
-from terminaltables import GithubFlavoredMarkdownTable
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.ablation_table import Table
-from focal_retinanet.evaluation.tables import verdict
+from focal_retinanet.evaluation.tables import as_markdown, verdict
 
 INDEX = 'model-index.yml'
 COLLECTION = 'Focal RetinaNet'
-#: A table in the README: its start names the metafiles, see `read_models`.
+#: Table in the README; its start names the metafiles, see `read_models`.
 _BLOCK = re.compile(r'(<!-- zoo: ([\w -]+) -->\n).*?(<!-- zoo end -->)', re.DOTALL)
 
 
 def read_models(root: Path) -> dict[str, list[dict]]:
-    """Models of each metafile that the index names.
+    """Read the models of each metafile in the index.
 
     Args:
-        root: of the project.
+        root: folder of the project.
 
     Returns:
-        Those of ``configs/cherry/metafile.yml`` as 'cherry', and those of
-        ``configs/ablations/metafile-cherry.yml`` as 'ablations-cherry'.
+        Models by metafile: 'cherry' stands for ``configs/cherry/metafile.yml``, and
+        'ablations-cherry' for ``configs/ablations/metafile-cherry.yml``.
     """
     index = yaml.safe_load((root / INDEX).read_text())
     return {
@@ -37,11 +36,11 @@ def read_models(root: Path) -> dict[str, list[dict]]:
 
 
 def fill_readme(text: str, models: Mapping[str, Sequence[dict]]) -> str:
-    """The README with its tables made anew from the metafiles.
+    """Return the README with new tables from the metafiles.
 
     Raises:
-        UserError: a table is of a metafile that the index has not, or differences
-            in a metafile are to several models.
+        UserError: a table names a metafile that is not in the index, or a metafile
+            has several data sets, or differences from several models.
     """
 
     def table(match: re.Match) -> str:
@@ -49,14 +48,16 @@ def fill_readme(text: str, models: Mapping[str, Sequence[dict]]) -> str:
         shown = {}
         for metafile in metafiles.split():
             if metafile not in models:
-                raise UserError(f'README.md has a table of {metafile}, {INDEX} has not')
+                raise UserError(
+                    f'README.md has a table of {metafile}, which {INDEX} does not have'
+                )
             shown[metafile] = models[metafile]
-        rows = [model for of_metafile in shown.values() for model in of_metafile]
+        rows = [model for part in shown.values() for model in part]
         if any('AP difference' in _metrics(row) for row in rows):
             lines = _differences_table(shown)
         else:
             lines = _models_table(rows)
-        return f'{start}\n{GithubFlavoredMarkdownTable(lines).table}\n\n{end}'
+        return f'{start}\n{as_markdown(lines)}\n\n{end}'
 
     return _BLOCK.sub(table, text)
 
@@ -64,21 +65,21 @@ def fill_readme(text: str, models: Mapping[str, Sequence[dict]]) -> str:
 def add_comparison(
     metafile: Path, comparison: dict, dataset: str, metadata: Mapping[str, str]
 ) -> list[str]:
-    """Write a comparison's models to a metafile; those of these names are replaced.
+    """Write a comparison's models to a metafile, in place of models of these names.
 
     Args:
-        metafile: of a folder of configs, made where it is not there;
-            ``metafile-DATA.yml`` has rows trained on that data, and their names
+        metafile: file in a folder of configs, which may not exist yet.
+            ``metafile-DATA.yml`` has rows that are trained on that data, whose names
             end in it.
-        comparison: what ``tools/compare.py --json`` wrote.
-        dataset: its name.
-        metadata: such as the commit and the hardware, for all models.
+        comparison: output of ``tools/compare.py --json``.
+        dataset: name of the data set.
+        metadata: entries for all models, such as the commit and the hardware.
 
     Returns:
-        The names.
+        Names of the models.
 
     Raises:
-        UserError: no config of that folder is a model's.
+        UserError: the folder has no config of a model.
     """
     content = yaml.safe_load(metafile.read_text()) if metafile.exists() else {}
     models = {model['Name']: model for model in content.get('Models', [])}
@@ -115,12 +116,12 @@ def add_comparison(
 
 
 def _suffix(metafile: Path) -> str:
-    """'-DATA' of ``metafile-DATA.yml``; '' of ``metafile.yml``."""
+    """'-DATA' for ``metafile-DATA.yml``, '' for ``metafile.yml``."""
     return metafile.stem.removeprefix('metafile')
 
 
 def _config_of(name: str, folder: Path) -> str:
-    """The file in a folder that is a config of this name, or has it as a row."""
+    """The config of this name in a folder, or the table that has it as a row."""
     for file in sorted(folder.glob('*.py')):
         row = name.removeprefix(f'{file.stem}_')
         if file.stem == name or (row != name and row in Table(file).rows):
@@ -129,17 +130,15 @@ def _config_of(name: str, folder: Path) -> str:
 
 
 def _percents(row: dict) -> dict:
-    """APs as mmdet's metafiles have them, and how they differ over seeds."""
-    metrics = {'box AP': row['AP'], 'AP50': row['AP50'], 'AP75': row['AP75']}
+    """APs in mmdet's terms, and their spread over the seeds."""
     metrics = {
-        name: None if value is None else round(100 * value, 2)
-        for name, value in metrics.items()
+        'box AP': _percent(row['AP']),
+        'AP50': _percent(row['AP50']),
+        'AP75': _percent(row['AP75']),
+        'box AP of each seed': [_percent(one['AP']) for one in row['seeds']],
     }
-    metrics['box AP of each seed'] = [
-        None if one['AP'] is None else round(100 * one['AP'], 2) for one in row['seeds']
-    ]
     if row['AP_sd'] is not None:
-        metrics['box AP sd'] = round(100 * row['AP_sd'], 2)
+        metrics['box AP sd'] = _percent(row['AP_sd'])
     return metrics
 
 
@@ -147,11 +146,15 @@ def _difference(gap: dict, suffix: str) -> dict:
     return {
         'AP difference': {
             'to': gap['reference'] + suffix,
-            'points': round(100 * gap['AP'], 2),
-            'interval': [round(100 * gap['low'], 2), round(100 * gap['high'], 2)],
+            'points': _percent(gap['AP']),
+            'interval': [_percent(gap['low']), _percent(gap['high'])],
             'verdict': verdict(gap),
         }
     }
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else round(100 * value, 2)
 
 
 def _metrics(model: dict) -> dict:
@@ -178,7 +181,7 @@ def _models_table(models: Sequence[dict]) -> list[list[str]]:
 
 
 def _differences_table(metafiles: Mapping[str, Sequence[dict]]) -> list[list[str]]:
-    """A line a row of the paper's tables, side by side what each data set says."""
+    """One line per row of the paper's tables, with the data sets side by side."""
     header, columns, configs = ['row'], [], {}
     for metafile, models in metafiles.items():
         suffix = '_' + metafile.partition('-')[2]
@@ -190,7 +193,7 @@ def _differences_table(metafiles: Mapping[str, Sequence[dict]]) -> list[list[str
         for what in (references, datasets):
             if len(what) > 1:
                 raise UserError(
-                    f'a column of README.md is of one data set and one reference; '
+                    f'a column of README.md has one data set and one reference; '
                     f'{metafile} has {", ".join(sorted(what))}'
                 )
         header += [f'{datasets.pop()}: AP', 'seeds']

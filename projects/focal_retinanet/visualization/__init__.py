@@ -1,4 +1,4 @@
-"""Pictures: of data, assignments, losses, detections and training."""
+"""Figures of data, assignments, losses, detections and training."""
 
 from focal_retinanet.visualization.det_visualizer import DetVisualizer
 

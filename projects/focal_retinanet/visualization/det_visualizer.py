@@ -1,4 +1,4 @@
-"""mmdet's visualizer, which tells right from wrong where it has the ground truth."""
+"""mmdet's visualizer, which also shows what is correct, wrong and missed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,47 +13,53 @@ from mmengine.structures import InstanceData
 
 from focal_retinanet.evaluation.detection_errors import ImageDetections, classify_image
 from focal_retinanet.registry import VISUALIZERS
+from focal_retinanet.visualization.boxes import best_last
 from focal_retinanet.visualization.detections import draw_detections
-from focal_retinanet.visualization.fonts import font_families, without_glyph_warnings
-from focal_retinanet.visualization.label_drawing import draw_labels, letter_sizes
-from focal_retinanet.visualization.labels import best_last, label_text
+from focal_retinanet.visualization.labels.drawing import (
+    draw_labels,
+    label_text,
+    letter_sizes,
+)
+from focal_retinanet.visualization.labels.fonts import (
+    font_families,
+    without_glyph_warnings,
+)
 from focal_retinanet.visualization.palette import (
     Colour,
     class_colours,
     with_class_colours,
 )
 
-# For a screen: one for each image of a data set.
+# Resolution of a picture for the screen, as there is one per image of a data set.
 _DPI = 120
-# Sides (sqrt of the area) of images that lines are as thick in as they are asked for.
+# Side (sqrt of the area) of an image in which lines have the given width.
 _LINE_SIDE = 900
 
 
 @VISUALIZERS.register_module()
 class DetVisualizer(DetLocalVisualizer):
-    """As mmdet's, but
+    """mmdet's visualizer with these differences:
 
-    - detections beside their ground truth show what each is, so in
-      ``tools/test.py --show-dir``, and in ``DetVisualizationHook`` with
-      ``draw=True`` during validation;
-    - elsewhere labels lie beside or in their boxes and none over another, the best
-      detections on top, with scores as 'cat 0.90';
-    - text may be in any script that an installed font has;
-    - any number of classes has colours, however short the palette is;
-    - of several processes each writes the pictures of its images.
+    - Beside their ground truth, detections show whether they are correct, as in
+      ``tools/test.py --show-dir`` and in ``DetVisualizationHook`` with ``draw=True``.
+    - Elsewhere labels do not overlap, the best detections are on top, and scores
+      read 'cat 0.90'.
+    - Text may be in any script that an installed font has.
+    - Any number of classes has colours, even with a short palette.
+    - Each of several processes writes the pictures of its images.
 
-    Masks are drawn as mmdet draws them, with these colours, names and scores.
+    mmdet draws masks, with these colours, names and scores.
 
     Args:
         name: name of the instance.
-        bbox_color, text_color: colour of all boxes and of all letters; by default
-            those of the palette, and black or white, whichever is read better.
+        bbox_color: colour of all boxes (default: the palette's).
+        text_color: colour of all letters (default: black or white).
         line_width: width of the lines in pixels, in an image of about 900x900;
-            thinner in smaller ones.
+            smaller images have thinner lines.
         kwargs: further arguments of mmdet's visualizer.
     """
 
-    _blank = -1  # artists on the canvas of an image on which nothing is drawn
+    _blank = -1  # number of artists on the canvas of an image without drawings
 
     def __init__(
         self,
@@ -62,7 +68,7 @@ class DetVisualizer(DetLocalVisualizer):
         text_color: str | Colour | None = None,
         **kwargs,
     ) -> None:
-        # mmdet's own grey is still that of masks.
+        # mmdet's grey stays the default for masks.
         super().__init__(
             name, *args, text_color=text_color or (200, 200, 200), **kwargs
         )
@@ -70,7 +76,7 @@ class DetVisualizer(DetLocalVisualizer):
 
     @property
     def dataset_meta(self) -> dict | None:
-        """Metainfo of the data set, in every process, with a colour for each class."""
+        """Metainfo of the data set with a colour for each class, in every process."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -84,14 +90,14 @@ class DetVisualizer(DetLocalVisualizer):
         self._blank = len(self.ax_save.get_children())
 
     def get_image(self) -> np.ndarray:
-        """The image with what was drawn on it, (H, W, 3) uint8 RGB."""
+        """Return the image with all drawings, (H, W, 3) uint8 RGB."""
         if len(self.ax_save.get_children()) == self._blank:
-            return self._image.copy()  # matplotlib has drawn nothing on it
+            return self._image.copy()  # matplotlib has drawn nothing
         with without_glyph_warnings():
             return super().get_image()
 
     def draw_texts(self, texts: str | list[str], *args, **kwargs) -> 'DetVisualizer':
-        """Draw texts in any script; arguments as mmengine's."""
+        """Draw texts in any script. The arguments are mmengine's."""
         if isinstance(texts, str):
             texts = [texts]
         if len(args) < 6:  # font_families is the seventh argument
@@ -111,11 +117,12 @@ class DetVisualizer(DetLocalVisualizer):
         pred_score_thr: float = 0.3,
         step: int = 0,
     ) -> None:
-        """Draw, then show, write or hand to the backends; arguments as mmdet's."""
+        """Draw an image, then show it, write it or pass it to the backends, as mmdet."""
         if not is_main_process() and out_file is None:
-            return  # windows and backends are the first process's
-        has_both = draw_gt and draw_pred and _has_both(data_sample)
-        if not has_both and _has_masks(data_sample):
+            return  # only the main process has windows and backends
+        sample = DetDataSample() if data_sample is None else data_sample
+        has_both = draw_gt and draw_pred and _has_both(sample)
+        if not has_both and _has_masks(sample):
             super().add_datasample(
                 *(name, image, data_sample, draw_gt, draw_pred, show, wait_time),
                 *(out_file, pred_score_thr, step),
@@ -123,18 +130,22 @@ class DetVisualizer(DetLocalVisualizer):
             return
         image = image.clip(0, 255).astype(np.uint8)
         if has_both:
+            found = _classify(sample)
+            labels = [*found.category_ids.tolist(), *found.gt_category_ids.tolist()]
             drawn = draw_detections(
                 image,
-                _classify(data_sample),
-                self._class_names(data_sample),
+                found,
+                _names(labels, (self.dataset_meta or {}).get('classes')),
                 pred_score_thr,
-                title=Path(data_sample.get('img_path', name)).name,
+                title=Path(sample.get('img_path', name)).name,
                 dpi=_DPI,
             )
-        else:
+        elif data_sample is not None:
             drawn = self._draw_boxes_of(
-                image, data_sample, draw_gt, draw_pred, pred_score_thr
+                image, sample.cpu(), draw_gt, draw_pred, pred_score_thr
             )
+        else:
+            drawn = image
         self.set_image(drawn)
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
@@ -146,27 +157,24 @@ class DetVisualizer(DetLocalVisualizer):
     def _draw_boxes_of(
         self,
         image: np.ndarray,
-        data_sample: DetDataSample | None,
+        sample: DetDataSample,
         draw_gt: bool,
         draw_pred: bool,
         score_thr: float,
     ) -> np.ndarray:
-        """Objects, detections or both side by side, (H, W or 2 W, 3) uint8 RGB."""
-        if data_sample is None:
-            return image
-        meta = self.dataset_meta or {}
-        look = (meta.get('classes'), meta.get('palette'))
-        data_sample = data_sample.cpu()
+        """Draw objects, detections or both side by side, (H, W or 2 W, 3) uint8 RGB."""
         sides = []
         if draw_gt:
-            objects = data_sample.get('gt_instances', InstanceData())
-            sides.append(self._draw_instances(image, objects, *look))
+            sides.append(sample.get('gt_instances', InstanceData()))
         if draw_pred:
-            found = data_sample.get('pred_instances', InstanceData())
-            if 'scores' in found:
-                found = found[found.scores >= score_thr]
-            sides.append(self._draw_instances(image, found, *look))
-        return np.concatenate(sides, axis=1) if sides else image
+            found = sample.get('pred_instances', InstanceData())
+            sides.append(
+                found[found.scores >= score_thr] if 'scores' in found else found
+            )
+        meta = self.dataset_meta or {}
+        look = (meta.get('classes'), meta.get('palette'))
+        drawn = [self._draw_instances(image, side, *look) for side in sides]
+        return np.concatenate(drawn, axis=1) if drawn else image
 
     def _draw_instances(
         self,
@@ -175,14 +183,14 @@ class DetVisualizer(DetLocalVisualizer):
         classes: Sequence[str] | None,
         palette: object,
     ) -> np.ndarray:
-        """Boxes with labels on a copy of an image; masks as mmdet's.
+        """Draw boxes with labels on a copy of an image, and masks as mmdet does.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            instances: 'bboxes' (N, 4) xyxy in pixels and 'labels' (N,) on the CPU,
-                perhaps 'scores' (N,) and 'masks'.
+            instances: 'bboxes' (N, 4) xyxy in pixels and 'labels' (N,) on the CPU;
+                'scores' (N,) and 'masks' are optional.
             classes: names of the labels.
-            palette: colours of the labels, of any number.
+            palette: colours of the labels, any number of them.
 
         Returns:
             (H, W, 3) uint8 RGB.
@@ -203,7 +211,7 @@ class DetVisualizer(DetLocalVisualizer):
             )
         ]
         if 'masks' in instances:
-            # mmdet writes label_names as they are where there are no scores.
+            # Without scores, mmdet writes label_names unchanged.
             drawn = InstanceData(
                 label_names=texts, labels=instances.labels, masks=instances.masks
             )
@@ -227,44 +235,35 @@ class DetVisualizer(DetLocalVisualizer):
         texts: Sequence[str],
         colours: Sequence[Colour],
     ) -> np.ndarray:
-        """Boxes and labels on a copy of an image, the last on top."""
+        """Draw boxes and labels on a copy of an image, the last on top."""
         height, width = image.shape[:2]
-        # Of a model that diverged.
-        good = np.flatnonzero(np.isfinite(boxes).all(1))
-        # OpenCV takes no numbers of any size; what is outside is not seen.
+        # A diverged model has boxes that are not finite. The best come first here.
+        good = np.flatnonzero(np.isfinite(boxes).all(1))[::-1]
+        # OpenCV limits the size of numbers; far outside nothing is visible.
         far = np.array([width, height] * 2)
         corners = boxes[good].clip(-far, 2 * far).round().astype(int)
         colours = [tuple(int(part) for part in colours[i]) for i in good]
         side = (width * height) ** 0.5
         thickness = max(1, round(self.line_width * min(side / _LINE_SIDE, 2)))
         drawn = image.copy()
-        for (x1, y1, x2, y2), colour in zip(corners.tolist(), colours, strict=True):
-            cv2.rectangle(drawn, (x1, y1), (x2, y2), colour, thickness)
+        for i in reversed(range(len(good))):
+            x1, y1, x2, y2 = corners[i].tolist()
+            cv2.rectangle(drawn, (x1, y1), (x2, y2), colours[i], thickness)
         if self.alpha < 1:
             drawn = cv2.addWeighted(drawn, self.alpha, image, 1 - self.alpha, 0)
-        best_first = range(len(good) - 1, -1, -1)
         draw_labels(
             drawn,
-            corners[::-1],
-            [texts[good[i]] for i in best_first],
-            [colours[i] for i in best_first],
-            letter_sizes(corners[::-1], (width, height)),
+            corners,
+            [texts[i] for i in good],
+            colours,
+            letter_sizes(corners, (width, height)),
             self._letters and get_palette(self._letters, len(good)),
         )
         return drawn
 
-    def _class_names(self, data_sample: DetDataSample) -> dict[int, str]:
-        labels = [
-            label
-            for key in ('gt_instances', 'pred_instances', 'ignored_instances')
-            if 'labels' in data_sample.get(key, InstanceData())
-            for label in data_sample.get(key).labels.tolist()
-        ]
-        return _names(labels, (self.dataset_meta or {}).get('classes'))
-
 
 def _names(labels: Sequence[int], classes: Sequence[str] | None) -> dict[int, str]:
-    """Names of the labels that occur; 'class 3' where there is none."""
+    """Names of the labels that occur; 'class 3' for a label without a name."""
     classes = [classes] if isinstance(classes, str) else list(classes or ())
     return {
         label: classes[label] if label < len(classes) else f'class {label}'
@@ -272,42 +271,34 @@ def _names(labels: Sequence[int], classes: Sequence[str] | None) -> dict[int, st
     }
 
 
-def _has_masks(data_sample: DetDataSample | None) -> bool:
-    """Whether it has masks of objects or of pixels, which mmdet draws."""
-    if data_sample is None:
-        return False
+def _has_masks(sample: DetDataSample) -> bool:
+    """Whether a sample has masks of objects or of pixels, which mmdet draws."""
     return any(
-        f'{side}_sem_seg' in data_sample
-        or f'{side}_panoptic_seg' in data_sample
-        or 'masks' in data_sample.get(f'{side}_instances', InstanceData())
+        f'{side}_sem_seg' in sample
+        or f'{side}_panoptic_seg' in sample
+        or 'masks' in sample.get(f'{side}_instances', InstanceData())
         for side in ('gt', 'pred')
     )
 
 
-def _has_both(data_sample: DetDataSample | None) -> bool:
-    return (
-        data_sample is not None
-        and 'bboxes' in data_sample.get('gt_instances', InstanceData())
-        and 'scores' in data_sample.get('pred_instances', InstanceData())
-    )
+def _has_both(sample: DetDataSample) -> bool:
+    """Whether a sample has objects and detections."""
+    objects = sample.get('gt_instances', InstanceData())
+    found = sample.get('pred_instances', InstanceData())
+    return 'bboxes' in objects and 'scores' in found
 
 
-def _classify(data_sample: DetDataSample) -> ImageDetections:
-    """What the detections of a sample are; its labels are the categories."""
-    found = data_sample.pred_instances.cpu().numpy()
-    objects = data_sample.gt_instances.cpu().numpy()
-    crowds = data_sample.get('ignored_instances', InstanceData()).cpu().numpy()
-    gt_bboxes, gt_labels = objects.bboxes, objects.labels
-    is_crowd = np.zeros(len(gt_bboxes), bool)
-    if 'bboxes' in crowds:
-        gt_bboxes = np.concatenate([gt_bboxes, crowds.bboxes])
-        gt_labels = np.concatenate([gt_labels, crowds.labels])
-        is_crowd = np.arange(len(gt_bboxes)) >= len(is_crowd)
+def _classify(sample: DetDataSample) -> ImageDetections:
+    """Kinds of the detections of a sample, whose labels are the categories."""
+    found = sample.pred_instances.cpu().numpy()
+    objects = sample.gt_instances.cpu().numpy()
+    crowds = sample.get('ignored_instances', InstanceData()).cpu().numpy()
+    parts = [objects, crowds] if 'bboxes' in crowds else [objects]
     return classify_image(
         found.bboxes.astype(float),
         found.scores.astype(float),
         found.labels,
-        gt_bboxes.astype(float),
-        gt_labels,
-        is_crowd,
+        np.concatenate([part.bboxes for part in parts]).astype(float),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([np.full(len(part.bboxes), part is crowds) for part in parts]),
     )

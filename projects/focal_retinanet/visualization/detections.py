@@ -1,4 +1,4 @@
-"""Detections beside the ground truth: what is right, what is wrong, what is missed."""
+"""Pictures of detections beside the ground truth: correct, wrong and missed ones."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,11 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 
 from focal_retinanet.evaluation.detection_errors import (
     CORRECT,
@@ -19,26 +16,26 @@ from focal_retinanet.evaluation.detection_errors import (
     ImageDetections,
 )
 from focal_retinanet.visualization import style
-from focal_retinanet.visualization.label_drawing import draw_labels
-from focal_retinanet.visualization.labels import best_last, label_text
+from focal_retinanet.visualization.boxes import best_last, draw_boxes, show_image
+from focal_retinanet.visualization.labels.drawing import draw_labels, label_text
+from focal_retinanet.visualization.palette import rgb
 
-#: How each kind of box looks: colour, and line style for those who see no colours.
+#: Colour of each kind of box, and line style for those who see no colours.
 _LOOKS = {
     'correct': (style.TRUE_POSITIVE, '-'),
     'wrong': (style.FALSE_POSITIVE, '--'),
     'missed': (style.MISSED, ':'),
-    'found': (style.TRUE_POSITIVE, '-'),
     'ignored': (style.IGNORED, '-.'),
 }
-#: Of a picture of two images side by side, in inches.
+#: Width of a picture, in inches.
 _WIDTH = 10.0
-#: Letters of the labels, in points.
+#: Size of the labels' letters, in points.
 _LETTERS = 7.0
 
 
 @dataclass(frozen=True)
 class _Box:
-    """A box (4,) xyxy that is drawn, its look, its label and score if it has them."""
+    """A box (4,) xyxy with its look, its label and its score."""
 
     box: np.ndarray
     look: str
@@ -54,19 +51,18 @@ def draw_detections(
     title: str = '',
     dpi: int = 200,
 ) -> np.ndarray:
-    """Ground truth on the left, detections on the right.
+    """Draw the ground truth on the left and the detections on the right.
 
-    Objects that are not found are marked on both sides; detections that are
-    wrong say in which way. No label lies over another: of those that have no room
-    the best are there.
+    Missed objects are marked on both sides. The labels of wrong detections name the
+    kind of error. Labels do not overlap: without room, only the best have one.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        detections: of this image, in its pixels.
+        detections: detections of this image, in its pixels.
         classes: names of the category ids, in any script.
         score_thr: lowest score that counts.
-        title: of the picture.
-        dpi: dots per inch, of 10 inches.
+        title: title of the picture.
+        dpi: dots per inch; the picture is 10 inches wide.
 
     Returns:
         (h, w, 3) uint8 RGB.
@@ -74,19 +70,21 @@ def draw_detections(
     height, width = image.shape[:2]
     with style.new_figure(_WIDTH, _WIDTH / 2 * height / width + 0.8) as figure:
         left, right = figure.subplots(1, 2)
-        _show(left, image, 'ground truth')
-        _show(right, image, f'detections, score ≥ {score_thr:g}')
         sides = [
-            (left, _objects(detections, classes, score_thr)),
-            (right, _found(detections, classes, score_thr)),
+            (left, _objects(detections, classes, score_thr), 'ground truth'),
+            (
+                right,
+                _detections(detections, classes, score_thr),
+                f'detections, score ≥ {score_thr:g}',
+            ),
         ]
-        for axes, boxes in sides:
-            _draw_boxes(axes, boxes)
+        for axes, boxes, heading in sides:
+            _draw(axes, image, boxes, heading)
         figure.suptitle(style.plain(title))
-        _add_legend(figure, ('correct', 'wrong', 'missed', 'ignored'))
+        _add_legend(figure)
         picture = style.as_array(figure, dpi)
-        # Where the images are in it is known after that.
-        for axes, boxes in sides:
+        # Drawing has fixed the places of the images.
+        for axes, boxes, _ in sides:
             _write_labels(picture, axes, boxes, round(_LETTERS * dpi / 72))
         return picture
 
@@ -98,75 +96,66 @@ def draw_grid(
     score_thr: float = 0.3,
     columns: int = 4,
 ) -> np.ndarray:
-    """Many images on one sheet: detections and missed objects, without names.
+    """Draw many images on one sheet: detections and missed objects, without labels.
 
     Args:
-        images: each (H, W, 3) uint8 RGB.
-        detections: of each image.
-        titles: of each image.
+        images: (H, W, 3) uint8 RGB each.
+        detections: detections of each image.
+        titles: title of each image.
         score_thr: lowest score that counts.
-        columns: of the sheet.
+        columns: number of columns of the sheet.
 
     Returns:
         (h, w, 3) uint8 RGB, about 2000 pixels wide.
     """
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
-    cell = _WIDTH / columns
     tallest = max(image.shape[0] / image.shape[1] for image in images)
-    with style.new_figure(_WIDTH, rows * (cell * tallest + 0.3) + 0.4) as figure:
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for axes in grid.flat:
-            axes.set_axis_off()
+    height = rows * (_WIDTH / columns * tallest + 0.3) + 0.4
+    with style.new_figure(_WIDTH, height) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes, image, found, title in zip(
-            grid.flat, images, detections, titles, strict=False
+            grid, images, detections, titles, strict=False
         ):
-            axes.set_axis_on()
-            _show(axes, image, title)
-            _draw_boxes(axes, _found(found, None, score_thr))
-        _add_legend(figure, ('correct', 'wrong', 'missed', 'ignored'))
+            _draw(axes, image, _detections(found, None, score_thr), title)
+        for axes in grid[len(images) :]:
+            axes.set_axis_off()
+        _add_legend(figure)
         return style.as_array(figure)
 
 
-def _show(axes: Axes, image: np.ndarray, title: str) -> None:
-    axes.imshow(image)
-    axes.set(xticks=[], yticks=[])
-    axes.grid(False)
+def _draw(axes: Axes, image: np.ndarray, boxes: Sequence[_Box], title: str) -> None:
+    show_image(axes, image)
     axes.set_title(style.plain(title))
-    # Labels of boxes at the border stay inside the picture.
-    axes.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
+    looks = [_LOOKS[one.look] for one in boxes]
+    draw_boxes(
+        axes,
+        [one.box for one in boxes],
+        [colour for colour, _ in looks],
+        [line for _, line in looks] or '-',
+        width=1.4,
+        halo=2.6,
+    )
 
 
 def _objects(
     detections: ImageDetections, classes: Mapping[int, str], score_thr: float
 ) -> list[_Box]:
-    """The objects, those that are not found last."""
-    not_found = detections.not_found(score_thr)
-    boxes = [
-        _Box(
-            box,
-            'ignored' if crowd else 'missed' if not_found[index] else 'found',
-            classes[int(category)],
-        )
-        for index, (box, category, crowd) in enumerate(
-            zip(
-                detections.gt_bboxes,
-                detections.gt_category_ids,
-                detections.gt_crowd,
-                strict=True,
-            )
-        )
-    ]
+    """The objects, with missed ones on top."""
+    looks = np.where(detections.not_found(score_thr), 'missed', 'correct')
+    looks = np.where(detections.gt_crowd, 'ignored', looks)
+    names = [classes[int(category)] for category in detections.gt_category_ids]
+    boxes = map(_Box, detections.gt_bboxes, looks, names)
     return sorted(boxes, key=lambda one: one.look == 'missed')
 
 
-def _found(
+def _detections(
     detections: ImageDetections, classes: Mapping[int, str] | None, score_thr: float
 ) -> list[_Box]:
-    """Detections, wrong ones before right ones, each with the best last.
+    """Wrong detections below correct ones, the best of each on top.
 
-    After them come the objects that are not found, dotted, so that a detection in
-    the same place is seen through them.
+    Missed objects lie over them. They are dotted, so that a detection in the same
+    place shows through.
 
     Args:
         classes: names of the category ids; None gives boxes without labels.
@@ -189,31 +178,13 @@ def _found(
     return boxes + [_Box(box, 'missed') for box in missed]
 
 
-def _draw_boxes(axes: Axes, boxes: Sequence[_Box]) -> None:
-    for one in boxes:
-        colour, line = _LOOKS[one.look]
-        x1, y1, x2, y2 = one.box
-        # On a white border, so that it is seen on any image.
-        border = withStroke(linewidth=2.6, foreground='white', alpha=0.8)
-        axes.add_patch(
-            Rectangle(
-                *((x1, y1), x2 - x1, y2 - y1),
-                fill=False,
-                edgecolor=colour,
-                linestyle=line,
-                linewidth=1.4,
-                path_effects=[border],
-            )
-        )
-
-
 def _write_labels(
     picture: np.ndarray, axes: Axes, boxes: Sequence[_Box], size: int
 ) -> None:
-    """Labels on the pixels of a drawn figure, (h, w, 3) uint8 RGB.
+    """Write labels on the pixels of a drawn figure, (h, w, 3) uint8 RGB.
 
     Args:
-        axes: one of its axes, with an image.
+        axes: axes of the figure, with an image.
         boxes: boxes in that image; of equal scores the last has its label first.
         size: size of the letters in pixels.
     """
@@ -221,7 +192,7 @@ def _write_labels(
     labelled.sort(key=lambda one: -one.score)
     if not labelled:
         return
-    height = picture.shape[0]  # matplotlib counts from below
+    height = picture.shape[0]  # matplotlib counts rows from below
     left, low, right, high = np.round(axes.get_window_extent().extents).astype(int)
     corners = np.array([one.box for one in labelled], float).reshape(-1, 2)
     x, y = axes.transData.transform(corners).T
@@ -229,21 +200,14 @@ def _write_labels(
         picture[height - high : height - low, left:right],
         np.stack([x - left, high - y], axis=1).reshape(-1, 4),
         [one.text for one in labelled],
-        [_rgb(_LOOKS[one.look][0]) for one in labelled],
+        [rgb(_LOOKS[one.look][0]) for one in labelled],
         [size] * len(labelled),
     )
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return tuple(round(255 * part) for part in to_rgb(colour))
-
-
-def _add_legend(figure: Figure, looks: Sequence[str]) -> None:
-    figure.legend(
-        handles=[
-            Line2D([], [], color=_LOOKS[look][0], linestyle=_LOOKS[look][1], label=look)
-            for look in looks
-        ],
-        loc='outside lower center',
-        ncols=len(looks),
-    )
+def _add_legend(figure: Figure) -> None:
+    handles = [
+        Line2D([], [], color=colour, linestyle=line, label=look)
+        for look, (colour, line) in _LOOKS.items()
+    ]
+    figure.legend(handles=handles, loc='outside lower center', ncols=len(handles))

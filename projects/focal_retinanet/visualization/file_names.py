@@ -1,16 +1,16 @@
-"""File names that do not write over each other."""
+"""File names that do not overwrite each other."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
-    """The same names, but those that stand there already get a number.
+    """Return the names with a number in each repeated one.
 
-    ``a.jpg``, ``a.jpg``, ``a.mp4`` are ``a.jpg``, ``a_2.jpg``, ``a.mp4``.
+    ``a.jpg``, ``a.jpg``, ``a.mp4`` become ``a.jpg``, ``a_2.jpg``, ``a.mp4``.
     """
     unique: dict[str, None] = {}
-    # Of each name the number it had last: thousands may be the same.
+    # Last number of each name, since thousands may be equal.
     numbers: dict[str, int] = {}
     for name in names:
         stem, suffix = Path(name).stem, Path(name).suffix

@@ -1,4 +1,4 @@
-"""Where in an image the focal loss looks."""
+"""Maps of the focal loss over an image: which cells of each level it focuses on."""
 
 from pathlib import Path
 
@@ -7,32 +7,31 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from focal_retinanet.evaluation.anchor_logits import AnchorLogits
 from focal_retinanet.ops.focal_loss.definition import Alpha, sigmoid_focal_loss
 from focal_retinanet.ops.matching import IGNORED
+from focal_retinanet.visualization.boxes import draw_boxes, show_image
 from focal_retinanet.visualization.style import COLORMAP, new_figure, save_figure
 
-# Losses further below the highest are drawn as nothing.
+# Decades below the highest loss at which the colours end.
 _DECADES = 4
 
 
 def loss_maps(
     logits: Tensor, labels: Tensor, gamma: float, alpha: Alpha
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of one level, each (h, w) float32.
+    """Return three maps of one level, (h, w) float32 each.
 
     Args:
         logits: (h, w, A, K).
-        labels: (h, w, A): class, K for background, -1 ignored.
-        gamma, alpha: of the focal loss.
+        labels: (h, w, A), class, K for background, -1 for ignored anchors.
+        gamma, alpha: parameters of the focal loss.
 
     Returns:
-        The sum over a cell's anchors and classes of the cross entropy (gamma =
-        0), the highest modulating factor ``(1 - p_t)**gamma`` among them, and
-        the sum of the focal loss.
+        For the anchors and classes of each cell: sum of the cross entropy (gamma =
+        0), highest modulating factor ``(1 - p_t)**gamma``, and sum of the focal loss.
     """
     height, width, _, num_classes = logits.shape
     x, targets = logits.reshape(-1, num_classes), labels.flatten()
@@ -54,14 +53,14 @@ def loss_maps(
 def plot_loss_map(
     image: AnchorLogits, file: str | Path, gamma: float = 2.0, alpha: Alpha = 0.25
 ) -> Path:
-    """One row a level: the image, cross entropy, modulating factor, focal loss.
+    """Draw the image, cross entropy, modulating factor and focal loss of each level.
 
-    Both losses, on all levels, have one logarithmic scale.
+    Both losses have the same logarithmic scale on all levels.
 
     Args:
-        image: what a trained model says of it.
-        file: PNG, SVG or PDF.
-        gamma, alpha: of the focal loss.
+        image: logits and labels of the anchors of an image.
+        file: PNG, SVG or PDF to write.
+        gamma, alpha: parameters of the focal loss.
     """
     maps = [
         loss_maps(logits, labels, gamma, alpha)
@@ -77,16 +76,16 @@ def plot_loss_map(
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
-        for row, (level, of_level) in enumerate(zip(maps, grid, strict=True)):
-            _draw_image(of_level[0], image, row)
+        for row, (level, panels) in enumerate(zip(maps, grid, strict=True)):
+            _draw_image(panels[0], image, row)
             stride_w, stride_h = image.strides[row]
-            for axes, values, norm in zip(of_level[1:], level, norms, strict=True):
+            for axes, values, norm in zip(panels[1:], level, norms, strict=True):
                 rows, columns = values.shape
                 axes.imshow(
                     np.clip(values.numpy(), norm.vmin, None),
                     cmap=COLORMAP,
                     norm=norm,
-                    # The last cells may stick out of the picture.
+                    # The last cells may exceed the image.
                     extent=(0, columns * stride_w, rows * stride_h, 0),
                     interpolation='nearest',
                 )
@@ -108,14 +107,8 @@ def plot_loss_map(
 
 
 def _draw_image(axes: Axes, image: AnchorLogits, level: int) -> None:
-    axes.imshow(image.image.numpy())
-    for x1, y1, x2, y2 in image.gt_bboxes.tolist():
-        axes.add_patch(
-            Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color='white', lw=1.6)
-        )
-        axes.add_patch(
-            Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color='black', lw=0.8)
-        )
+    show_image(axes, image.image.numpy())
+    draw_boxes(axes, image.gt_bboxes, 'black', width=0.8, halo=1.6)
     labels = image.labels[level]
     num_classes = image.levels[level].size(-1)
     positives = int(((labels >= 0) & (labels < num_classes)).sum())

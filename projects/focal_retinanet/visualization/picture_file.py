@@ -1,4 +1,4 @@
-"""A picture or a video on disk, which says when it could not be written."""
+"""An image or video file that reports a failure to write it."""
 
 from pathlib import Path
 
@@ -7,17 +7,17 @@ import numpy as np
 
 
 class PictureFile:
-    """Where the pictures of one input go: a JPEG image, or an MP4 video.
+    """File for the pictures of one input: a JPEG image, or an MP4 video.
 
-    OpenCV says nothing when it cannot write; here the first failure is noted, and
-    what comes after it is not written.
+    OpenCV is silent when it cannot write. This class keeps the first error and
+    writes nothing after it.
 
     Args:
         path: file to write.
-        fps: frames a second of a video; None for an image.
+        fps: frames per second of a video; None for an image.
 
     Attributes:
-        error: why the file is not whole, with its name; None if it is.
+        error: why the file is incomplete, with its name; None if it is complete.
     """
 
     def __init__(self, path: Path, fps: float | None = None) -> None:
@@ -33,7 +33,10 @@ class PictureFile:
             return
         picture = np.ascontiguousarray(picture)
         if self.fps is None:
-            self._write_image(picture)
+            try:
+                self.path.write_bytes(cv2.imencode('.jpg', picture)[1])
+            except (OSError, cv2.error) as error:
+                self.error = f'{self.path} cannot be written ({error})'
             return
         if self._video is None:
             height, width = picture.shape[:2]
@@ -51,7 +54,7 @@ class PictureFile:
         self._frames += 1
 
     def close(self) -> None:
-        """End a video, and see whether all its frames are there."""
+        """End a video and check that it has all frames."""
         if self._video is None:
             return
         self._video.release()
@@ -64,20 +67,10 @@ class PictureFile:
         if count < self._frames:
             self.error = (
                 f'{self.path} has {count} of {self._frames} frames: the disk is full, '
-                'or the frames are not all of one size'
+                'or the sizes of the frames differ'
             )
-
-    def _write_image(self, picture: np.ndarray) -> None:
-        try:
-            self.path.write_bytes(cv2.imencode('.jpg', picture)[1])
-        except (OSError, cv2.error) as error:
-            self.error = f'{self.path} cannot be written ({error})'
 
 
 def frames_per_second(video: Path) -> float:
-    """Frames a second of a video file; 25 where it does not say."""
-    capture = cv2.VideoCapture(str(video))
-    try:
-        return capture.get(cv2.CAP_PROP_FPS) or 25
-    finally:
-        capture.release()
+    """Return the frames per second of a video file, or 25 if it has no such number."""
+    return cv2.VideoCapture(str(video)).get(cv2.CAP_PROP_FPS) or 25

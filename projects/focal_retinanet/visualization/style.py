@@ -1,4 +1,4 @@
-"""How all pictures look: colours that colour-blind people tell apart, print quality."""
+"""Style of all figures: colours for the colour-blind, and print quality."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from focal_retinanet.visualization.fonts import (
+from focal_retinanet.visualization.labels.fonts import (
     use_fonts_for_all_text,
     without_glyph_warnings,
 )
 
-#: Okabe and Ito's palette, the order in which lines and classes take it.
+#: Okabe and Ito's palette, in the order of lines and classes.
 PALETTE = (
     '#0072B2',  # blue
     '#E69F00',  # orange
@@ -25,13 +25,19 @@ PALETTE = (
     '#F0E442',  # yellow
     '#000000',
 )
-#: What each kind of box is drawn in; the kinds differ in line style too.
+#: Colours of the kinds of boxes, which differ in line style too.
 TRUE_POSITIVE = '#009E73'
 FALSE_POSITIVE = '#D55E00'
 MISSED = '#0072B2'
 IGNORED = '#999999'
-#: Of heat maps: perceptually uniform, readable in grey.
+#: Colour map of heat maps: perceptually uniform, readable in grey.
 COLORMAP = 'cividis'
+#: Looks of lines: after the last colour, line styles and markers change. The palette's
+#: yellow and black are left out, since they stand out too little and too much.
+COLORS = PALETTE[:6]
+LINES = ('-', '--', ':', '-.')
+MARKERS = ('o', 's', '^', 'D')
+MOST_LOOKS = len(COLORS) * len(LINES)
 
 _RC = {
     'font.family': 'sans-serif',
@@ -43,7 +49,7 @@ _RC = {
     'grid.color': '#dddddd',
     'grid.linewidth': 0.6,
     'axes.axisbelow': True,
-    'axes.prop_cycle': mpl.cycler(color=PALETTE[:6]),
+    'axes.prop_cycle': mpl.cycler(color=COLORS),
     'legend.frameon': False,
     'lines.linewidth': 1.6,
     'figure.constrained_layout.use': True,
@@ -54,7 +60,7 @@ _RC = {
 
 @contextlib.contextmanager
 def new_figure(width: float = 6.4, height: float = 4.0) -> Iterator[Figure]:
-    """A figure in this project's style, in inches, for a machine without a screen.
+    """Make a figure in this project's style, which needs no screen; sizes in inches.
 
     ::
 
@@ -70,13 +76,13 @@ def new_figure(width: float = 6.4, height: float = 4.0) -> Iterator[Figure]:
 
 
 def save_figure(figure: Figure, file: str | Path) -> Path:
-    """Write a figure as PNG (200 dpi), SVG or PDF, by the file's ending.
+    """Write a figure as PNG (200 dpi), SVG or PDF, by the suffix of the file.
 
-    Its text may be in any script that an installed font has.
+    Text may be in any script that an installed font has.
     """
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    # The text of an SVG is drawn by its reader, who may have other fonts.
+    # The viewer of an SVG draws its text, perhaps with other fonts.
     use_fonts_for_all_text(figure, warn=file.suffix.lower() != '.svg')
     with without_glyph_warnings():
         figure.savefig(file)
@@ -84,7 +90,7 @@ def save_figure(figure: Figure, file: str | Path) -> Path:
 
 
 def as_array(figure: Figure, dpi: int = 200) -> np.ndarray:
-    """A figure as a picture, (H, W, 3) uint8 RGB."""
+    """Draw a figure as a picture, (H, W, 3) uint8 RGB."""
     use_fonts_for_all_text(figure)
     figure.set_dpi(dpi)
     with without_glyph_warnings():
@@ -92,11 +98,19 @@ def as_array(figure: Figure, dpi: int = 200) -> np.ndarray:
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
-def plain(text: str) -> str:
-    """A name as matplotlib has to get it to draw it as it is.
+def line_look(index: int) -> dict[str, str]:
+    """Return colour, line style and marker of the line with an index."""
+    turn = index // len(COLORS) % len(LINES)
+    return dict(
+        color=COLORS[index % len(COLORS)], linestyle=LINES[turn], marker=MARKERS[turn]
+    )
 
-    A pair of dollar signs would be a formula; bytes of a file name that are no text
-    cannot be drawn at all.
+
+def plain(text: str) -> str:
+    """Return a text that matplotlib draws literally.
+
+    A pair of dollar signs would be a formula; undecodable bytes of a file name could
+    not be drawn.
     """
     text = text.encode(errors='replace').decode()
     return text.replace('$', r'\$')

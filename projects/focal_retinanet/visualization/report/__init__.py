@@ -1,4 +1,4 @@
-"""A folder of HTML about one model or many, to be opened from disk."""
+"""A report on one model or several: a folder of HTML that opens from disk."""
 
 from focal_retinanet.visualization.report.report import write_report
 

@@ -1,4 +1,4 @@
-"""The report's charts, as SVG: narrow enough to be read on a phone."""
+"""The report's charts as SVG, narrow enough for a phone."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,192 +8,168 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from focal_retinanet.evaluation.average_precision import (
-    RECALLS,
-    precision_at_recalls,
-)
+from focal_retinanet.evaluation.average_precision import RECALLS, precision_recall
 from focal_retinanet.evaluation.detection_errors import (
     CORRECT,
     ERRORS,
     IGNORED,
     ImageDetections,
 )
-from focal_retinanet.visualization.style import (
-    PALETTE,
-    new_figure,
-    plain,
-    save_figure,
-)
+from focal_retinanet.visualization import style
 
-#: Of all charts, in inches.
+#: Width of all charts, in inches.
 WIDTH = 4.4
-#: Bars of more models than this cannot be told apart; the tables have them all.
+#: Bars of more models cannot be told apart; the tables have all models.
 MOST_BARS = 8
 
-# The first six are what the style's lines take; yellow and black follow badly.
-_COLORS = PALETTE[:6]
-_DASHES = ('-', '--', ':', '-.')
-_MARKERS = 'osD^vP'
 
-
-def precision_recall(
+def class_precision_recall(
     images: Sequence[ImageDetections], category_id: int
 ) -> np.ndarray | None:
-    """COCO's precision at IoU 0.5 at each of its recalls, (101,), of one class.
+    """Return one class's precision at IoU 0.5 at each of COCO's recalls, (101,).
 
-    None where there is no object of the class.
+    None if the class has no objects.
     """
-    scores, right, objects = [np.empty(0)], [np.empty(0, bool)], 0
+    scores, right, objects = [], [], 0
     for image in images:
         mine = (image.category_ids == category_id) & ~image.is_kind(IGNORED)
         scores.append(image.scores[mine])
         right.append(image.is_kind(CORRECT)[mine])
-        of_class = (image.gt_category_ids == category_id) & ~image.gt_crowd
-        objects += int(of_class.sum())
+        objects += np.sum((image.gt_category_ids == category_id) & ~image.gt_crowd)
     if not objects:
         return None
-    order = np.argsort(-np.concatenate(scores), kind='stable')
-    at = np.flatnonzero(np.concatenate(right)[order])
-    return precision_at_recalls(np.arange(1, len(at) + 1), at + 1, objects)
+    return precision_recall(np.concatenate(scores), np.concatenate(right), objects)
 
 
 def draw_precision_recall(curves: Mapping[str, np.ndarray], file: Path) -> Path:
-    """One line a model, with its AP50 in the legend.
+    """Draw one line per model, with its AP50 in the legend.
 
     Args:
-        curves: by the model's name, as :func:`precision_recall` gives them.
-        file: to write, .svg.
+        curves: results of :func:`class_precision_recall` by the model's name.
+        file: SVG to write.
     """
-    with new_figure(WIDTH, 3.0 + _legend_height(len(curves))) as figure:
+    with style.new_figure(WIDTH, 3.0 + _legend_height(len(curves))) as figure:
         axes = figure.subplots()
         for index, (name, precision) in enumerate(curves.items()):
-            axes.plot(
-                100 * RECALLS,
-                100 * precision,
-                color=_COLORS[index % len(_COLORS)],
-                linestyle=_DASHES[index // len(_COLORS) % len(_DASHES)],
-                label=f'{shorten(name)}: {100 * precision.mean():.1f}',
-            )
-        axes.set(
-            xlabel='recall (%)',
-            ylabel='precision (%)',
-            xlim=(0, 100),
-            ylim=(0, 103),
-        )
+            label = f'{shorten(name)}: {100 * precision.mean():.1f}'
+            look = style.line_look(index) | dict(marker='')
+            axes.plot(100 * RECALLS, 100 * precision, **look, label=label)
+        axes.set(xlabel='recall (%)', xlim=(0, 100))
+        axes.set(ylabel='precision (%)', ylim=(0, 103))
         _legend(figure, axes, 'AP50')
-        return save_figure(figure, file)
+        return style.save_figure(figure, file)
 
 
 def draw_speed_accuracy(rows: Sequence[dict], file: Path) -> Path | None:
-    """AP against time an image, the paper's Fig. 2.
+    """Draw AP over the time per image, as the paper's Fig. 2.
 
     Args:
-        rows: a comparison's 'models'.
-        file: to write, .svg.
+        rows: 'models' of a comparison.
+        file: SVG to write.
 
     Returns:
-        None, and nothing is written, where no model has both numbers.
+        The file; None if no model has both numbers.
     """
     both = [r for r in rows if r['images_per_second'] and r['AP'] is not None]
     if not both:
         return None
-    with new_figure(WIDTH, 3.0 + _legend_height(len(both))) as figure:
+    with style.new_figure(WIDTH, 3.0 + _legend_height(len(both))) as figure:
         axes = figure.subplots()
         for index, row in enumerate(both):
             axes.errorbar(
                 1000 / row['images_per_second'],
                 100 * row['AP'],
                 yerr=None if row['AP_sd'] is None else 100 * row['AP_sd'],
-                fmt=_MARKERS[index // len(_COLORS) % len(_MARKERS)],
-                color=_COLORS[index % len(_COLORS)],
                 label=shorten(row['name']),
+                **style.line_look(index) | dict(linestyle=''),
             )
-        axes.set(xlabel='time an image (ms)', ylabel='AP (%)')
+        axes.set(xlabel='time per image (ms)', ylabel='AP (%)')
         axes.set_xlim(left=0)
         axes.margins(y=0.15)
         _legend(figure, axes)
-        return save_figure(figure, file)
+        return style.save_figure(figure, file)
 
 
 def draw_differences(gaps: Sequence[dict], file: Path) -> Path:
-    """Each difference of AP with its interval, around 0.
+    """Draw each difference of AP with its interval.
 
     Args:
-        gaps: a comparison's 'differences', at least one.
-        file: to write, .svg.
+        gaps: 'differences' of a comparison, at least one.
+        file: SVG to write.
     """
-    with new_figure(WIDTH, 0.8 + 0.25 * len(gaps)) as figure:
+    with style.new_figure(WIDTH, 0.8 + 0.25 * len(gaps)) as figure:
         axes = figure.subplots()
         axes.axvline(0, color='#555555', linewidth=1)
         for place, gap in enumerate(gaps):
             value, low, high = (100 * gap[key] for key in ('AP', 'low', 'high'))
-            axes.plot([low, high], [place, place], color=PALETTE[0])
-            # Open where it may be chance.
-            face = 'white' if gap['within_noise'] else PALETTE[0]
-            axes.plot(value, place, 'o', color=PALETTE[0], markerfacecolor=face)
+            axes.plot([low, high], [place, place], color=style.PALETTE[0])
+            # An open circle is within noise.
+            face = 'white' if gap['within_noise'] else style.PALETTE[0]
+            axes.plot(value, place, 'o', color=style.PALETTE[0], markerfacecolor=face)
         axes.set_yticks(range(len(gaps)), [shorten(gap['model']) for gap in gaps])
         axes.set_ylim(len(gaps) - 0.5, -0.5)
         axes.set_xlabel(f'points of AP against {shorten(gaps[0]["reference"])}')
         axes.grid(axis='y', visible=False)
-        return save_figure(figure, file)
+        return style.save_figure(figure, file)
 
 
 def draw_errors(costs: Mapping[str, Mapping[str, float]], file: Path) -> Path | None:
-    """What each kind of error costs, a bar a model.
+    """Draw the cost of each kind of error, one bar per model.
 
     Args:
-        costs: by the model's name, of ``cost_of_errors``, in [0, 1].
-        file: to write, .svg.
+        costs: results of ``cost_of_errors`` by the model's name.
+        file: SVG to write.
 
     Returns:
-        None, and nothing is written, of more than ``MOST_BARS`` models.
+        The file; None for more than ``MOST_BARS`` models.
     """
     if len(costs) > MOST_BARS:
         return None
     thick = 0.8 / len(costs)
     height = 0.6 + len(ERRORS) * (0.14 + 0.11 * len(costs)) + _legend_height(len(costs))
-    with new_figure(WIDTH, height) as figure:
+    with style.new_figure(WIDTH, height) as figure:
         axes = figure.subplots()
-        for index, (name, of_kind) in enumerate(costs.items()):
-            values = [100 * of_kind[kind] for kind in ERRORS]
+        for index, (name, cost) in enumerate(costs.items()):
             axes.barh(
                 np.arange(len(ERRORS)) - 0.4 + (index + 0.5) * thick,
-                [0 if math.isnan(value) else value for value in values],
+                [0 if math.isnan(cost[kind]) else 100 * cost[kind] for kind in ERRORS],
                 thick,
-                color=PALETTE[index],
+                color=style.PALETTE[index],
                 edgecolor='#333333',
                 linewidth=0.4,
                 label=shorten(name),
             )
-        axes.set_yticks(range(len(ERRORS)), ERRORS)
+        axes.set_yticks(range(len(ERRORS)), list(ERRORS))
         axes.invert_yaxis()
         axes.set_xlabel('points of AP50')
         axes.grid(axis='y', visible=False)
         _legend(figure, axes)
-        return save_figure(figure, file)
+        return style.save_figure(figure, file)
 
 
 def draw_histogram(
     values: Sequence[float], edges: Sequence[float], x: str, y: str, file: Path
 ) -> Path:
-    """How many values there are between the edges.
+    """Draw the number of values in each bin.
 
     Args:
-        values: those outside of the edges are left out.
-        edges: rising.
-        x, y: what the axes are of.
-        file: to write, .svg.
+        values: values to count; those outside the bins are left out.
+        edges: edges of the bins, rising.
+        x, y: labels of the axes.
+        file: SVG to write.
     """
-    with new_figure(WIDTH, 2.4) as figure:
+    with style.new_figure(WIDTH, 2.4) as figure:
         axes = figure.subplots()
-        axes.hist(values, edges, color=PALETTE[0], edgecolor='white', linewidth=0.4)
+        axes.hist(
+            values, edges, color=style.PALETTE[0], edgecolor='white', linewidth=0.4
+        )
         axes.set(xlabel=x, ylabel=y, xlim=(edges[0], edges[-1]))
-        return save_figure(figure, file)
+        return style.save_figure(figure, file)
 
 
 def shorten(name: str, longest: int = 34) -> str:
-    """A name as matplotlib's text; of a long one the end, which tells it apart."""
-    return plain(name if len(name) <= longest else '…' + name[1 - longest :])
+    """Return a name as matplotlib text; of a long name, only the end."""
+    return style.plain(name if len(name) <= longest else '…' + name[1 - longest :])
 
 
 def _legend_height(lines: int) -> float:

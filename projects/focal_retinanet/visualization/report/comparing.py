@@ -1,24 +1,24 @@
-"""Compare all models that can be, and know of each other one why not."""
+"""Comparison of the models that have a common ground truth, with reasons for the rest."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.comparison import compare
-from focal_retinanet.evaluation.runs import Model, find_models
+from focal_retinanet.evaluation.runs import Model
 
 
 @dataclass
 class Compared:
-    """What could be compared.
+    """The comparisons that are possible.
 
     Attributes:
-        models: of which there are numbers.
-        common: ``compare``'s numbers of all of them on one ground truth, or None.
+        models: models that have numbers.
+        common: ``compare``'s numbers of all models on one ground truth, or None.
         why_not: why there are no common numbers.
-        alone: of each model by its name, the numbers that it is in.
-        left_out: what there are no numbers of, and why.
+        alone: numbers of each model by its name; the common ones if there are any.
+        left_out: models without numbers, and why.
     """
 
     models: list[Model] = field(default_factory=list)
@@ -26,28 +26,6 @@ class Compared:
     why_not: str | None = None
     alone: dict[str, dict] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
-
-
-def read_models(paths: Sequence[str | Path]) -> tuple[list[Model], list[str]]:
-    """As ``find_models``, but what cannot be read is left out too.
-
-    Raises:
-        UserError: nothing is left.
-    """
-    try:
-        return find_models(paths)
-    except (UserError, FileNotFoundError):
-        good, left_out = [], []
-        for path in paths:
-            try:
-                find_models([path])
-                good.append(path)
-            except (UserError, FileNotFoundError) as error:
-                left_out.append(str(error))
-        if not good:
-            raise UserError('\n'.join(left_out)) from None
-        models, more = find_models(good)
-        return models, left_out + more
 
 
 def compare_what_can_be(
@@ -58,48 +36,38 @@ def compare_what_can_be(
     seed: int,
     **callbacks: Callable,
 ) -> Compared:
-    """All models on one ground truth; else each by itself.
+    """Compare all models on one ground truth, or else each one by itself.
 
     Args:
-        models, ann_file, reference, num_resamples, seed, callbacks: as ``compare``
-            has them.
+        models, ann_file, reference, num_resamples, seed, callbacks: see ``compare``.
 
     Raises:
-        UserError: there are numbers of no model, or no such reference.
+        UserError: no model has numbers, or there is no such reference.
     """
     if reference is not None and reference not in [model.name for model in models]:
         names = ', '.join(model.name for model in models)
         raise UserError(f'no model is called {reference}; there are {names}')
-    result = Compared()
+    numbers_of = partial(compare, ann_file=ann_file, **callbacks)
+    in_common = partial(numbers_of, num_resamples=num_resamples, seed=seed)
+    result = Compared(list(models))
     try:
-        result.common = compare(
-            models, ann_file, reference, num_resamples, seed, **callbacks
-        )
-        result.models = list(models)
+        result.common = in_common(models, reference=reference)
     except (UserError, FileNotFoundError) as error:
         result.why_not = str(error)
-    if result.common is None:
+        result.models = []
         for model in models:
             try:
-                result.alone[model.name] = compare(
-                    [model], ann_file, None, 0, **callbacks
-                )
+                result.alone[model.name] = numbers_of([model], num_resamples=0)
                 result.models.append(model)
             except (UserError, FileNotFoundError) as error:
                 result.left_out.append(f'{model.name}: {error}')
         if not result.models:
-            raise UserError('\n'.join(dict.fromkeys(result.left_out)))
-        names = [model.name for model in result.models]
-        if len(names) < len(models):  # the others may have a common ground
+            raise UserError('\n'.join(dict.fromkeys(result.left_out))) from None
+        if result.left_out:  # the others may have a common ground truth
+            if reference not in result.alone:
+                reference = None
             try:
-                result.common = compare(
-                    result.models,
-                    ann_file,
-                    reference if reference in names else None,
-                    num_resamples,
-                    seed,
-                    **callbacks,
-                )
+                result.common = in_common(result.models, reference=reference)
                 result.why_not = None
             except UserError as error:
                 result.why_not = str(error)

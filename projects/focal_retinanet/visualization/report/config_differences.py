@@ -1,48 +1,45 @@
-"""Which keys of several configs have other values."""
+"""Keys in which configs differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-#: Of no model's making: where its files are.
+#: Keys that say nothing about the model.
 LEFT_OUT = ('work_dir',)
 ABSENT = '-'
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A key, and its value in each config, as text; ``ABSENT`` where it is not."""
+    """A key and its value in each config as text; ``ABSENT`` if a config lacks it."""
 
     key: str
     values: list[str]
 
 
 def config_differences(configs: Sequence[Mapping]) -> list[Difference]:
-    """The keys whose values are not the same in all configs.
+    """Return the keys whose values are not equal in all configs.
 
-    Keys are written with dots, elements of a list of dicts with their index:
+    Keys have dots; elements of a list of dicts have their index:
     ``model.bbox_head.loss_cls.gamma``, ``param_scheduler.1.milestones``.
     """
-    flat = [_flatten(config) for config in configs]
+    flat = [
+        dict(_leaves({k: v for k, v in config.items() if k not in LEFT_OUT}))
+        for config in configs
+    ]
     keys = dict.fromkeys(key for one in flat for key in one)
     rows = (Difference(key, [f.get(key, ABSENT) for f in flat]) for key in keys)
     return [row for row in rows if len(set(row.values)) > 1]
 
 
-def _flatten(config: Mapping) -> dict[str, str]:
-    found: dict[str, str] = {}
-
-    def walk(value: object, key: str) -> None:
-        if isinstance(value, Mapping) and value:
-            children = value.items()
-        elif isinstance(value, list | tuple) and any(
-            isinstance(one, Mapping) for one in value
-        ):
-            children = enumerate(value)
-        else:
-            found[key] = repr(value)
-            return
-        for name, child in children:
-            walk(child, f'{key}.{name}' if key else str(name))
-
-    walk({k: v for k, v in config.items() if k not in LEFT_OUT}, '')
-    return found
+def _leaves(value: object, key: str = '') -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        children = value.items()
+    elif isinstance(value, list | tuple) and any(
+        isinstance(one, Mapping) for one in value
+    ):
+        children = enumerate(value)
+    else:
+        yield key, repr(value)
+        return
+    for name, child in children:
+        yield from _leaves(child, f'{key}.{name}' if key else str(name))

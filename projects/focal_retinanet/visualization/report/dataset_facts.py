@@ -1,4 +1,4 @@
-"""What a ground truth holds: images, objects of each class, their sizes."""
+"""Facts about a ground truth: images, objects of each class, their sizes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools.coco import COCO
 
-#: Sides of a square of COCO's limits between small, medium and large, in pixels.
+#: COCO's limits between small, medium and large: side of a square in pixels.
 SMALL, MEDIUM = 32, 96
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """Numbers of a ground truth; crowds are counted apart.
+    """Facts about a ground truth. Crowds are no objects.
 
     Attributes:
-        images: how many.
-        empty: images without an object.
-        image_sizes: (width, height) with how many images, the most common first.
-        classes: name, objects and images with one, of each class.
-        crowds: annotations of a crowd, which need not be found.
-        sizes: objects that are small, medium and large, in COCO's sense.
+        images: number of images.
+        empty: number of images without an object.
+        image_sizes: (width, height) and number of images, the most common first.
+        classes: name, number of objects and number of images of each class.
+        crowds: number of crowds, which need not be found.
+        sizes: number of small, medium and large objects, as COCO defines them.
         sides: (G,) square root of each object's area, in pixels.
-        per_image: (I,) objects of each image.
+        per_image: (I,) number of objects of each image.
     """
 
     images: int
@@ -41,7 +41,7 @@ class DatasetFacts:
 
 
 def dataset_facts(coco: COCO, cat_ids: Sequence[int]) -> DatasetFacts:
-    """Of the classes that count."""
+    """Return the facts about a ground truth, for the categories that count."""
     annotations = coco.loadAnns(coco.getAnnIds(catIds=list(cat_ids)))
     objects = [a for a in annotations if not a.get('iscrowd', 0)]
     per_image = Counter(a['image_id'] for a in objects)
@@ -61,8 +61,8 @@ def dataset_facts(coco: COCO, cat_ids: Sequence[int]) -> DatasetFacts:
             for cat_id in cat_ids
         ],
         crowds=len(annotations) - len(objects),
-        # As pycocotools has them, what is just 32 x 32 is both small and medium;
-        # here it is small, so that the three add up.
+        # For pycocotools, an object of 32 x 32 is small and medium. Here it is small,
+        # so that the three numbers add up.
         sizes={
             'small': int((sides <= SMALL).sum()),
             'medium': int(((sides > SMALL) & (sides <= MEDIUM)).sum()),

@@ -1,7 +1,7 @@
-"""Detections as data files that the report's page draws, a few images each.
+"""Data files with the detections that the report's page draws.
 
-A page that is opened from disk may load scripts, but no JSON: each file hands
-its content to ``reportData`` under its own name.
+A page from disk may load scripts, but no JSON. So each file is a script that stores
+its content in ``reportData`` under its own name.
 """
 
 import json
@@ -21,17 +21,15 @@ from focal_retinanet.evaluation.detection_errors import (
 )
 from focal_retinanet.visualization import style
 
-#: Images of one data file, and of one page of the gallery.
+#: Number of images in a data file, and on a page of the gallery.
 PAGE = 24
-#: What is below is not in the report; the slider starts here.
+#: Lowest score in the report, where the slider starts.
 LOWEST_SCORE = 0.05
-#: Of an image, the best by score.
+#: Number of detections of an image in the report, those with the best scores.
 MOST_DETECTIONS = 100
-#: What a box can be, in the order of their numbers in the data files: the kinds
-#: of detections, and an object that nothing has found.
+#: Kinds of boxes, in the order of their numbers in the data files.
 BOX_KINDS = (*KINDS, MISSED)
-
-#: How each kind is drawn: its group, which has a colour and a line style.
+#: Groups of kinds: label, colour and line style.
 GROUPS = {
     'right': ('correct', style.TRUE_POSITIVE, 'solid'),
     'wrong': ('wrong', style.FALSE_POSITIVE, 'dashed'),
@@ -41,23 +39,22 @@ GROUPS = {
 
 
 def group_of(kind: str) -> str:
-    """Which of ``GROUPS`` a kind is drawn as."""
+    """Return which of ``GROUPS`` a kind belongs to."""
     return {CORRECT: 'right', MISSED: 'missed', IGNORED: 'ignored'}.get(kind, 'wrong')
 
 
 def worst_images(models: Sequence[Sequence[ImageDetections]]) -> list[int]:
-    """Ids of the images, the lowest AP50 first, on average over the models.
+    """Return the ids of all images, the lowest mean AP50 over the models first.
+
+    Images without objects, which have no AP, come last.
 
     Args:
-        models: of each, the detections in all images of the same ground truth.
-
-    Returns:
-        All ids; those without an object, which have no AP, at the end.
+        models: detections of each model in all images of the same ground truth.
     """
     ids = [image.image_id for image in models[0]]
     table = np.array([[image_ap50(image) for image in images] for images in models])
-    means = table.mean(axis=0)  # an image has an AP of every model, or of none
-    order = np.argsort(np.where(np.isnan(means), np.inf, means), kind='stable')
+    means = table.mean(axis=0)  # NaN for an image without objects
+    order = np.argsort(means, kind='stable')  # NaN is last
     return [ids[index] for index in order]
 
 
@@ -69,45 +66,40 @@ def write_gallery(
     thumbnails: Mapping[int, str | None],
     class_ids: Sequence[int],
 ) -> None:
-    """An index file and files of ``PAGE`` images each, in their order.
+    """Write an index file, and data files of ``PAGE`` images each.
 
     Args:
-        folder: to write NAME.js, NAME-0.js, NAME-1.js ... into.
-        name: of the model in file names.
-        images: that are shown.
+        folder: folder for the files NAME.js, NAME-0.js, NAME-1.js ...
+        name: name of the model in file names.
+        images: images to show, in this order.
         infos: COCO's entry of each image, by its id.
-        thumbnails: file name of each image's, by its id; None for no image.
-        class_ids: categories in the order of their numbers in the files.
+        thumbnails: file name of each thumbnail, by the image's id; None for no image.
+        class_ids: category ids in the order of their numbers in the files.
     """
     numbers = {cat_id: number for number, cat_id in enumerate(class_ids)}
     records = [
         _record(image, infos[image.image_id], thumbnails[image.image_id], numbers)
         for image in images
     ]
-    index = [
-        _summary(record, image) for record, image in zip(records, images, strict=True)
-    ]
-    write_data(folder, name, index)
+    _write_data(folder, name, list(map(_summary, records, images)))
     for number, start in enumerate(range(0, len(records), PAGE)):
-        write_data(folder, f'{name}-{number}', records[start : start + PAGE])
+        _write_data(folder, f'{name}-{number}', records[start : start + PAGE])
 
 
-def write_data(folder: Path, name: str, content: object) -> Path:
-    """A script that hands its content to the page."""
+def _write_data(folder: Path, name: str, content: object) -> None:
+    """Write a script that stores its content in the page."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, separators=(',', ':'), allow_nan=False)
-    file = folder / f'{name}.js'
-    file.write_text(f'reportData[{json.dumps(name)}]={text};\n')
-    return file
+    (folder / f'{name}.js').write_text(f'reportData[{json.dumps(name)}]={text};\n')
 
 
 def _record(
     image: ImageDetections, info: dict, thumbnail: str | None, numbers: dict[int, int]
 ) -> dict:
-    """What is drawn of an image; boxes xyxy in its own pixels.
+    """Everything that the page draws of an image; boxes are xyxy in its own pixels.
 
-    'detections' are [x1, y1, x2, y2, score, class, kind, object], 'objects'
-    [x1, y1, x2, y2, class, is a crowd].
+    An entry of 'detections' is [x1, y1, x2, y2, score, class, kind, object], an entry
+    of 'objects' is [x1, y1, x2, y2, class, whether it is a crowd].
     """
     shown = np.flatnonzero(image.scores >= LOWEST_SCORE)[:MOST_DETECTIONS]
     return dict(
@@ -118,7 +110,7 @@ def _record(
         detections=[
             [
                 *_rounded(image.bboxes[i]),
-                # Down: what is below a threshold has to stay there.
+                # Rounded down, so that no score rises to a threshold.
                 math.floor(round(image.scores[i] * 1000, 6)) / 1000,
                 numbers[int(image.category_ids[i])],
                 int(image.kinds[i]),
@@ -136,10 +128,10 @@ def _record(
 
 
 def _summary(record: dict, image: ImageDetections) -> dict:
-    """What sorting and filtering need of an image, without its boxes.
+    """Everything that sorting and filtering need of an image, without its boxes.
 
-    'best' are [class, kind, best score], 'objects' of each object that counts
-    [class, score of what has found it, or -1].
+    An entry of 'best' is [class, kind, best score], an entry of 'objects' is [class,
+    score of the detection that has found it, or -1].
     """
     best: dict[tuple[int, int], float] = {}
     found: dict[int, float] = {}

@@ -1,4 +1,4 @@
-"""From trained models to a folder of HTML: numbers, charts, galleries, configs."""
+"""A report on trained models, a folder of HTML: numbers, charts, galleries, configs."""
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -7,74 +7,45 @@ from datetime import datetime
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from mmdet.datasets.api_wrappers import COCO
 
 from focal_retinanet.cli.console import quiet_mmengine
 from focal_retinanet.cli.output_dir import check_output_dir
 from focal_retinanet.evaluation.detection_errors import (
+    ERRORS,
     ImageDetections,
     classify_detections,
 )
-from focal_retinanet.evaluation.ground_truth import load_coco
-from focal_retinanet.evaluation.runs import Model
-from focal_retinanet.evaluation.tables import differences_table, models_table
+from focal_retinanet.evaluation.ground_truth import GroundTruth, load_coco
+from focal_retinanet.evaluation.runs import Model, find_models
 from focal_retinanet.version import __version__
-from focal_retinanet.visualization.report.charts import (
-    draw_differences,
-    draw_speed_accuracy,
-)
+from focal_retinanet.visualization.report import gallery, sections
 from focal_retinanet.visualization.report.comparing import (
     Compared,
     compare_what_can_be,
-    read_models,
 )
 from focal_retinanet.visualization.report.dataset_facts import dataset_facts
-from focal_retinanet.visualization.report.gallery import (
-    BOX_KINDS,
-    GROUPS,
-    LOWEST_SCORE,
-    MOST_DETECTIONS,
-    PAGE,
-    group_of,
-    worst_images,
-    write_gallery,
-)
-from focal_retinanet.visualization.report.sections import (
-    chart,
-    configs_section,
-    curves_section,
-    dataset_section,
-    errors_section,
-    loss_section,
-    precision_recall_section,
-)
 from focal_retinanet.visualization.report.thumbnails import Thumbnails
 
 HERE = Path(__file__).parent
-#: What a report writes besides index.html.
+#: Folders that a report writes besides index.html.
 FOLDERS = ('charts', 'data', 'images', 'static')
-#: In index.html, so that nobody else's page is taken for an earlier report.
+#: Mark in index.html that tells an earlier report from any other page.
 GENERATOR = 'focal_retinanet tools/report.py'
+
+Progress = Callable[[Iterable, str], Iterable]
 
 
 @dataclass(frozen=True)
-class GroundTruth:
-    """Images and objects, and the models that were evaluated on them.
+class EvaluatedModels:
+    """Models with the same ground truth, and the kinds of their detections.
 
     Attributes:
-        ann_file: COCO JSON.
-        classes: names of those that count, by category id.
-        runs: of each model and seed, what its detections are.
+        truth: ground truth.
+        runs: detections of each model, seed and image.
     """
 
-    ann_file: str
-    coco: COCO
-    classes: dict[int, str]
+    truth: GroundTruth
     runs: dict[str, list[list[ImageDetections]]]
-
-    @property
-    def first_runs(self) -> dict[str, list[ImageDetections]]:
-        return {name: runs[0] for name, runs in self.runs.items()}
 
 
 def write_report(
@@ -87,25 +58,27 @@ def write_report(
     img_dir: str | Path | None = None,
     max_images: int = 200,
     overwrite: bool = False,
-    progress: Callable[[Iterable, str], Iterable] = lambda rows, _: rows,
+    progress: Progress = lambda rows, _: rows,
     warn: Callable[[str], None] = print,
 ) -> Path:
     """Write a report that opens from disk, without a server or a network.
 
     Args:
-        paths: of models, as ``find_models`` takes them.
+        paths: models, see :func:`~focal_retinanet.evaluation.runs.find_models`.
         out: folder to write.
-        ann_file, reference, num_resamples, seed, progress: as ``compare`` has them.
-        img_dir: folder of the images; that of the configs by default.
-        max_images: in the gallery, the worst ones.
-        overwrite: write into a folder that has files.
-        warn: is given what is not in the report, and why; the page says it too.
+        ann_file, reference, num_resamples, seed, progress: see
+            :func:`~focal_retinanet.evaluation.comparison.compare`.
+        img_dir: folder of the images (default: that of the configs).
+        max_images: number of images in the gallery, the worst ones.
+        overwrite: Whether the folder may have files already.
+        warn: function that gets a line for each part that the report lacks. The page
+            shows these lines too.
 
     Returns:
         The page, ``out/index.html``.
 
     Raises:
-        UserError: there are numbers of no model, no such reference, or the folder
+        UserError: no model has numbers, there is no such reference, or the folder
             has files already.
     """
     out = Path(out)
@@ -117,49 +90,56 @@ def write_report(
 
     check_output_dir(out, '--out', overwrite)
     with quiet_mmengine():
-        models, left_out = read_models(paths)
+        models, left_out = find_models(paths, skip_errors=True)
     for line in left_out:
         note(f'left out {line}')
     for run in (run for model in models for run in model.runs):
         if not run.detections:
-            note(f'{run.path} has no detection at all: its AP is 0')
-    configs = configs_section(models)
+            note(f'{run.path} has no detections, so its AP is 0')
+    configs = sections.configs(models)
     compared = compare_what_can_be(
         models, ann_file, reference, num_resamples, seed, progress=progress, warn=note
     )
     for line in compared.left_out:
         note(f'left out {line}')
-    truths = _ground_truths(compared, progress)
+    groups = _evaluate(compared, progress)
 
     _clear_folder(out)
+    charts = out / 'charts'
     thumbnails = Thumbnails(out / 'images')
     context = dict(
         generator=GENERATOR,
         version=__version__,
         time=datetime.now().astimezone().strftime('%Y-%m-%d %H:%M'),
         names=[model.name for model in compared.models],
-        **_numbers_section(out, compared),
+        **sections.numbers(charts, compared),
         truths=[
-            _truth_section(
-                out,
-                number,
-                truth,
-                compared.models,
-                thumbnails,
-                img_dir,
-                max_images,
-                progress,
+            dict(
+                ann_file=group.truth.ann_file,
+                names=list(group.runs),
+                classes=list(group.truth.classes.values()),
+                **_charts_of_group(charts, number, group),
+                **_gallery_of_group(
+                    out / 'data',
+                    number,
+                    group,
+                    Path(img_dir) if img_dir else _image_folder(group, compared.models),
+                    thumbnails,
+                    max_images,
+                    progress,
+                ),
             )
-            for number, truth in enumerate(truths)
+            for number, group in enumerate(groups)
         ],
-        curves=curves_section(out, paths),
-        losses=loss_section(out, compared.models),
+        curves=sections.curves(charts, paths),
+        losses=sections.loss(charts, compared.models),
         configs=configs,
-        box_kinds=[(kind, group_of(kind)) for kind in BOX_KINDS],
-        groups=GROUPS,
-        page=PAGE,
-        lowest_score=LOWEST_SCORE,
-        most_detections=MOST_DETECTIONS,
+        box_kinds=[(kind, gallery.group_of(kind)) for kind in gallery.BOX_KINDS],
+        groups=gallery.GROUPS,
+        errors=ERRORS,
+        page=gallery.PAGE,
+        lowest_score=gallery.LOWEST_SCORE,
+        most_detections=gallery.MOST_DETECTIONS,
         warnings=warnings,
     )
     if thumbnails.missing:
@@ -172,7 +152,7 @@ def write_report(
 
 
 def _clear_folder(out: Path) -> None:
-    """Without the files of an earlier report; others stay."""
+    """Delete the files of an earlier report; other files stay."""
     out.mkdir(parents=True, exist_ok=True)
     page = out / 'index.html'
     if page.exists() and GENERATOR in page.read_text(encoding='utf-8'):
@@ -180,99 +160,77 @@ def _clear_folder(out: Path) -> None:
             shutil.rmtree(out / name, ignore_errors=True)
 
 
-def _ground_truths(
-    compared: Compared, progress: Callable[[Iterable, str], Iterable]
-) -> list[GroundTruth]:
-    """One for all models that were compared; without, one a file and classes."""
-    truths: dict[tuple, GroundTruth] = {}
+def _evaluate(compared: Compared, progress: Progress) -> list[EvaluatedModels]:
+    """Classify all detections, models with the same ground truth together."""
+    groups: dict[tuple, EvaluatedModels] = {}
     for model in progress(compared.models, 'kinds of errors'):
         numbers = compared.alone[model.name]
         key = (numbers['ann_file'], *numbers['categories'])
-        if key not in truths:
+        if key not in groups:
             coco = load_coco(numbers['ann_file'])
             names = {cat_id: coco.cats[cat_id]['name'] for cat_id in sorted(coco.cats)}
             classes = {i: n for i, n in names.items() if n in numbers['categories']}
-            truths[key] = GroundTruth(numbers['ann_file'], coco, classes, {})
-        truth = truths[key]
-        truth.runs[model.name] = [
+            truth = GroundTruth(numbers['ann_file'], coco, classes)
+            groups[key] = EvaluatedModels(truth, {})
+        truth = groups[key].truth
+        groups[key].runs[model.name] = [
             classify_detections(truth.coco, run.detections, list(truth.classes))
             for run in model.runs
         ]
-    return list(truths.values())
+    return list(groups.values())
 
 
-def _numbers_section(out: Path, compared: Compared) -> dict:
-    """The tables, Fig. 2, and why there is none of all models."""
-    common = compared.common
-    comparisons = [common] if common else list(compared.alone.values())
-    rows = [row for comparison in comparisons for row in comparison['models']]
-    figure_2 = gaps = None
-    if common:
-        figure_2 = draw_speed_accuracy(rows, out / 'charts' / 'speed_accuracy.svg')
-    if common and common['differences']:
-        gaps = draw_differences(
-            common['differences'], out / 'charts' / 'differences.svg'
-        )
+def _charts_of_group(folder: Path, number: int, group: EvaluatedModels) -> dict:
+    """Charts and numbers of the models with one ground truth, and facts about it."""
+    first_runs = {name: runs[0] for name, runs in group.runs.items()}
+    facts = dataset_facts(group.truth.coco, list(group.truth.classes))
     return dict(
-        why_not=compared.why_not,
-        comparisons=[(c, models_table(c)) for c in comparisons],
-        differences=differences_table(common) if gaps else None,
-        differences_chart=gaps
-        and chart(out, gaps, 'Differences of AP with intervals, as in the table'),
-        figure_2=figure_2
-        and chart(out, figure_2, 'AP against time an image; numbers as in the table'),
-        not_timed=[row['name'] for row in rows if not row['images_per_second']],
+        precision_recall=sections.precision_recall(
+            folder, number, first_runs, group.truth.classes
+        ),
+        errors=sections.errors(folder, number, group.runs),
+        facts=facts,
+        charts=sections.dataset(folder, number, facts),
     )
 
 
-def _truth_section(
-    out: Path,
+def _image_folder(group: EvaluatedModels, models: Sequence[Model]) -> Path | None:
+    """First image folder that the configs of a group's models name."""
+    folders = [m.runs[0].img_dir for m in models if m.name in group.runs]
+    return next((folder for folder in folders if folder), None)
+
+
+def _gallery_of_group(
+    data: Path,
     number: int,
-    truth: GroundTruth,
-    models: Sequence[Model],
+    group: EvaluatedModels,
+    img_dir: Path | None,
     thumbnails: Thumbnails,
-    img_dir: str | Path | None,
     max_images: int,
-    progress: Callable[[Iterable, str], Iterable],
+    progress: Progress,
 ) -> dict:
-    """Everything that is of one ground truth: curves, errors, gallery, facts."""
-    first_runs = truth.first_runs
-    shown = worst_images(list(first_runs.values()))[:max_images]
-    folders = [m.runs[0].img_dir for m in models if m.name in truth.runs]
-    folder = Path(img_dir) if img_dir else next((f for f in folders if f), None)
+    """Write the worst images of the models with one ground truth."""
+    infos = group.truth.coco.imgs
+    shown = gallery.worst_images([runs[0] for runs in group.runs.values()])[:max_images]
     names = {}
     for img_id in progress(shown, 'images'):
-        image = truth.coco.imgs[img_id]
-        size = (image['width'], image['height'])
-        names[img_id] = folder and thumbnails.add(folder / image['file_name'], size)
+        info = infos[img_id]
+        size = (info['width'], info['height'])
+        names[img_id] = img_dir and thumbnails.add(img_dir / info['file_name'], size)
     galleries = []
-    for index, (name, images) in enumerate(first_runs.items()):
-        data = f'gallery-{number}-{index}'
-        by_id = {image.image_id: image for image in images}
-        write_gallery(
-            out / 'data',
-            data,
-            [by_id[img_id] for img_id in shown],
-            truth.coco.imgs,
-            names,
-            list(truth.classes),
+    for index, (name, runs) in enumerate(group.runs.items()):
+        by_id = {image.image_id: image for image in runs[0]}
+        images = [by_id[img_id] for img_id in shown]
+        file = f'gallery-{number}-{index}'
+        gallery.write_gallery(
+            data, file, images, infos, names, list(group.truth.classes)
         )
-        galleries.append(dict(data=data, name=name))
-    facts = dataset_facts(truth.coco, list(truth.classes))
+        galleries.append(dict(data=file, name=name))
     return dict(
-        ann_file=truth.ann_file,
-        names=list(truth.runs),
-        precision_recall=precision_recall_section(
-            out, number, first_runs, truth.classes
-        ),
-        errors=errors_section(out, number, truth.runs),
         galleries=galleries,
-        classes=list(truth.classes.values()),
         shown=len(shown),
         without_image=sum(name is None for name in names.values()),
-        folder=folder,
-        facts=facts,
-        charts=dataset_section(out, number, facts),
+        folder=img_dir,
     )
 
 

@@ -1,7 +1,7 @@
-"""The report's parts: each writes its files and says what the page shows of it.
+"""Sections of the report: each writes its charts and returns what the page shows.
 
-A chart is a dict of 'file' (in the report's folder), 'alt' (what a reader who
-does not see it is told), and where it matters 'title', 'note' and 'wide'.
+A chart is a dict with the 'file' in the report's folder, the text for screen readers
+('alt'), a 'title' or None, and whether it is 'wide'.
 """
 
 import shutil
@@ -18,66 +18,92 @@ from focal_retinanet.evaluation.detection_errors import (
     cost_of_errors,
 )
 from focal_retinanet.evaluation.runs import Model
+from focal_retinanet.evaluation.tables import differences_table, models_table
 from focal_retinanet.evaluation.training_log import find_training_logs
 from focal_retinanet.visualization.curves import default_keys, draw_curves
-from focal_retinanet.visualization.report.charts import (
-    MOST_BARS,
-    draw_errors,
-    draw_histogram,
-    draw_precision_recall,
-    precision_recall,
-)
+from focal_retinanet.visualization.report import charts
+from focal_retinanet.visualization.report.comparing import Compared
 from focal_retinanet.visualization.report.config_differences import config_differences
 from focal_retinanet.visualization.report.dataset_facts import DatasetFacts
 
-#: Fig. 4 of the paper, which tools/plot_loss.py may have left in a work directory.
-LOSS_PICTURES = ('loss_cdf.svg', 'loss_cdf.png')
+#: Fig. 4 of the paper, if tools/plot_loss.py has left one in a work directory.
+LOSS_FIGURES = ('loss_cdf.svg', 'loss_cdf.png')
 
 
-def precision_recall_section(
-    out: Path,
+def numbers(folder: Path, compared: Compared) -> dict:
+    """Tables and charts of the comparisons, and why the models have no common one.
+
+    Args:
+        folder: folder of the charts.
+        compared: comparisons of the models.
+    """
+    common = compared.common
+    comparisons = [common] if common else list(compared.alone.values())
+    rows = [row for comparison in comparisons for row in comparison['models']]
+    speed = differences = None
+    if common:
+        speed = charts.draw_speed_accuracy(rows, folder / 'speed_accuracy.svg')
+    if common and common['differences']:
+        differences = charts.draw_differences(
+            common['differences'], folder / 'differences.svg'
+        )
+    return dict(
+        why_not=compared.why_not,
+        comparisons=[(c, models_table(c)) for c in comparisons],
+        differences=differences_table(common) if differences else None,
+        differences_chart=differences
+        and _chart(differences, 'Differences of AP with intervals, as in the table'),
+        figure_2=speed
+        and _chart(speed, 'AP over time per image; numbers as in the table'),
+        not_timed=[row['name'] for row in rows if not row['images_per_second']],
+    )
+
+
+def precision_recall(
+    folder: Path,
     number: int,
     images: Mapping[str, Sequence[ImageDetections]],
     classes: Mapping[int, str],
 ) -> list[dict]:
-    """A chart a class, of the models that have the same ground truth.
+    """One chart per class, of the models with the same ground truth.
 
     Args:
-        out: the report's folder.
-        number: of the ground truth.
-        images: the detections of each model.
+        folder: folder of the charts.
+        number: number of the ground truth.
+        images: detections of each model.
         classes: names by category id.
     """
-    charts = []
+    shown = []
     for cat_id, name in classes.items():
-        curves = {model: precision_recall(of, cat_id) for model, of in images.items()}
-        curves = {model: c for model, c in curves.items() if c is not None}
-        if not curves:  # no object of the class
+        curves = {
+            model: charts.class_precision_recall(found, cat_id)
+            for model, found in images.items()
+        }
+        if any(curve is None for curve in curves.values()):  # no object of the class
             continue
-        file = out / 'charts' / f'precision_recall_{number}_{cat_id}.svg'
-        draw_precision_recall(curves, file)
+        file = folder / f'precision_recall_{number}_{cat_id}.svg'
+        charts.draw_precision_recall(curves, file)
         aps = ', '.join(f'{m} {100 * c.mean():.1f}' for m, c in curves.items())
-        charts.append(
-            chart(out, file, f'Precision over recall of {name}; AP50: {aps}', name)
-        )
-    return charts
+        alt = f'Precision over recall of {name}; AP50: {aps}'
+        shown.append(_chart(file, alt, name))
+    return shown
 
 
-def errors_section(
-    out: Path, number: int, runs: Mapping[str, Sequence[Sequence[ImageDetections]]]
+def errors(
+    folder: Path, number: int, runs: Mapping[str, Sequence[Sequence[ImageDetections]]]
 ) -> dict:
-    """What each kind of error costs, on average over the seeds.
+    """Table and chart of what each kind of error costs, on average over the seeds.
 
     Args:
-        out: the report's folder.
-        number: of the ground truth.
-        runs: of each model and run the detections.
+        folder: folder of the charts.
+        number: number of the ground truth.
+        runs: detections of each model and run.
     """
     costs = {}
-    for name, of_model in runs.items():
-        seeds = [cost_of_errors(images) for images in of_model]
+    for name, seeds in runs.items():
+        cost_of_seeds = [cost_of_errors(images) for images in seeds]
         costs[name] = {
-            kind: float(np.mean([one[kind] for one in seeds]))
+            kind: float(np.mean([one[kind] for one in cost_of_seeds]))
             for kind in ('AP50', *ERRORS)
         }
     highest = max([c[k] for c in costs.values() for k in ERRORS if c[k] > 0], default=1)
@@ -85,7 +111,7 @@ def errors_section(
         dict(
             name=name,
             ap50=_percent(cost['AP50']),
-            # NaN: nothing is left to find once what was missed is taken out.
+            # NaN: without the missed objects there are none.
             cells=[
                 dict(
                     text=_percent(cost[kind]),
@@ -96,95 +122,81 @@ def errors_section(
         )
         for name, cost in costs.items()
     ]
-    file = draw_errors(costs, out / 'charts' / f'errors_{number}.svg')
+    file = charts.draw_errors(costs, folder / f'errors_{number}.svg')
+    alt = 'Points of AP50 that each kind of error costs, as in the table above'
     return dict(
-        kinds=ERRORS,
+        kinds=list(ERRORS),
         rows=rows,
-        most_bars=MOST_BARS,
         has_nan=any(np.isnan(cost[k]) for cost in costs.values() for k in ERRORS),
-        chart=file
-        and chart(
-            out,
-            file,
-            'Points of AP50 that each kind of error costs, a bar a '
-            'model; the numbers are in the table above',
-        ),
+        chart=file and _chart(file, alt),
     )
 
 
-def curves_section(out: Path, paths: Sequence[str | Path]) -> dict:
-    """A chart a key of the training logs.
-
-    Returns:
-        'charts', and 'notes' on what is not in them.
-    """
-    folders = [path for path in paths if Path(path).is_dir()]
-    if not folders:
+def curves(folder: Path, paths: Sequence[str | Path]) -> dict:
+    """One chart per key of the training logs, and notes on what they do not show."""
+    paths = [path for path in paths if Path(path).is_dir()]
+    if not paths:
         return dict(charts=[], notes=['Files of detections have no training log.'])
     try:
         with quiet_mmengine():
-            logs, notes = find_training_logs(folders)
-        charts = []
+            logs, notes = find_training_logs(paths)
+        shown = []
         for key in default_keys(logs):
-            file = out / 'charts' / f'curve_{key.replace("/", "_")}.svg'
+            file = folder / f'curve_{key.replace("/", "_")}.svg'
             notes += draw_curves(logs, file, [key])
-            alt = f'{key} over the iterations of training, a line a model'
-            charts.append(chart(out, file, alt, wide=True))
+            alt = f'{key} over the iterations of training, one line per model'
+            shown.append(_chart(file, alt, wide=True))
     except UserError as error:
         return dict(charts=[], notes=str(error).splitlines())
-    return dict(charts=charts, notes=list(dict.fromkeys(notes)))
+    return dict(charts=shown, notes=list(dict.fromkeys(notes)))
 
 
-def loss_section(out: Path, models: Sequence[Model]) -> list[dict]:
-    """Fig. 4 of each model that has one in its work directory."""
-    charts = []
+def loss(folder: Path, models: Sequence[Model]) -> list[dict]:
+    """Copies of Fig. 4 of the models that have one in their work directory."""
+    shown = []
     for number, model in enumerate(models):
-        folders = [model.runs[0].path, model.runs[0].path.parent]
-        files = [
-            folder / name
-            for folder in (folders if len(model.runs) > 1 else folders[:1])
-            for name in LOSS_PICTURES
-            if (folder / name).is_file()
-        ]
-        if files:
-            file = out / 'charts' / f'loss_{number}{files[0].suffix}'
-            file.parent.mkdir(exist_ok=True)
-            shutil.copyfile(files[0], file)
+        path = model.runs[0].path
+        places = [path, path.parent] if len(model.runs) > 1 else [path]
+        files = (place / name for place in places for name in LOSS_FIGURES)
+        figure = next((file for file in files if file.is_file()), None)
+        if figure is not None:
+            file = folder / f'loss_{number}{figure.suffix}'
+            folder.mkdir(exist_ok=True)
+            shutil.copyfile(figure, file)
             alt = f'Cumulative loss of positives and of negatives of {model.name}'
-            charts.append(chart(out, file, alt, model.name, wide=True))
-    return charts
+            shown.append(_chart(file, alt, model.name, wide=True))
+    return shown
 
 
-def dataset_section(out: Path, number: int, facts: DatasetFacts) -> list[dict]:
-    """Histograms of a ground truth."""
+def dataset(folder: Path, number: int, facts: DatasetFacts) -> list[dict]:
+    """Histograms of a ground truth: object sizes, and objects per image."""
     if not facts.objects:
         return []
     highest = max(np.quantile(facts.sides, 0.99), 1)
-    file = out / 'charts' / f'object_sizes_{number}.svg'
-    draw_histogram(
+    most = int(facts.per_image.max())
+    step = max(1, -(-(most + 1) // 40))
+    sizes = charts.draw_histogram(
         facts.sides,
         np.linspace(0, highest, 33),
         'square root of the area (pixels)',
         'objects',
-        file,
+        folder / f'object_sizes_{number}.svg',
     )
-    sizes = chart(out, file, 'How many objects there are of each size', 'Object sizes')
-    most = int(facts.per_image.max())
-    step = max(1, -(-(most + 1) // 40))
-    file = out / 'charts' / f'objects_per_image_{number}.svg'
-    draw_histogram(
+    counts = charts.draw_histogram(
         facts.per_image,
         np.arange(0, most + step + 1, step) - 0.5,
         'objects in an image',
         'images',
-        file,
+        folder / f'objects_per_image_{number}.svg',
     )
-    title = 'Objects per image'
-    return [sizes, chart(out, file, 'How many images have how many objects', title)]
+    return [
+        _chart(sizes, 'Number of objects of each size', 'Object sizes'),
+        _chart(counts, 'Number of images by number of objects', 'Objects per image'),
+    ]
 
 
-def configs_section(models: Sequence[Model]) -> dict:
-    """Full configs, and the keys in which they differ; of the first seeds."""
+def configs(models: Sequence[Model]) -> dict:
+    """Full configs of the first seeds, and the keys in which they differ."""
     with_config = [model for model in models if model.cfg is not None]
     return dict(
         names=[model.name for model in with_config],
@@ -194,16 +206,13 @@ def configs_section(models: Sequence[Model]) -> dict:
     )
 
 
-def chart(
-    out: Path, file: Path, alt: str, title: str | None = None, wide: bool = False
-) -> dict:
-    """What the page needs to show a picture.
+def _chart(file: Path, alt: str, title: str | None = None, wide: bool = False) -> dict:
+    """Chart of a file in the report's folder of charts.
 
     Args:
-        out: the report's folder, which the picture is in.
-        wide: whether a narrow window scrolls it rather than shrinks it.
+        wide: Whether a narrow window scrolls the chart instead of shrinking it.
     """
-    return dict(file=file.relative_to(out).as_posix(), alt=alt, title=title, wide=wide)
+    return dict(file=f'{file.parent.name}/{file.name}', alt=alt, title=title, wide=wide)
 
 
 def _percent(value: float) -> str:

@@ -1,24 +1,24 @@
-"""Small copies of a data set's images, each written once for all models."""
+"""Thumbnails of a data set's images, each written once for all models."""
 
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
-#: Longest side in pixels, and JPEG quality.
+#: Longest side in pixels, and quality of the JPEG.
 LONGEST_SIDE = 640
 QUALITY = 80
-#: EXIF's tag.
+#: Tag of EXIF.
 ORIENTATION = 0x0112
 
 
 class Thumbnails:
-    """JPEGs in one folder, named by number.
+    """JPEGs in one folder, with numbers as names.
 
     Args:
-        folder: to write into; made when the first one is written.
+        folder: folder to write, which the first thumbnail creates.
 
     Attributes:
-        missing: image files that are not there or cannot be read, in order.
+        missing: image files that do not exist or cannot be read, in order.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,12 +27,12 @@ class Thumbnails:
         self._names: dict[Path, str | None] = {}
 
     def add(self, file: Path, size: tuple[int, int]) -> str | None:
-        """The name of an image's thumbnail; None where there is no such image.
+        """Return the name of an image's thumbnail; None if there is no such image.
 
         Args:
             file: path of the image.
-            size: (width, height) that its boxes are drawn in, which tells whether
-                they are of the photo as it is seen or as it is stored.
+            size: (width, height) in which its boxes are annotated. It shows whether
+                they belong to the stored photo or to the turned one.
         """
         if file not in self._names:
             name = f'{len(self._names):05d}.jpg'
@@ -46,10 +46,10 @@ class Thumbnails:
         try:
             with Image.open(file) as image:
                 image_size = width, height = image.size
-                # Decodes a JPEG at a fraction of its size, which is much faster.
+                # Decoding a JPEG at a fraction of its size is much faster.
                 image.draft('RGB', (LONGEST_SIDE, LONGEST_SIDE))
-                # mmcv turns an image by its EXIF orientation unless it is told not to.
-                is_turned = image.getexif().get(ORIENTATION, 1) > 4  # by a quarter
+                # By default mmcv turns an image by its EXIF orientation.
+                is_turned = image.getexif().get(ORIENTATION, 1) > 4  # by 90 degrees
                 is_as_stored = is_turned and width != height and image_size == size
                 seen = image if is_as_stored else ImageOps.exif_transpose(image)
                 small = seen.convert('RGB')

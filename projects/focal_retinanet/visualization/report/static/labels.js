@@ -1,8 +1,9 @@
-// Where labels of boxes go, so that none lies over another; as labels.py has it.
+// Places for the labels of boxes, so that no label lies over another; equal to
+// labels/placement.py.
 'use strict';
 
-// Boxes [x1, y1, x2, y2], the most important first, and sizes [width, height] of their
-// labels. Gives [x1, y1, x2, y2] of each label within the image, or null without room.
+// Takes boxes [x1, y1, x2, y2], the most important first, and the sizes [width, height] of
+// their labels. Returns [x1, y1, x2, y2] of each label within the image, or null.
 function placeLabels(boxes, sizes, width, height) {
   const placed = [];
   const overlaps = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
@@ -36,7 +37,7 @@ function labelTries([x1, y1, x2, y2], [w, h], width, height) {
     const place = [left, top, Math.min(left + w, width), Math.min(top + h, height)];
     return { place, moved: top !== y };
   });
-  // What has to be moved up or down no longer stands where it should: last.
+  // A place that has to move up or down is no longer at its box: it comes last.
   return [...tries.filter((one) => !one.moved), ...tries.filter((one) => one.moved)]
     .map((one) => one.place);
 }

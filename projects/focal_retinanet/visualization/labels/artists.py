@@ -1,4 +1,4 @@
-"""Labels of boxes as text of a figure, so that an SVG or a PDF has them as text."""
+"""Labels of boxes as matplotlib text, which stays text in an SVG or a PDF."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
-from focal_retinanet.visualization.fonts import (
+from focal_retinanet.visualization.labels.fonts import (
     use_fonts_for_all_text,
     without_glyph_warnings,
 )
-from focal_retinanet.visualization.labels import place_labels
+from focal_retinanet.visualization.labels.placement import place_labels
 from focal_retinanet.visualization.style import plain
 
 
@@ -21,14 +21,13 @@ def add_labels(
     colours: Sequence[str],
     size: float,
 ) -> None:
-    """Label boxes of an image, none over another; those without room are left out.
+    """Label boxes of an image, as far as there is room.
 
-    The figure, one of ``new_figure``, has to have everything else by then, since the
-    labels' places depend on its layout.
+    The places depend on the layout, so the rest of the figure must be complete.
 
     Args:
-        axes: axes with an image, whose first row is at the top.
-        boxes: (N, 4) xyxy in the axes' units, the most important ones first.
+        axes: axes of a ``new_figure`` with an image, whose first row is at the top.
+        boxes: (N, 4) xyxy in the units of the axes, the most important ones first.
         texts: N texts in any script.
         colours: N colours of the labels' frames.
         size: size of the letters, in points.
@@ -49,9 +48,9 @@ def add_labels(
     if not artists:
         return
     for artist in artists:
-        artist.set_in_layout(False)  # it would move what its place depends on
+        artist.set_in_layout(False)  # its place depends on the layout
     use_fonts_for_all_text(axes.figure)
-    # Letters are hinted: their sizes are those of the dots that are written.
+    # Hinting makes the size of letters depend on the resolution of the file.
     dpi = axes.figure.dpi
     axes.figure.set_dpi(mpl.rcParams['savefig.dpi'])
     with without_glyph_warnings():
@@ -60,7 +59,7 @@ def add_labels(
     frames = [artist.get_bbox_patch().get_window_extent() for artist in artists]
     x, y = axes.transData.transform(np.asarray(boxes, float).reshape(-1, 2)).T
     places = place_labels(
-        # Pixels from the upper left corner; matplotlib counts from below.
+        # Pixels from the upper left corner; matplotlib counts rows from below.
         np.stack([x - area.x0, area.y1 - y], axis=1).reshape(-1, 4),
         np.array([(frame.width, frame.height) for frame in frames]),
         (area.width, area.height),

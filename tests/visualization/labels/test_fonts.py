@@ -9,21 +9,22 @@ import numpy as np
 import pytest
 from matplotlib import font_manager
 
-from focal_retinanet.visualization import fonts, style
-from focal_retinanet.visualization.fonts import font_families, font_files
-from focal_retinanet.visualization.label_drawing import draw_labels
+from focal_retinanet.visualization import style
+from focal_retinanet.visualization.labels import fonts
+from focal_retinanet.visualization.labels.drawing import draw_labels
+from focal_retinanet.visualization.labels.fonts import font_families, font_files
 
 CAT, DOG = '猫', '犬'
 INK = (10, 20, 30)
 
 
 def ink(picture):
-    """How many pixels are nearly black."""
+    """Number of nearly black pixels."""
     return int((picture.max(-1) < 60).sum())
 
 
 def write(text, colour='black'):
-    """A text alone on a figure, as a picture."""
+    """Picture of a figure with one text."""
     with style.new_figure(2, 1) as figure:
         figure.text(0.1, 0.3, text, fontsize=40, color=colour)
         return style.as_array(figure, 100)
@@ -46,10 +47,10 @@ def test_a_font_with_the_characters_is_found(installed_fonts):
 @pytest.mark.parametrize(
     'made, expected',
     [
-        # Fewest fonts: one with all before two with one each.
+        # As few fonts as possible.
         ({'A': CAT, 'B': DOG, 'C': CAT + DOG}, ['C']),
         ({'A': CAT, 'B': DOG}, ['A', 'B']),
-        # An upright sans serif before others.
+        # An upright sans serif is best.
         (dict.fromkeys(('Bold Sans', 'My Serif', 'My Sans'), CAT + DOG), ['My Sans']),
     ],
 )
@@ -73,7 +74,7 @@ def test_fontconfig_finds_what_matplotlib_does_not_know(installed_fonts, monkeyp
     assert font_families([CAT]) == ['sans-serif', 'Cats']
     assert asked == [':charset=732b']
     assert any(e.fname == file for e in font_manager.fontManager.ttflist)
-    # In a picture it is drawn, not as an empty square.
+    # A picture shows it instead of an empty square.
     assert ink(write(CAT)) > 800
 
 
@@ -100,8 +101,8 @@ def test_what_no_font_has_is_one_warning(installed_fonts):
     message = str(caught[0].message)
     assert CAT in message and 'ह' in message and f"'a {CAT}'" in message
     assert message.endswith('apt-get install fonts-noto-cjk fonts-noto-core')
-    assert caught[0].filename == fonts.__file__  # so it is this package's
-    # Once a process, and matplotlib says nothing besides, in any kind of picture.
+    assert caught[0].filename == fonts.__file__  # it looks like this package's own
+    # It comes once per process, and matplotlib adds none in any kind of picture.
     assert font_families([CAT]) == ['sans-serif']
     write(f'{CAT} हाथी')
     with pytest.warns(UserWarning, match=f'characters {DOG} .*fonts-noto-cjk$'):
@@ -116,9 +117,9 @@ def test_files_of_any_kind_say_it_once(installed_fonts, tmp_path, suffix):
         warnings.simplefilter('always')
         with style.new_figure() as figure:
             axes = figure.subplots()
-            axes.set_yticks([0, 1], [CAT, 'b'])  # a text that is made while drawing
+            axes.set_yticks([0, 1], [CAT, 'b'])  # drawing makes these texts
             style.save_figure(figure, file)
-    # An SVG is drawn with its reader's fonts.
+    # The viewer of an SVG has its own fonts.
     assert len(caught) == (suffix != 'svg')
     if suffix == 'svg':
         assert CAT in file.read_text()
@@ -162,9 +163,9 @@ def test_names_are_no_formulas(text, expected):
 
 
 def test_a_name_with_dollars_is_drawn_as_it_is():
-    # As a formula '$a$' is one letter, and narrower.
+    # As a formula, '$a$' would be one letter.
     assert ink(write(style.plain('$a$'))) > 1.5 * ink(write('$a$'))
-    write(style.plain('$\\frac$'))  # and no formula that cannot be read
+    write(style.plain('$\\frac$'))  # no invalid formula
 
 
 def test_parts_of_a_label_have_fonts_of_their_own(installed_fonts):

@@ -1,7 +1,7 @@
-"""Labels in any script on the pixels of a picture, by Pillow.
+"""Labels in any script on the pixels of a picture, drawn by Pillow.
 
-Pillow shapes Arabic, Hindi or Thai where it has Raqm, as its wheels do; matplotlib
-up to 3.10 writes their letters one by one.
+Pillow with Raqm, which its wheels have, shapes Arabic, Hindi and Thai. matplotlib up
+to 3.10 writes their letters one by one.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from focal_retinanet.visualization.fonts import font_files, has_glyph
-from focal_retinanet.visualization.labels import place_labels
+from focal_retinanet.visualization.labels.fonts import font_files, has_glyph
+from focal_retinanet.visualization.labels.placement import place_labels
 from focal_retinanet.visualization.palette import Colour, readable_on
 
-# Between the letters and the edge of the label, as a part of the letters' size.
+# Space between the letters and the edge of the label, in sizes of the letters.
 _MARGIN = 0.15
 
 
@@ -26,18 +26,18 @@ def draw_labels(
     sizes: Sequence[int],
     text_colours: Sequence[Colour] | None = None,
 ) -> np.ndarray:
-    """Draw the labels of boxes, none over another; those without room are left out.
+    """Draw the labels of boxes on an image, as far as there is room.
 
     Args:
-        image: (H, W, 3) uint8 RGB, is drawn on.
+        image: (H, W, 3) uint8 RGB, changed in place.
         boxes: (N, 4) xyxy in pixels, the best first.
-        texts: N texts in any script, perhaps of several lines.
-        colours: N RGB colours of the labels' grounds.
+        texts: N texts in any script, of one line or several.
+        colours: N RGB colours of the background.
         sizes: N sizes of the letters in pixels.
-        text_colours: N RGB colours of the letters; black or white by default.
+        text_colours: N RGB colours of the letters (default: black or white).
 
     Returns:
-        (N, 4) xyxy of the labels, NaN where one is left out.
+        (N, 4) xyxy of the labels; NaN for a label without room.
     """
     if text_colours is None:
         text_colours = [readable_on(colour) for colour in colours]
@@ -50,7 +50,7 @@ def draw_labels(
     ]
     height, width = image.shape[:2]
     places = place_labels(
-        # Whole pixels, so that what does not overlap has no pixel in common.
+        # In whole pixels, labels that do not overlap share no pixel.
         np.round(np.asarray(boxes, float).reshape(-1, 4)),
         np.array([label.shape[1::-1] for label in labels]).reshape(-1, 2),
         (width, height),
@@ -63,8 +63,13 @@ def draw_labels(
     return places
 
 
+def label_text(name: str, score: float | None = None) -> str:
+    """Return a class and its score with two decimals, 'cat 0.90'."""
+    return name if score is None else f'{name} {score:.2f}'
+
+
 def letter_sizes(boxes: np.ndarray, image_size: tuple[int, int]) -> list[int]:
-    """Sizes of letters in pixels: by the image, and smaller at small boxes.
+    """Return sizes of letters in pixels that suit the image, smaller at small boxes.
 
     Args:
         boxes: (N, 4) xyxy in pixels.
@@ -74,22 +79,22 @@ def letter_sizes(boxes: np.ndarray, image_size: tuple[int, int]) -> list[int]:
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     width, height = image_size
     largest = np.clip((width * height) ** 0.5 / 50, 11, 40)
-    # The limits between which mmdet's labels shrink to a half.
+    # mmdet's labels shrink between the same areas.
     shares = np.clip(0.75 + 0.25 * (areas - 800) / (30000 - 800), 0.75, 1)
     return [int(size) for size in np.maximum(np.round(largest * shares), 10)]
 
 
-# A video has the same few labels again and again.
+# A video repeats the same few labels.
 @lru_cache(maxsize=512)
 def _label(
     text: str, size: int, ground: Colour, letters: Colour, files: tuple[str, ...]
 ) -> np.ndarray:
-    """A picture of a text, (h, w, 3) uint8 RGB, read-only."""
+    """Picture of a text, (h, w, 3) uint8 RGB, read-only."""
     lines = [_runs(line, files) for line in text.split('\n')]
     fonts = {file: _font(file, size) for line in lines for file, _ in line}
     fonts[files[0]] = _font(files[0], size)
     margin = max(1, round(_MARGIN * size))
-    # All labels in Latin letters have one height, others what they need.
+    # All labels in Latin letters get the same height.
     _, top, _, bottom = fonts[files[0]].getbbox('Ág', anchor='ls')
     width = 0.0
     for line in lines:
@@ -115,13 +120,13 @@ def _label(
 
 
 def _runs(line: str, files: Sequence[str]) -> list[tuple[str, str]]:
-    """A line as parts that have one font each, since Pillow has no second choice."""
-    # Bytes of a file name that are no text cannot be drawn.
+    """Split a line into parts of one font each, since Pillow has no fallback fonts."""
+    # Undecodable bytes of a file name cannot be drawn.
     line = line.encode(errors='replace').decode()
     runs: list[tuple[str, str]] = []
     for character in line:
         having = [file for file in files if has_glyph(file, character)]
-        # A space or a joiner stays with the letters before it.
+        # A space or a joiner stays with the preceding letters.
         last = runs[-1][0] if runs else None
         stays = last is not None and not character.isalnum() and last in having
         file = last if stays else (having or files)[0]

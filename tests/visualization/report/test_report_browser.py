@@ -1,4 +1,4 @@
-"""The report in a real browser, opened from disk: what a reader can do with it."""
+"""The report from disk in a real browser, as a reader uses it."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from focal_retinanet.visualization.labels import place_labels
+from focal_retinanet.visualization.labels.placement import place_labels
 from focal_retinanet.visualization.report import write_report
 
 sync_api = pytest.importorskip(
@@ -37,7 +37,7 @@ def browser():
 
 @pytest.fixture
 def report(make_run, detections, worse_detections, tmp_path):
-    """Folder of a report of two models, and of b.jpg the image is not there."""
+    """Folder of a report on two models, without the image file of b.jpg."""
     paths = [make_run('good', detections), make_run('bad', worse_detections)]
     (tmp_path / 'data' / 'images' / 'b.jpg').unlink()
     out = tmp_path / 'report'
@@ -47,7 +47,7 @@ def report(make_run, detections, worse_detections, tmp_path):
 
 @pytest.fixture
 def open_page(browser):
-    """Function that opens a report's page; what the console says fails the test."""
+    """Function that opens a report's page; a message on the console is a failure."""
     pages, said = [], []
 
     def open_page(folder, width=1280, **kwargs):
@@ -69,7 +69,7 @@ def open_page(browser):
 
 
 def boxes(page):
-    """How many boxes of each group each image shows, in the order of the page."""
+    """Number of boxes of each group in each image, in the order of the page."""
     return {
         picture.locator('span').inner_text().partition(':')[0]: {
             group: count
@@ -93,7 +93,7 @@ def test_the_slider_changes_what_is_drawn(report, open_page):
     }
     assert boxes(page) == at_30
     assert list(boxes(page)) == list(at_30)  # the worst first
-    set_score(page, 0.2)  # just the score of the cat in b.jpg
+    set_score(page, 0.2)  # exactly the score of the cat in b.jpg
     assert boxes(page)['b.jpg'] == {'wrong': 1, 'right': 1}
     set_score(page, 0.55)
     assert boxes(page) == {
@@ -123,7 +123,7 @@ def test_filters_orders_and_models(report, open_page):
     assert list(boxes(page)) == ['a.jpg', 'b.jpg', 'c.jpg']
     page.locator('[name=model]').select_option('bad')
     page.locator('[name=order]').select_option('missed')
-    page.get_by_text('in them 3 missed').wait_for()
+    page.get_by_text('with 3 missed').wait_for()
     assert boxes(page) == {
         'a.jpg': {'wrong': 1, 'missed': 2},
         'b.jpg': {'missed': 1},
@@ -149,7 +149,7 @@ def test_an_image_that_the_report_lost_leaves_its_boxes(report, browser):
     lost = page.locator('.picture', has_text='a.jpg')
     lost.get_by_text('image file not found').wait_for()
     assert lost.locator('.absent').count() == 1 and lost.locator('.box').count() == 2
-    set_score(page, 0.5)  # and stays said
+    set_score(page, 0.5)  # the text stays
     assert 'image file not found' in lost.inner_text()
     page.close()
 
@@ -172,7 +172,7 @@ def test_tables_sort_by_mouse_and_by_keyboard(report, open_page):
     assert head.get_attribute('aria-sort') == 'none'
     assert table.locator('thead th').first.get_attribute('aria-sort') == 'ascending'
     assert names.all_inner_texts() == ['bad', 'good']
-    # The focus is seen.
+    # The focus is visible.
     outline = (
         table.locator('thead th')
         .first.get_by_role('button')
@@ -204,7 +204,7 @@ def test_images_by_keyboard(report, open_page):
 
 @pytest.fixture
 def crowded_report(make_run, ground_truth, tmp_path):
-    """The cat of a.jpg found, a worse one found twice beside, and 30 at nothing."""
+    """Report with the cat of a.jpg found, a duplicate, and 30 false alarms."""
     place = dict(image_id=0, category_id=1)
     found = [
         dict(place, bbox=[10, 10, 20, 20], score=0.5),
@@ -246,7 +246,7 @@ def test_labels_of_a_large_image_do_not_overlap(crowded_report, open_page):
             'all => all.map(({x, y, width, height}) => [x, y, width, height].map('
             'one => one.baseVal.value))'
         )
-        # Letters have one size on the screen, however wide the window is.
+        # Letters have the same size on the screen at any width of the window.
         letters = labels.first.bounding_box()['height']
         assert 12 < letters < 24
         for index, (x, y, w, h) in enumerate(places):
@@ -259,7 +259,7 @@ def test_labels_of_a_large_image_do_not_overlap(crowded_report, open_page):
                     or y + tiny >= b + d
                     or b + tiny >= y + h
                 )
-    # The list still has all of them, the best first.
+    # The list has all boxes, the best first.
     items = page.locator('dialog .list li')
     assert items.count() == 33
     assert items.first.inner_text() == '\u732b 0.90: background'
@@ -304,7 +304,7 @@ def test_pages_of_many_images(make_run, ground_truth, detections, open_page, tmp
     page = open_page(out)
     assert page.locator('.picture').count() == 24
     assert page.get_by_role('button', name='previous').first.is_disabled()
-    # Only what is shown is loaded.
+    # Only the visible page is loaded.
     loaded = 'Object.keys(reportData).join()'
     assert page.evaluate(loaded) == 'gallery-0-0,gallery-0-0-0'
     for _ in range(2):

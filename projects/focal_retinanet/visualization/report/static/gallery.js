@@ -1,58 +1,12 @@
-// Sorting of tables, the choice of a class, and the gallery. No library, no network.
+// The gallery: images with boxes, filtered and sorted, and one image at full size. Needs
+// labels.js and window.reportData; without libraries or a network.
 'use strict';
 
-// ---- tables ------------------------------------------------------------------
-
-function cellValue(row, column) {
-  const text = row.cells[column].textContent.trim();
-  if (['', '-', 'not measured'].includes(text)) return null;
-  return /^[+-]?\d+(\.\d+)?(\s|$)/.test(text) ? parseFloat(text) : text;
-}
-
-function compareValues(a, b, sign) {
-  if (a === null || b === null) return (a === null) - (b === null); // unknown: last
-  if (typeof a === 'number' && typeof b === 'number') return sign * (a - b);
-  return sign * String(a).localeCompare(String(b), undefined, { numeric: true });
-}
-
-function sortBy(table, column) {
-  const heads = [...table.tHead.rows[0].cells];
-  const rows = [...table.tBodies[0].rows];
-  const numbers = rows.some((row) => typeof cellValue(row, column) === 'number');
-  // Of numbers the highest first, of names the first one.
-  const first = numbers ? 'descending' : 'ascending';
-  const other = numbers ? 'ascending' : 'descending';
-  const order = heads[column].getAttribute('aria-sort') === first ? other : first;
-  heads.forEach((head, i) => head.setAttribute('aria-sort', i === column ? order : 'none'));
-  const sign = order === 'ascending' ? 1 : -1;
-  rows.sort((a, b) => compareValues(cellValue(a, column), cellValue(b, column), sign));
-  table.tBodies[0].append(...rows);
-}
-
-for (const table of document.querySelectorAll('table.sortable')) {
-  [...table.tHead.rows[0].cells].forEach((head, column) => {
-    head.firstElementChild.addEventListener('click', () => sortBy(table, column));
-  });
-}
-
-// ---- one chart of many -------------------------------------------------------
-
-for (const chooser of document.querySelectorAll('.chooser')) {
-  const select = chooser.querySelector('select');
-  select.addEventListener('change', () => {
-    const chosen = select.selectedOptions[0];
-    const image = chooser.querySelector('img');
-    image.src = chosen.value;
-    image.alt = chosen.dataset.alt;
-    chooser.querySelector('figcaption').textContent = chosen.textContent;
-  });
-}
-
-// ---- gallery: data -----------------------------------------------------------
+// ---- data --------------------------------------------------------------------
 
 const loading = {};
 
-// A page from disk may not fetch files, but may load scripts.
+// A page from disk may load scripts, but not fetch files.
 function load(name) {
   loading[name] ??= new Promise((resolve, reject) => {
     const script = document.createElement('script');
@@ -64,7 +18,7 @@ function load(name) {
   return loading[name];
 }
 
-// ---- gallery: what is shown --------------------------------------------------
+// ---- images and boxes --------------------------------------------------------
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -81,11 +35,11 @@ class Gallery {
     this.kinds = JSON.parse(root.dataset.kinds); // [name, group] by number
     this.classes = JSON.parse(root.dataset.classes);
     this.page = 0;
-    this.pictures = new Map(); // by model and place, drawn anew when boxes change
+    this.pictures = new Map(); // by model and place; new boxes are drawn into them
     this.order = [];
     this.form.addEventListener('submit', (event) => event.preventDefault());
     this.form.addEventListener('input', (event) => {
-      // Another score leaves the reader on the page; another choice is a new list.
+      // Another score keeps the page; any other choice makes a new list.
       if (event.target.name !== 'score') this.page = 0;
       this.show();
     });
@@ -122,7 +76,7 @@ class Gallery {
       score < choice.score && (choice.label < 0 || choice.label === label)).length;
   }
 
-  // Places of the images that have a box to draw, in the order of the choice.
+  // Places of the images with a box to draw, in the chosen order.
   select(choice, index) {
     const missedKind = this.kinds.length - 1;
     const isShown = (image) =>
@@ -140,7 +94,7 @@ class Gallery {
     return places.sort((a, b) => by[choice.order](a, b) || a - b);
   }
 
-  // Every box that the choice leaves of an image, the best first, missed last.
+  // The chosen boxes of an image: detections, the best first, then crowds and missed objects.
   boxesOf(choice, image) {
     const found = new Set();
     const boxes = [];
@@ -160,7 +114,7 @@ class Gallery {
 
   async show() {
     const choice = this.choice;
-    const turn = (this.latest = Symbol('a later choice takes over while files load'));
+    const turn = (this.latest = Symbol('a later choice replaces this one while files load'));
     const status = this.root.querySelector('.status');
     this.form.elements.shown.value = choice.score.toFixed(2);
     try {
@@ -177,9 +131,9 @@ class Gallery {
       this.root.querySelector('.grid').replaceChildren(
         ...places.map((place) => this.picture(choice, place)));
       const missed = order.reduce((sum, place) => sum + this.missedOf(choice, index[place]), 0);
-      const boxes = choice.label < 0 && choice.kind === 'all' ? '' : ' with such boxes';
+      const boxes = choice.label < 0 && choice.kind === 'all' ? '' : ' with these boxes';
       status.textContent =
-        `${order.length} of ${index.length} images${boxes}; in them ${missed} missed objects`;
+        `${order.length} of ${index.length} images${boxes}, with ${missed} missed objects`;
     } catch (error) {
       status.textContent = `Not shown: ${error.message}`;
       return;
@@ -216,7 +170,7 @@ class Gallery {
     return button;
   }
 
-  // Draw the boxes into a picture, and say under it what they are.
+  // Draw the boxes into a picture, and count them in its caption.
   fill(choice, place, picture, caption) {
     const image = this.record(choice.model, place);
     const boxes = this.boxesOf(choice, image);
@@ -237,8 +191,8 @@ class Gallery {
     return boxes;
   }
 
-  // The order of drawing: right ones over wrong ones, of each the best on top. Missed
-  // objects are dotted, so that a detection in the same place is seen through them.
+  // The order of drawing: correct over wrong boxes, the best of each on top. Missed
+  // objects are dotted, so that a detection in the same place shows through.
   bestLast(boxes) {
     const rank = ({ kind }) =>
       ['ignored', 'wrong', 'right', 'missed'].indexOf(this.kinds[kind][1]);
@@ -246,10 +200,10 @@ class Gallery {
       rank(a) - rank(b) || (a.score ?? 0) - (b.score ?? 0));
   }
 
-  // Label the boxes of a picture that is on the page, the best score first.
+  // Label the boxes of a visible picture, the best score first.
   label(picture, boxes) {
     const { width, height } = picture.viewBox.baseVal;
-    const pixel = 1 / picture.getScreenCTM().a; // of the screen, in those of the image
+    const pixel = 1 / picture.getScreenCTM().a; // size of a screen pixel in the image
     const ranked = [...boxes].sort((a, b) => (b.score ?? -1) - (a.score ?? -1));
     const labels = ranked.map((one) => {
       const label = svg('g', { class: `label on-${this.kinds[one.kind][1]}` });
@@ -279,7 +233,7 @@ class Gallery {
 
   name({ score, label, kind }) {
     const [name] = this.kinds[kind];
-    // Data files have it cut to thousandths: with a little more it rounds as it did.
+    // Data files round down to thousandths; a little more restores the usual rounding.
     const number = score === undefined ? '' : ` ${(score + 1e-6).toFixed(2)}`;
     return `${this.classes[label]}${number}: ${name}`;
   }
@@ -297,7 +251,7 @@ class Gallery {
   }
 }
 
-// An image with a place for its boxes; a grey ground where there is no image.
+// An image with groups for its boxes and labels; grey if there is no image.
 function drawing(image) {
   const { width, height } = image;
   const picture = svg('svg', { viewBox: `0 0 ${width} ${height}`, 'aria-hidden': 'true' });
@@ -328,7 +282,7 @@ const large = {
   open(gallery, place) {
     Object.assign(this, { gallery, place: Number(place) });
     this.dialog.showModal();
-    this.draw(); // what is not shown yet has no size, which labels depend on
+    this.draw(); // labels depend on the size, which a hidden picture does not have
   },
 
   draw() {
@@ -380,7 +334,7 @@ window.addEventListener('resize', () => {
 
 // ---- start -------------------------------------------------------------------
 
-// Not before a reader comes near: the rest of the page does not wait for it.
+// A gallery loads when it is almost visible, so that the page does not wait for it.
 const watch = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     if (!isIntersecting) continue;

@@ -1,6 +1,4 @@
-"""Where labels of boxes go, so that none lies over another."""
-
-from collections.abc import Sequence
+"""Places for the labels of boxes, so that no label lies over another."""
 
 import numpy as np
 
@@ -8,20 +6,19 @@ import numpy as np
 def place_labels(
     boxes: np.ndarray, sizes: np.ndarray, image_size: tuple[int, int]
 ) -> np.ndarray:
-    """Places for labels beside or in their boxes.
+    """Place labels beside or in their boxes, one after the other.
 
-    Labels are placed one after the other, each at the first of these places that is
-    free: above its box, below it, in it, right and left of it. A label with none is
-    left out, so the first one is always there.
+    Each label takes the first free place: above its box, below it, in it, right or
+    left of it. A label without a free place is left out; the first one never is.
 
     Args:
-        boxes: (N, 4) xyxy in pixels of the image; the most important ones first.
-        sizes: (N, 2) width and height of the labels, in the same pixels; what is
-            larger than the image counts as large as the image.
+        boxes: (N, 4) xyxy in pixels of the image, the most important ones first.
+        sizes: (N, 2) width and height of the labels in the same pixels. Larger
+            labels count as large as the image.
         image_size: width and height of the image.
 
     Returns:
-        (N, 4) xyxy of the labels, within the image; NaN where one is left out.
+        (N, 4) xyxy of the labels, within the image; NaN for a label without a place.
     """
     boxes = np.asarray(boxes, float).reshape(-1, 4)
     limits = np.asarray(image_size, float)
@@ -29,7 +26,7 @@ def place_labels(
     placed = np.full((len(boxes), 4), np.nan)
     for index, (box, size) in enumerate(zip(boxes, sizes, strict=True)):
         tries = _tries(box, size, limits)  # (T, 4)
-        before = placed[:index]  # comparisons with NaN are False
+        before = placed[:index]  # comparisons with NaN give False
         overlaps = (
             (tries[:, None, 0] < before[:, 2])
             & (before[:, 0] < tries[:, None, 2])
@@ -63,19 +60,6 @@ def _tries(box: np.ndarray, size: np.ndarray, limits: np.ndarray) -> np.ndarray:
     )
     room = limits - size
     moved = corners.clip(0, room)
-    # What has to be moved up or down no longer stands where it should: last.
+    # A place that has to move up or down is no longer at its box: it comes last.
     order = np.argsort(moved[:, 1] != corners[:, 1], kind='stable')
     return np.concatenate([moved, np.minimum(moved + size, limits)], axis=1)[order]
-
-
-def best_last(scores: Sequence[float] | np.ndarray) -> np.ndarray:
-    """The one order of drawing, (N,) indices: what comes last lies on top.
-
-    Of equal scores the first one comes last, as it comes first in a ranking.
-    """
-    return np.argsort(-np.asarray(scores, float), kind='stable')[::-1]
-
-
-def label_text(name: str, score: float | None = None) -> str:
-    """A class and its score in two decimals, 'cat 0.90', the same everywhere."""
-    return name if score is None else f'{name} {score:.2f}'

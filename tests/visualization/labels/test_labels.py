@@ -1,12 +1,17 @@
-"""Labels of boxes: within the image, none over another, the best always there."""
+"""Labels of boxes lie within the image without overlaps; the best is always there."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from focal_retinanet.visualization.label_drawing import draw_labels, letter_sizes
-from focal_retinanet.visualization.labels import best_last, label_text, place_labels
+from focal_retinanet.visualization.boxes import best_last
+from focal_retinanet.visualization.labels.drawing import (
+    draw_labels,
+    label_text,
+    letter_sizes,
+)
+from focal_retinanet.visualization.labels.placement import place_labels
 
 WIDTH, HEIGHT = 200, 100
 numbers = st.floats(-30, 230)
@@ -14,14 +19,14 @@ numbers = st.floats(-30, 230)
 
 @st.composite
 def boxes(draw):
-    """Boxes of any place, also across the border, outside and of no area."""
+    """Boxes at any place, also across the border, outside, and without an area."""
     corners = draw(st.lists(st.tuples(*[numbers] * 4), max_size=25))
     x = np.sort(np.array(corners).reshape(-1, 2, 2), axis=1)
     return x.reshape(-1, 4)
 
 
 def overlap(a, b):
-    """Whether two rectangles have an area in common, in whole pixels."""
+    """Whether two rectangles share an area."""
     return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
 
 
@@ -45,8 +50,8 @@ def test_properties(boxes, sizes):
     'box, expected',
     [
         ([50, 40, 90, 80], [50, 30, 80, 40]),  # above
-        ([50, 5, 90, 60], [50, 60, 80, 70]),  # no room there: below
-        ([50, 5, 90, 95], [50, 5, 80, 15]),  # nor there: in it
+        ([50, 5, 90, 60], [50, 60, 80, 70]),  # no room above: below
+        ([50, 5, 90, 95], [50, 5, 80, 15]),  # no room below: inside
         ([180, 40, 199, 80], [170, 30, 200, 40]),  # moved to the left
         ([50, -9, 90, 109], [50, 0, 80, 10]),  # outside at both ends: moved down
         ([300, 300, 310, 310], [170, 90, 200, 100]),
@@ -94,7 +99,7 @@ def test_pixels_of_labels_are_where_they_are_said_to_be():
         image[y1:y2, x1:x2] = 0
     assert not image.any()
     heights = places[:, 3] - places[:, 1]
-    assert heights[1] > 1.7 * heights[0]  # of two lines
+    assert heights[1] > 1.7 * heights[0]  # two lines
 
 
 def test_a_label_larger_than_the_image_is_cut():

@@ -1,4 +1,4 @@
-"""The report's pieces by numbers that one can check by hand, and the whole."""
+"""The parts of the report by numbers that one can check by hand, and the whole."""
 
 import contextlib
 import io
@@ -26,9 +26,9 @@ from focal_retinanet.evaluation.runs import Run, find_models
 from focal_retinanet.visualization.report import write_report
 from focal_retinanet.visualization.report.charts import (
     MOST_BARS,
+    class_precision_recall,
     draw_errors,
     draw_speed_accuracy,
-    precision_recall,
     shorten,
 )
 from focal_retinanet.visualization.report.config_differences import config_differences
@@ -41,7 +41,7 @@ from focal_retinanet.visualization.report.gallery import (
 )
 from focal_retinanet.visualization.report.thumbnails import Thumbnails
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CAT, DOG = 1, 2
 
 
@@ -53,7 +53,7 @@ def coco(ground_truth):
 
 @pytest.fixture
 def report(tmp_path):
-    """Function that makes a report; its text, its folder and its warnings."""
+    """Function that makes a report; returns its text, folder and warnings."""
 
     def make(paths, **kwargs):
         said = []
@@ -65,7 +65,7 @@ def report(tmp_path):
 
 
 def read_data(file):
-    """What a data file hands to the page."""
+    """Content of a data file."""
     name, text = re.fullmatch(
         r'reportData\["(.*?)"\]=(.*);\n', file.read_text()
     ).groups()
@@ -75,21 +75,21 @@ def read_data(file):
 
 def test_precision_and_recall_of_a_class(coco, detections, make_run):
     images = classify_detections(coco, detections)
-    curve = precision_recall(images, CAT)
-    # By score: right, wrong, wrong, right, of two cats.
+    curve = class_precision_recall(images, CAT)
+    # By score: correct, wrong, wrong, correct, for two cats.
     np.testing.assert_allclose(curve[:51], 1)
     np.testing.assert_allclose(curve[51:], 0.5)
-    both = [curve.mean(), precision_recall(images, DOG).mean()]
+    both = [curve.mean(), class_precision_recall(images, DOG).mean()]
     models, _ = find_models([make_run('run', detections)])
     [row] = compare(models, num_resamples=0, warn=lambda line: None)['models']
     assert np.mean(both) == pytest.approx(row['AP50'], abs=1e-12)
-    assert precision_recall(images, 3) is None
-    assert not precision_recall(classify_detections(coco, []), CAT).any()
+    assert class_precision_recall(images, 3) is None
+    assert not class_precision_recall(classify_detections(coco, []), CAT).any()
 
 
 def test_worst_images_come_first(coco, detections, worse_detections):
     good = classify_detections(coco, detections)
-    # a.jpg is perfect; in b.jpg a wrong one comes before the cat; c.jpg has no AP.
+    # a.jpg is perfect, b.jpg has an error above the cat, c.jpg has no AP.
     assert worst_images([good]) == [1, 0, 2]
     bad = classify_detections(coco, worse_detections)
     assert worst_images([bad]) == [0, 1, 2]  # both 0
@@ -182,7 +182,7 @@ def test_thumbnails_are_small_and_turned_and_written_once(tmp_path):
     assert Image.open(tmp_path / 'small' / '00000.jpg').size == (640, 160)
     assert thumbnails.add(turned, (20, 40)) == '00001.jpg'
     assert Image.open(tmp_path / 'small' / '00001.jpg').size == (20, 40)
-    # Boxes that were drawn in the photo as it is stored get that.
+    # Boxes may belong to the photo as it is stored.
     stored = shutil.copy(turned, tmp_path / 'stored.jpg')
     assert thumbnails.add(stored, (40, 20)) == '00002.jpg'
     assert Image.open(tmp_path / 'small' / '00002.jpg').size == (40, 20)
@@ -220,7 +220,7 @@ def test_a_report_of_two_models(report, make_run, detections, worse_detections):
     (bad / 'loss_cdf.svg').write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     html, out, said = report([good, bad])
     assert all('FLOPs' in line for line in said)  # configs without a real model
-    # AP50 of cats 0.752, of dogs 1.
+    # AP50 is 0.752 for cats and 1 for dogs.
     assert '<td>87.6</td>' in html
     assert html.count('± 0.0') == 1
     assert 'Points of AP against good' in html
@@ -240,7 +240,7 @@ def test_a_report_of_two_models(report, make_run, detections, worse_detections):
         'precision_recall_0_2.svg',
         'speed_accuracy.svg',
     ]
-    # Each image once for all models.
+    # The models share the thumbnails.
     assert len(list((out / 'images').iterdir())) == 3
     for file in re.findall(r'(?:src|href)="([a-z]+/[^"]+)"', html):
         assert (out / file).is_file(), file
@@ -249,17 +249,17 @@ def test_a_report_of_two_models(report, make_run, detections, worse_detections):
     )  # nothing from a network
 
 
-def test_a_common_table_that_can_not_be_is_explained(report, make_run, detections):
+def test_a_missing_common_table_is_explained(report, make_run, detections):
     cats = [one for one in detections if one['category_id'] == CAT]
     two = make_run('two', detections)
     one = make_run('one', cats, classes=('cat',))
     html, out, _ = report([two, one])
-    assert 'have no common table' in html and 'other classes' in html
+    assert 'have no common table' in html and 'different classes' in html
     assert html.count('<table class="sortable ') >= 2 + 2  # models, classes
     assert html.count('class="gallery"') == 2
-    assert 'None: this takes two models' in html
+    assert 'None: differences need at least two models' in html
     assert (out / 'data' / 'gallery-1-0-0.js').is_file()
-    # The cat detector is judged by cats alone.
+    # Only cats count for the cat detector.
     assert [i['ap50'] for i in read_data(out / 'data' / 'gallery-1-0.js')] == [
         0.5,
         1,
@@ -284,13 +284,15 @@ def test_one_bad_run_does_not_spoil_the_others(
     text = '\n'.join(said)
     assert 'noise.json is not JSON' in text
     assert 'image_id 777' in text
-    assert 'empty has no detection at all' in text
+    assert 'empty has no detections' in text
     assert 'bad: no log' in html
-    assert 'Not measured, so not in it: bad.' in html
-    assert 'have no common table' not in html  # of good, empty and bad there is one
+    assert 'Not measured and not shown: bad.' in html
+    assert 'have no common table' not in html  # good, empty and bad have one
     for line in said:
         assert line.split("'")[0].replace('"', '&#34;') in html
-    assert re.search(r'<th scope="row">empty</th><td>0.0</td>', html)  # of the errors
+    assert re.search(
+        r'<th scope="row">empty</th><td>0.0</td>', html
+    )  # in the table of errors
 
 
 def test_images_that_moved_are_said(report, make_run, detections, ground_truth):
@@ -307,7 +309,7 @@ def test_images_that_moved_are_said(report, make_run, detections, ground_truth):
     html, out, said = report([run], img_dir=moved, overwrite=True, max_images=2)
     assert '1 image files' in said[-1]
     assert '2 of 3 images, those with the lowest AP50' in html
-    # The third, which has no AP50, is left out, and the first report's is gone.
+    # The third image has no AP50 and is left out; the first report's are deleted.
     assert len(list((out / 'images').iterdir())) == 1
 
 
@@ -318,7 +320,7 @@ def test_files_of_detections_alone(report, ground_truth, detections, tmp_path):
     assert said == []
     assert '<b>&' not in html and '&lt;b&gt;&amp;' in html
     assert 'Files of detections have no training log' in html
-    assert '3 of these have no image file:' in html
+    assert '3 of these have no image file;' in html
     assert not (out / 'images').exists()
 
 
@@ -340,7 +342,7 @@ def test_what_makes_no_report(report, make_run, detections, tmp_path):
     with pytest.raises(UserError, match='has files already: name another --out'):
         report([run])
     report([run], overwrite=True)
-    assert own.exists()  # that folder was not of an earlier report
+    assert own.exists()  # not in the folder of an earlier report
     with pytest.raises(UserError, match='is a file'):
         write_report([run], own, warn=lambda line: None)
 

@@ -1,4 +1,4 @@
-"""Fonts for text in any script: installed ones with the characters that are missing."""
+"""Fonts for text in any script, found among the installed ones."""
 
 import contextlib
 import shutil
@@ -15,44 +15,35 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
-# Of matplotlib's generic families only the first font is used, so each further
-# font is a family of its own in the list.
+# matplotlib uses only the first font of a generic family, so each further font is a
+# family of its own.
 _BASE = 'sans-serif'
-# Beginnings of the names of characters that fonts-noto-cjk has.
-_CJK = (
-    'BOPOMOFO',
-    'CJK',
-    'FULLWIDTH',
-    'HALFWIDTH',
-    'HANGUL',
-    'HIRAGANA',
-    'IDEOGRAPHIC',
-    'KATAKANA',
-)
-# Characters of one call of fc-list, whose command line has an end.
+# Characters of fonts-noto-cjk have names that begin so.
+_CJK = ('BOPOMOFO', 'CJK', 'FULLWIDTH', 'HALFWIDTH')
+_CJK += ('HANGUL', 'HIRAGANA', 'IDEOGRAPHIC', 'KATAKANA')
+# Largest number of characters in a command line of fc-list.
 _MOST = 1000
-# By family, files of the fonts that were added; for all figures of the process.
+# Files of the added fonts by family, for all figures of the process.
 _added: dict[str, str] = {}
-# Characters that no font has, and of those the ones that a warning has named.
+# Characters that no font has, and those of them that a warning has named.
 _nowhere: set[str] = set()
 _warned: set[str] = set()
 
 
 def font_families(texts: Iterable[str], warn: bool = True) -> list[str]:
-    """Families for matplotlib that together have the characters of all texts.
+    """Return font families for matplotlib with the characters of all texts.
 
-    Fonts that matplotlib does not know yet are added to its font manager. What no
-    installed font has is warned of, once a process for each character.
+    Fonts that matplotlib does not know yet are added to its font manager.
 
     Args:
         texts: texts to draw.
-        warn: whether characters without a font are worth a warning.
+        warn: Whether to warn of characters without a font, once each per process.
 
     Returns:
-        A list to give as ``family``, or as ``font.family``; 'sans-serif' is first.
+        Value for ``family`` or ``font.family``; 'sans-serif' is first.
     """
     texts = [str(text) for text in texts]
-    missing = _drawn_characters(texts) - _characters(_base_file())
+    missing = set(filter(_is_seen, set().union(*texts))) - _characters(_base_file())
     if not missing:
         return [_BASE]
     for file in _added.values():
@@ -69,21 +60,21 @@ def font_families(texts: Iterable[str], warn: bool = True) -> list[str]:
 
 
 def font_files(texts: Iterable[str]) -> list[str]:
-    """As :func:`font_families`, but the fonts' files, for Pillow."""
+    """Return the files of :func:`font_families`, for Pillow."""
     return [_base_file(), *(_added[name] for name in font_families(texts)[1:])]
 
 
 def use_fonts_for_all_text(figure: Figure, warn: bool = True) -> None:
-    """Give every text of a figure the families that its characters need.
+    """Give every text of a complete figure the families that its characters need.
 
     Args:
-        figure: figure whose texts are all there.
-        warn: whether characters without a font are worth a warning.
+        figure: figure with all its texts.
+        warn: Whether to warn of characters without a font.
     """
     for axes in figure.axes:
-        # Labels of ticks get their texts when they are asked for.
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.get_ticklabels()
+        # A tick label gets its text only on request.
+        axes.get_xticklabels()
+        axes.get_yticklabels()
     artists = [text for text in figure.findobj(Text) if text.get_text()]
     families = font_families((text.get_text() for text in artists), warn)
     if len(families) > 1:
@@ -93,7 +84,7 @@ def use_fonts_for_all_text(figure: Figure, warn: bool = True) -> None:
 
 @contextlib.contextmanager
 def without_glyph_warnings() -> Iterator[None]:
-    """Draw without matplotlib's line for each missing glyph, which is said already."""
+    """Draw without matplotlib's warnings of missing glyphs; ours says it once."""
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', r'Glyph \d+ .*missing from')
         warnings.filterwarnings('ignore', 'Matplotlib currently does not support')
@@ -101,26 +92,17 @@ def without_glyph_warnings() -> Iterator[None]:
 
 
 def has_glyph(file: str, character: str) -> bool:
-    """Whether a font file can draw a character; what is not seen, any font can."""
+    """Return whether a font file can draw a character; any can if it is invisible."""
     return not _is_seen(character) or character in _characters(file)
 
 
-def _drawn_characters(texts: Iterable[str]) -> set[str]:
-    return {c for c in set().union(*texts) if _is_seen(c)}
-
-
 def _is_seen(character: str) -> bool:
-    """Not white space, and neither a control, a joiner nor half of a surrogate."""
+    """Whether it is no space, control, joiner, surrogate or variation selector."""
     return (
         not character.isspace()
-        and unicodedata.category(character)
-        not in (
-            'Cc',
-            'Cf',
-            'Cs',
-        )
+        and unicodedata.category(character) not in ('Cc', 'Cf', 'Cs')
         and not 0xFE00 <= ord(character) <= 0xFE0F
-    )  # a variant of the one before
+    )
 
 
 def _base_file() -> str:
@@ -129,9 +111,9 @@ def _base_file() -> str:
 
 @cache
 def _characters(file: str) -> frozenset[str]:
-    """Characters that a font draws as outlines; none for a font that cannot be used.
+    """Characters that a font has as outlines; none for an unusable font.
 
-    matplotlib draws no bitmaps, which fonts of coloured emoji may consist of.
+    matplotlib draws no bitmaps, such as coloured emoji.
     """
     try:
         font = FT2Font(file)
@@ -142,7 +124,7 @@ def _characters(file: str) -> frozenset[str]:
 
 
 def _find_fonts(missing: set[str]) -> Iterator[str]:
-    """Files of fonts that have the characters, as few as it takes."""
+    """As few font files as possible that have the characters."""
     rest = set(missing)
     for files in (_fontconfig_files, _matplotlib_files):
         if not rest:
@@ -158,7 +140,7 @@ def _find_fonts(missing: set[str]) -> Iterator[str]:
 
 
 def _rank(file: str) -> tuple:
-    """An upright sans serif of normal weight comes first."""
+    """Sort key that puts an upright sans serif of normal weight first."""
     name = Path(file).stem.lower()
     odd = ('bold', 'black', 'heavy', 'italic', 'light', 'mono', 'oblique', 'thin')
     return (
@@ -171,13 +153,13 @@ def _rank(file: str) -> tuple:
 
 
 def _fontconfig_files(missing: frozenset[str]) -> list[str]:
-    """Files with one of the characters or more, by fontconfig; none without it."""
+    """Files with any of the characters, by fontconfig; none without fontconfig."""
     program = shutil.which('fc-list')
     if program is None:
         return []
     files: dict[str, None] = {}
-    # One font has them all, or else those that have all of a script, or the first
-    # of it: a few calls a script, not one a character.
+    # A font with all characters, or with all of a script, or with its first one: a
+    # few calls per script instead of one per character.
     for wanted in [sorted(missing), *_by_script(missing)]:
         charset = ' '.join(f'{ord(character):x}' for character in wanted[:_MOST])
         try:
@@ -197,7 +179,7 @@ def _fontconfig_files(missing: frozenset[str]) -> list[str]:
 
 
 def _by_script(characters: Iterable[str]) -> list[list[str]]:
-    """All characters of each script, and after them its first one alone."""
+    """All characters of each script, followed by its first character alone."""
     scripts: dict[str, list[str]] = {}
     for character in sorted(characters):
         script = unicodedata.name(character, '?').split()[0]
@@ -206,12 +188,12 @@ def _by_script(characters: Iterable[str]) -> list[list[str]]:
 
 
 def _matplotlib_files(missing: frozenset[str]) -> list[str]:
-    """Files that matplotlib knows, which is all there is where no fontconfig is."""
+    """Files that matplotlib knows, in case there is no fontconfig."""
     return list(dict.fromkeys(f.fname for f in font_manager.fontManager.ttflist))
 
 
 def _add(file: str) -> str | None:
-    """The family of a font that matplotlib now has; None where it refuses it."""
+    """Add a font to matplotlib and return its family; None if matplotlib refuses it."""
     manager = font_manager.fontManager
     try:
         if all(entry.fname != file for entry in manager.ttflist):
@@ -219,7 +201,7 @@ def _add(file: str) -> str | None:
     except (OSError, RuntimeError, ValueError):
         return None
     family = next(e.name for e in manager.ttflist if e.fname == file)
-    # Of a family with several files matplotlib takes the one of normal weight.
+    # matplotlib takes the file of normal weight if the family has several.
     _added[family] = font_manager.findfont(FontProperties(family=[family]))
     return family
 
@@ -234,8 +216,8 @@ def _warn_of_missing(texts: list[str]) -> None:
     packages = sorted({_debian_package(character) for character in new})
     shown = ''.join(new[:20]) + ('...' if len(new) > 20 else '')
     warnings.warn(
-        f'no installed font has the characters {shown} (as in {example!r}): pictures '
-        'show empty squares in their place; install one, on Debian and Ubuntu by '
+        f'no installed font has the characters {shown} (as in {example!r}), so '
+        'pictures show empty squares; install one, on Debian and Ubuntu by '
         f'apt-get install {" ".join(packages)}',
         stacklevel=1,
     )
@@ -244,5 +226,5 @@ def _warn_of_missing(texts: list[str]) -> None:
 def _debian_package(character: str) -> str:
     if unicodedata.name(character, '').startswith(_CJK):
         return 'fonts-noto-cjk'
-    # Emoji as outlines; Noto's are coloured bitmaps, which matplotlib cannot draw.
+    # Symbola has emoji as outlines; Noto's are bitmaps, which matplotlib cannot draw.
     return 'fonts-symbola' if ord(character) >= 0x1F000 else 'fonts-noto-core'

@@ -1,0 +1,1 @@
+"""Labels of boxes: their fonts, their places, and how they are drawn."""
