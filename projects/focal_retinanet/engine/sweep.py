@@ -42,7 +42,7 @@ _SET_ELSEWHERE = {
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """A config with a seed.
 
     Attributes:
@@ -97,7 +97,7 @@ class Outcome:
         summary: its last results in a few words.
     """
 
-    run: Run
+    run: SweepRun
     seconds: float
     error: str | None
     summary: str
@@ -109,7 +109,7 @@ def plan(
     work_dir: str | Path,
     base: str | None = None,
     cfg_options: dict | None = None,
-) -> tuple[list[Run], dict[str, str]]:
+) -> tuple[list[SweepRun], dict[str, str]]:
     """The runs of tables, rows and configs; all of the first seed come first.
 
     Args:
@@ -132,7 +132,7 @@ def plan(
     for key, argument in _SET_ELSEWHERE.items():
         if key in (cfg_options or {}):
             raise UserError(f'--cfg-options: a sweep sets {key} by {argument}')
-    runs: list[Run] = []
+    runs: list[SweepRun] = []
     same: dict[str, str] = {}
     configs = [pair for item in items for pair in _configs(item, base)]
     names = [name for name, _ in configs]
@@ -146,7 +146,7 @@ def plan(
             merge_options(cfg, cfg_options)
             folder = Path(work_dir) / name / f'seed-{seed}'
             cfg.merge_from_dict({'randomness.seed': seed, 'work_dir': str(folder)})
-            run = Run(name, seed, cfg, folder)
+            run = SweepRun(name, seed, cfg, folder)
             if run.key in known:
                 same[name] = known[run.key]
                 continue
@@ -167,7 +167,7 @@ def _configs(item: str, base: str | None) -> list[tuple[str, Config]]:
 
 
 def execute(
-    runs: Sequence[Run],
+    runs: Sequence[SweepRun],
     train: Sequence[str],
     jobs: int,
     report: Callable[[str], None] = print,
@@ -197,7 +197,7 @@ def execute(
     shares = jobs > 1 and is_local
     gpus = _Gpus(_visible_gpus() if shares else [])
 
-    def execute_one(run: Run) -> Outcome:
+    def execute_one(run: SweepRun) -> Outcome:
         with gpus.take() as gpu:
             environment = _environment(jobs if shares else 1, gpu)
             return _execute_one(run, train, environment)
@@ -238,7 +238,7 @@ def slurm_command(
     ]
 
 
-def _execute_one(run: Run, train: Sequence[str], environment: dict) -> Outcome:
+def _execute_one(run: SweepRun, train: Sequence[str], environment: dict) -> Outcome:
     run.folder.mkdir(parents=True, exist_ok=True)
     run.cfg.dump(run.config_file)
     command = [*train, str(run.config_file), '--work-dir', str(run.folder), '--resume']
