@@ -18,6 +18,7 @@ from mmengine.dist import all_gather_object, get_rank
 from mmengine.model import is_model_wrapper
 from torch import nn
 
+from focal_retinanet.cli.console import quiet_pycocotools
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.dataset_configs import classes_of, inner_datasets
 from focal_retinanet.config.metric_configs import type_name
@@ -132,6 +133,7 @@ def checked_loading(
 
     with (
         no_garbage_collection(),
+        quiet_pycocotools(),
         mock.patch.object(CocoDataset, 'COCOAPI', CheckedCOCO),
         mock.patch.object(BaseDataset, '_serialize_data', _serialize_images),
     ):

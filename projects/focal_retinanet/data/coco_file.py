@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from mmdet.datasets.api_wrappers import COCO
 
+from focal_retinanet.cli.console import quiet_pycocotools
 from focal_retinanet.data.coco_boxes import are_usable
 
 
@@ -98,18 +99,26 @@ def prepare_coco(coco: dict) -> dict:
     return coco
 
 
+class _QuietCOCO(COCO):
+    """mmdet's ``COCO``, which prints nothing when a metric loads detections into it."""
+
+    @quiet_pycocotools()
+    def loadRes(self, resFile: object) -> COCO:
+        return super().loadRes(resFile)
+
+
 def as_coco(content: dict) -> COCO:
-    """The object through which mmdet and pycocotools see a file's content."""
-    coco = COCO()
+    """Return the object through which mmdet and pycocotools see a file's content."""
+    coco = _QuietCOCO()
     coco.dataset = content
     index_coco(coco)
     return coco
 
 
+@quiet_pycocotools()
 def index_coco(coco: COCO) -> None:
     """Build the index of a ``COCO`` whose ``dataset`` was set."""
-    with contextlib.redirect_stdout(None):  # "creating index..."
-        coco.createIndex()
+    coco.createIndex()
     coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
 
 

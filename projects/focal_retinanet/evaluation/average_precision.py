@@ -1,14 +1,14 @@
 """COCO's average precision on any weighting of the images, as a resample has it."""
 
-import contextlib
 import copy
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
+
+from focal_retinanet.cli.console import quiet_pycocotools
 
 AREAS = ('all', 'small', 'medium', 'large')
 #: Name of each number: COCO's IoU thresholds (all if None) and area range.
@@ -169,23 +169,23 @@ def _mean(ap: np.ndarray) -> float:
     return float(ap.mean()) if ap.size else float('nan')
 
 
+@quiet_pycocotools()
 def _evaluate(
     coco: COCO, detections: Sequence[dict], cat_ids: Sequence[int] | None
 ) -> COCOeval:
     """pycocotools' matching, without what it prints."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        if detections:
-            # pycocotools adds to the dicts that it is given.
-            found = coco.loadRes([copy.copy(detection) for detection in detections])
-        else:
-            found = COCO()
-            found.dataset = {**coco.dataset, 'annotations': []}
-            found.createIndex()
-        evaluator = COCOeval(coco, found, 'bbox')
-        if cat_ids is not None:
-            evaluator.params.catIds = list(cat_ids)
-        evaluator.params.maxDets = [100]
-        evaluator.evaluate()
+    if detections:
+        # pycocotools adds to the dicts that it is given.
+        found = coco.loadRes([copy.copy(detection) for detection in detections])
+    else:
+        found = COCO()
+        found.dataset = {**coco.dataset, 'annotations': []}
+        found.createIndex()
+    evaluator = COCOeval(coco, found, 'bbox')
+    if cat_ids is not None:
+        evaluator.params.catIds = list(cat_ids)
+    evaluator.params.maxDets = [100]
+    evaluator.evaluate()
     return evaluator
 
 
