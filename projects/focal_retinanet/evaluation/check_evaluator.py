@@ -12,6 +12,7 @@ from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
 from mmengine.evaluator import Evaluator
 from torch.utils.data import Dataset
 
+from focal_retinanet.data.built_datasets import inner_built_datasets
 from focal_retinanet.data.check_data import DataError
 from focal_retinanet.data.coco_file import as_coco
 from focal_retinanet.data.naming import few
@@ -65,7 +66,7 @@ def _coco_metrics(
     metrics = evaluator.metrics
     datasets = [dataset] * len(metrics)
     if isinstance(evaluator, MultiDatasetsEvaluator):
-        datasets = getattr(dataset, 'datasets', datasets)
+        datasets = inner_built_datasets(dataset)
     for metric, own_dataset in zip(metrics, datasets, strict=False):
         is_coco = type(metric) is MMDetCocoMetric or isinstance(metric, CocoMetric)
         if is_coco and metric._coco_api is not None:

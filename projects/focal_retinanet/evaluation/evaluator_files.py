@@ -35,7 +35,7 @@ def coco_metrics(
     metrics = list(metric_configs(evaluator))
     datasets = [dataset] * len(metrics)
     if isinstance(evaluator, Mapping) and 'metrics' in evaluator and dataset:
-        parts = dataset.get('datasets') or []
+        parts = list(inner_datasets(dataset))
         if len(parts) == len(metrics):
             datasets = parts
     for metric, own_dataset in zip(metrics, datasets, strict=True):
