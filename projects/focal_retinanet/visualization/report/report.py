@@ -115,7 +115,7 @@ def write_report(
         warnings.append(line)
         warn(line)
 
-    check_output_dir(out, '--out', overwrite)
+    check_output_dir(out, overwrite)
     with quiet_mmengine():
         models, left_out = read_models(paths)
     for line in left_out:
