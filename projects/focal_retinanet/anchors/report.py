@@ -1,6 +1,7 @@
-"""What the anchors cover, as tables for people and for programs."""
+"""What the anchors cover, as text for people and as numbers for programs."""
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,42 @@ _COLUMNS = (
     *('image', 'class', 'x1', 'y1', 'x2', 'y2', 'size', 'ratio'),
     *('anchors', 'best_iou', 'best_stride'),
 )
+
+
+def coverage_text(coverage: Coverage, rule: AnchorRule, classes: Sequence[str]) -> str:
+    """Return the tables, and the objects without any anchor; at least one object."""
+    thr = rule.assigner.pos_iou_thr
+    parts = [
+        f'Objects. The covered have anchors of IoU >= {thr:g}; "low quality only" have '
+        f'none, so they get the best there is.\n{object_table(coverage)}',
+        f'Anchors of each level of the pyramid.\n{level_table(coverage, rule)}',
+    ]
+    without = coverage.kinds == Kind.NONE
+    count = int(without.sum())
+    if count:
+        lines = objects_without_anchor(coverage, classes)
+        if count > len(lines):
+            lines.append(f'and {count - len(lines)} more, see not_covered.csv')
+        taken = int((coverage.best_iou[without] >= thr).sum())
+        if taken:
+            lines.append(
+                f'Other objects at the same place have the anchors of {taken} of them.'
+            )
+        parts.append(
+            f'Objects that get no anchor: {count}. Boxes are in pixels of the input.\n'
+            + '\n'.join(lines)
+        )
+    return '\n\n'.join(parts)
+
+
+def advice_text(advice: Advice) -> str:
+    """Return the changes with the share of objects that they cover, and the advice."""
+    return '\n'.join(
+        [
+            *(f'  {o.share:6.1%} covered: {o.change}' for o in advice.options),
+            f'Advice: {advice.text}',
+        ]
+    )
 
 
 def object_table(coverage: Coverage) -> str:
@@ -90,6 +127,28 @@ def write_not_covered(
                         rule.strides[coverage.best_level[i]],
                     ]
                 )
+
+
+def write_summary(
+    file: Path,
+    coverage: Coverage,
+    rule: AnchorRule | None,
+    advice: Advice | None,
+    **facts: object,
+) -> None:
+    """Write a JSON file of all numbers.
+
+    Args:
+        file: file to write.
+        coverage: objects of a data set and what they get.
+        rule: anchors and their assigner; None if there are no anchors.
+        advice: advice on the anchors; None leaves out what concerns them.
+        **facts: other facts, which come first.
+    """
+    facts |= dict(num_images=len(coverage.images), num_objects=len(coverage))
+    if advice is not None:
+        facts |= as_dict(coverage, rule, advice)
+    file.write_text(json.dumps(facts, indent=1))
 
 
 def as_dict(coverage: Coverage, rule: AnchorRule, advice: Advice) -> dict:

@@ -32,14 +32,15 @@ def loss_distributions(
     max_negatives: int = 100_000,
     seed: int = 0,
 ) -> list[LossDistribution]:
-    """The loss of every anchor, over its classes, for each gamma (Fig. 4).
+    """Return the losses of the anchors, summed over classes, for each gamma (Fig. 4).
 
     Args:
-        images: what a trained model says of them.
-        gammas: of the losses.
-        alpha: of the losses.
-        max_negatives: of one image, drawn at random; all positives count.
-        seed: of the drawing.
+        images: images with the logits of a trained model.
+        gammas: focusing parameters of the losses.
+        alpha: class weight of the losses.
+        max_negatives: largest number of negatives of an image, drawn at random; all
+            positives count.
+        seed: seed of the drawing.
 
     Raises:
         ValueError: the images have no positive anchor.
@@ -70,13 +71,24 @@ def loss_distributions(
 
 
 def share_of_hardest(losses: np.ndarray, fraction: float) -> float:
-    """Share of the loss that a fraction of the anchors has, those with the most.
+    """Return the share of the loss that the anchors of highest loss have.
 
     Args:
-        losses: sorted, summing to 1, as in :class:`LossDistribution`.
-        fraction: from 0 to 1.
+        losses: losses, sorted, summing to 1, as in :class:`LossDistribution`.
+        fraction: fraction of the anchors, from 0 to 1.
     """
     return float(losses[len(losses) - round(fraction * len(losses)) :].sum())
+
+
+def describe_hardest(distributions: Sequence[LossDistribution]) -> str:
+    """Return the paper's reading of Fig. 4, one line for each gamma."""
+    return '\n'.join(
+        f'gamma {d.gamma:g}: the hardest 20 % of the positives have '
+        f'{100 * share_of_hardest(d.positives, 0.2):.0f} % of their loss, the hardest '
+        f'1 % of the negatives {100 * share_of_hardest(d.negatives, 0.01):.0f} % of '
+        'theirs'
+        for d in distributions
+    )
 
 
 def _normalise(losses: list[np.ndarray]) -> np.ndarray:
