@@ -1,8 +1,8 @@
 """Any detector's config on the data of another config.
 
-``data_from = PATH`` in a config, relative to its file, takes that config's data
-sets, classes and evaluators; the detector keeps its own pipelines, batch sizes
-and schedule.
+``data_from = PATH`` in a config, relative to its file, takes the data sets, classes
+and evaluators of that config; the detector keeps its own pipelines, batch sizes and
+schedule.
 """
 
 import copy
@@ -23,7 +23,7 @@ def resolve_data_from(cfg: Config, other: str | Path | None = None) -> Config:
 
     Args:
         cfg: config of a detector, read from a file.
-        other: config that takes the place of what ``data_from`` names.
+        other: config that replaces the one that ``data_from`` names.
 
     Raises:
         FileNotFoundError: the other config does not exist.

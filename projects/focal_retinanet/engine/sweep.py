@@ -1,4 +1,4 @@
-"""Many training runs, one after another or side by side, each of them once."""
+"""Many training runs, one after another or side by side, each run once."""
 
 import hashlib
 import json
@@ -46,10 +46,10 @@ class SweepRun:
     """A config with a seed.
 
     Attributes:
-        name: of the config, such as ``table1b_gamma-2.0``.
+        name: name of the config, such as ``table1b_gamma-2.0``.
         seed: ``randomness.seed``.
-        cfg: the whole config.
-        folder: its work directory.
+        cfg: whole config.
+        folder: work directory.
     """
 
     name: str
@@ -63,14 +63,14 @@ class SweepRun:
 
     @property
     def key(self) -> str:
-        """Hash of what is run, wherever its folder is."""
+        """Hash of the config without its work directory."""
         cfg = self.cfg.to_dict()
         cfg.pop('work_dir', None)
         text = json.dumps(cfg, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def is_done(self) -> bool:
-        """Whether it has ended well before.
+        """Return whether the run has ended well before.
 
         Raises:
             UserError: a run of another config has ended in this folder.
@@ -92,9 +92,9 @@ class Outcome:
 
     Attributes:
         run: the run.
-        seconds: that it took.
+        seconds: duration of the run.
         error: what went wrong, or None.
-        summary: its last results in a few words.
+        summary: last results of the run in a few words.
     """
 
     run: SweepRun
@@ -110,19 +110,19 @@ def plan(
     base: str | None = None,
     cfg_options: dict | None = None,
 ) -> tuple[list[SweepRun], dict[str, str]]:
-    """The runs of tables, rows and configs; all of the first seed come first.
+    """Return the runs of tables, rows and configs, ordered by seed.
 
     Args:
         items: files of tables or configs, or ``TABLE.py:ROW``.
-        seeds: for each of them.
-        work_dir: under which ``NAME/seed-N`` is each run's folder.
+        seeds: seeds of each of them.
+        work_dir: folder in which each run has its folder ``NAME/seed-N``.
         base: config that takes the place of the tables' own, and of what a
             config's ``data_from`` names.
-        cfg_options: as ``--cfg-options``.
+        cfg_options: options of ``--cfg-options``.
 
     Returns:
-        The runs, and the rows that are the same as one before, each with that
-        one's name.
+        The runs, and by its name each row that repeats an earlier one, with the name
+        of that one.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -156,7 +156,7 @@ def plan(
 
 
 def _configs(item: str, base: str | None) -> list[tuple[str, Config]]:
-    """Names and configs of a table's rows, of one row, or of a config file."""
+    """Return names and configs of a table's rows, of one row, or of a config file."""
     file, row = split_row(item)
     if row is None and not is_table(cfg := Config.fromfile(file)):
         data_from = base if DATA_FROM in cfg else None
@@ -176,12 +176,12 @@ def execute(
     """Do the runs that are not done yet; one that fails does not stop the rest.
 
     Args:
-        runs: in the order in which they start.
+        runs: runs in the order in which they start.
         train: command that trains; the config and options are added to it.
-        jobs: runs at a time.
-        report: is given a line for each run that ends.
-        is_local: several jobs share this machine's cores and GPUs; otherwise the
-            command takes them to others.
+        jobs: number of runs at a time.
+        report: function that is given a line for each run that ends.
+        is_local: Whether the jobs share this machine's cores and GPUs; if not, the
+            command runs them on other machines.
 
     Returns:
         The outcomes of those that were run.
@@ -224,7 +224,7 @@ def execute(
 def slurm_command(
     partition: str, job_name: str, gpus: int, gpus_per_node: int, cpus_per_task: int
 ) -> list[str]:
-    """The ``srun`` of mmdet's ``slurm_train.sh``; $SRUN_ARGS is added."""
+    """Return the ``srun`` of mmdet's ``slurm_train.sh``, with $SRUN_ARGS."""
     return [
         'srun',
         *['-p', partition],
@@ -259,7 +259,7 @@ def _execute_one(run: SweepRun, train: Sequence[str], environment: dict) -> Outc
 
 
 def _summary(folder: Path) -> str:
-    """AP and last loss from mmengine's scalars."""
+    """Return the AP from mmengine's scalars, or that the loss diverged."""
     files = sorted(folder.glob('*/vis_data/scalars.json'))
     lines = files[-1].read_text().splitlines() if files else []
     # A loss that is not a number is written as NaN, which json takes.
@@ -275,16 +275,16 @@ class _Gpus:
     """GPUs to give to runs: no two share one while another has none.
 
     Args:
-        names: as in ``CUDA_VISIBLE_DEVICES``.
+        names: names of the GPUs, as in ``CUDA_VISIBLE_DEVICES``.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._runs = dict.fromkeys(names, 0)  # that each has now
+        self._runs = dict.fromkeys(names, 0)  # current runs of each
         self._lock = Lock()
 
     @contextmanager
     def take(self) -> Iterator[str | None]:
-        """The one with the fewest runs; None if there is none at all."""
+        """Yield the GPU with the fewest runs, or None without GPUs."""
         if not self._runs:
             yield None
             return
@@ -299,7 +299,7 @@ class _Gpus:
 
 
 def _visible_gpus() -> list[str]:
-    """Those of CUDA_VISIBLE_DEVICES, of all where it is not set."""
+    """Return the GPUs of CUDA_VISIBLE_DEVICES, or all if it is not set."""
     listed = os.environ.get('CUDA_VISIBLE_DEVICES')
     if listed is None:
         return [str(number) for number in range(torch.cuda.device_count())]
@@ -309,7 +309,7 @@ def _visible_gpus() -> list[str]:
 
 
 def _environment(jobs: int, gpu: str | None) -> dict[str, str]:
-    """Environment of a run: its share of the cores, and its GPU."""
+    """Return the environment of a run: its share of the cores, and its GPU."""
     environment = dict(os.environ)
     if jobs > 1:
         cores = len(os.sched_getaffinity(0)) if sys.platform == 'linux' else 0
