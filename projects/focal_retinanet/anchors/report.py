@@ -25,11 +25,14 @@ _COLUMNS = (
 
 
 def coverage_text(coverage: Coverage, rule: AnchorRule, classes: Sequence[str]) -> str:
-    """Return the tables, and the objects without any anchor; at least one object."""
+    """Return the tables, and the objects without any anchor.
+
+    There must be at least one object.
+    """
     thr = rule.assigner.pos_iou_thr
     parts = [
-        f'Objects. The covered have anchors of IoU >= {thr:g}; "low quality only" have '
-        f'none, so they get the best there is.\n{object_table(coverage)}',
+        f'Objects. Covered ones have anchors of IoU >= {thr:g}; those of "low quality '
+        f'only" have none, and get the best anchor there is.\n{object_table(coverage)}',
         f'Anchors of each level of the pyramid.\n{level_table(coverage, rule)}',
     ]
     without = coverage.kinds == Kind.NONE
@@ -61,7 +64,10 @@ def advice_text(advice: Advice) -> str:
 
 
 def object_table(coverage: Coverage) -> str:
-    """Objects by size and by what they get; at least one object."""
+    """Return a table of the objects by size and by what they get.
+
+    There must be at least one object.
+    """
     edges = _octaves(coverage)
     counts = count_by_kind(coverage.sizes, coverage.kinds, edges)
     rows = [['size, pixels', 'objects', *_NAMES.values()]]
@@ -73,7 +79,7 @@ def object_table(coverage: Coverage) -> str:
 
 
 def level_table(coverage: Coverage, rule: AnchorRule) -> str:
-    """Anchors of each level by kind, and the objects whose best anchor is there."""
+    """Return a table of each level: anchors by kind, and objects whose best is there."""
     best = torch.bincount(coverage.best_level, minlength=len(rule.strides))
     columns = (
         rule.strides,
@@ -91,7 +97,7 @@ def level_table(coverage: Coverage, rule: AnchorRule) -> str:
 def objects_without_anchor(
     coverage: Coverage, classes: Sequence[str], most: int = 20
 ) -> list[str]:
-    """A line for each of the first objects that no anchor trains on."""
+    """Return a line for each of the first objects without a positive anchor."""
     lines = []
     for i in (coverage.kinds == Kind.NONE).nonzero().squeeze(1)[:most].tolist():
         box = ', '.join(f'{x:.0f}' for x in coverage.bboxes[i].tolist())
@@ -105,10 +111,10 @@ def objects_without_anchor(
 def write_not_covered(
     file: Path, coverage: Coverage, rule: AnchorRule, classes: Sequence[str]
 ) -> None:
-    """A CSV file of the objects that are not covered, those without anchor first.
+    """Write a CSV file of the objects that are not covered, those without anchor first.
 
-    Boxes are xyxy in pixels of the input; ``anchors`` is the number of
-    positives, ``best_stride`` the stride of the level of the best anchor.
+    Boxes are xyxy in pixels of the input; ``anchors`` is the number of positives, and
+    ``best_stride`` the stride of the level that has the best anchor.
     """
     with file.open('w', newline='') as stream:
         writer = csv.writer(stream)
@@ -152,7 +158,7 @@ def write_summary(
 
 
 def as_dict(coverage: Coverage, rule: AnchorRule, advice: Advice) -> dict:
-    """All numbers, for a JSON file; at least one object."""
+    """Return all numbers for a JSON file; there must be at least one object."""
     names = [name.replace(' ', '_') for name in _NAMES.values()]
     edges = _octaves(coverage)
     counts = count_by_kind(coverage.sizes, coverage.kinds, edges)
@@ -177,13 +183,13 @@ def as_dict(coverage: Coverage, rule: AnchorRule, advice: Advice) -> dict:
 
 
 def _octaves(coverage: Coverage) -> Tensor:
-    """Edges of sizes: 0, 8, 16, 32, ... up to above the largest object."""
+    """Return edges of sizes: 0, 8, 16, 32, ..., the last above the largest object."""
     last = int(coverage.sizes.max().clamp(min=8).log2().floor()) + 1
     return torch.tensor([0.0, *(2.0**i for i in range(3, last + 1))])
 
 
 def _with_shares(counts: Tensor) -> list[str]:
-    """The sum, and each of the counts with its share of it."""
+    """Return the sum, and each count with its share of the sum."""
     total = int(counts.sum())
     return [str(total), *(f'{n} ({n / total:6.1%})' for n in counts.tolist())]
 

@@ -14,10 +14,10 @@ VIDEO_SUFFIXES = {'.avi', '.mkv', '.mov', '.mp4', '.webm'}
 
 
 def find_inputs(inputs: Iterable[str]) -> list[Path]:
-    """Files that images, folders, globs and videos stand for, in order, once each.
+    """Return the files that paths, folders and globs stand for, in order, once each.
 
     Raises:
-        UserError: an input does not exist, holds no image, or is of a kind
+        UserError: an input does not exist, holds no image or video, or is of a kind
             that cannot be read.
     """
     files: dict[Path, None] = {}
@@ -55,7 +55,7 @@ def is_video(path: Path) -> bool:
 
 
 def read_frames(path: Path) -> Iterator[np.ndarray]:
-    """The image, or the frames of the video, (H, W, 3) uint8 BGR.
+    """Yield the image, or the frames of the video, (H, W, 3) uint8 BGR.
 
     Raises:
         UserError: the file cannot be decoded.
@@ -76,13 +76,15 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
 
 
 def read_annotated_image(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """The image as its boxes have it, (H, W, 3) uint8 BGR.
+    """Return the image with or without its EXIF rotation, whichever fits its boxes.
 
     Args:
         path: image file.
-        size: (width, height) of the annotation file, which tells whether its boxes
-            are of the photo as it is seen or as it is stored, without the rotation
-            of EXIF.
+        size: (width, height) in the annotation file, which tells whether its boxes
+            are in pixels of the rotated photo or of the stored one.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
 
     Raises:
         UserError: the file cannot be decoded, or has another size.

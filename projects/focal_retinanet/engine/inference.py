@@ -25,7 +25,7 @@ from focal_retinanet.engine.checkpoints.fit import check_fits
 class Detector:
     """A trained model, ready for images.
 
-    Its classes are the config's, or the checkpoint's where the config names none.
+    Its classes are the config's, or the checkpoint's if the config names none.
 
     Args:
         cfg: config of the model.
@@ -34,11 +34,12 @@ class Detector:
 
     Attributes:
         warning: one line if the checkpoint was trained on other classes, or on the
-            same in another order; else None.
+            same classes in another order; else None.
 
     Raises:
-        UnsafeCheckpointError, FileNotFoundError: as when loading a checkpoint.
-        UserError: the checkpoint is not of this model's head.
+        UnsafeCheckpointError: the checkpoint holds code.
+        FileNotFoundError: the checkpoint does not exist.
+        UserError: the checkpoint does not fit this model's head.
     """
 
     def __init__(self, cfg: Config, checkpoint: str, device: str) -> None:
@@ -64,8 +65,8 @@ class Detector:
         """Detect objects in a (H, W, 3) uint8 BGR image.
 
         Returns:
-            ``pred_instances``: bboxes (N, 4) xyxy in pixels of this image,
-            scores (N,), labels (N,).
+            Sample whose ``pred_instances`` have bboxes (N, 4) xyxy in pixels of this
+            image, scores (N,), and labels (N,).
         """
         return inference_detector(self.model, image)
 
@@ -83,7 +84,7 @@ class CocoDetections:
     annotations: list[dict] = field(default_factory=list)
 
     def add(self, file_name: str, image: np.ndarray, found: DetDataSample) -> None:
-        """Add what was found in a (H, W, 3) image."""
+        """Add the detections of a (H, W, 3) image."""
         image_id = len(self.images) + 1
         height, width = image.shape[:2]
         self.images.append(

@@ -8,7 +8,7 @@ from terminaltables import AsciiTable, GithubFlavoredMarkdownTable
 
 NOT_MEASURED = 'not measured'
 
-#: Head of each column of the models' table, and its text.
+#: Head of each column of the models' table, and the text of its cells.
 _COLUMNS: dict[str, Callable[[dict], str]] = {
     'model': lambda row: row['name'],
     'Lr schd': lambda row: row['schedule'] or '',
@@ -30,7 +30,7 @@ _COLUMNS: dict[str, Callable[[dict], str]] = {
 
 
 def models_table(comparison: dict) -> list[list[str]]:
-    """Rows of text, the heads first; columns that nothing was measured for left out.
+    """Return rows of text, the heads first, without the columns that are empty.
 
     APs are in percent, with the standard deviation over seeds.
     """
@@ -45,7 +45,7 @@ def models_table(comparison: dict) -> list[list[str]]:
 
 
 def differences_table(comparison: dict) -> list[list[str]]:
-    """Rows of text, the heads first; in points of AP."""
+    """Return rows of text, the heads first; differences are in points of AP."""
     percent = f'{100 * comparison["confidence"]:g} %'
     rows = [['model', 'AP difference', f'{percent} interval', 'p over seeds', '']]
     for gap in comparison['differences']:
@@ -63,26 +63,26 @@ def differences_table(comparison: dict) -> list[list[str]]:
 
 
 def verdict(gap: dict) -> str:
-    """A difference in words."""
+    """Return a difference in one or two words."""
     if gap['within_noise']:
         return 'within noise'
     return 'better' if gap['AP'] > 0 else 'worse'
 
 
 def as_text(rows: Sequence[Sequence[str]]) -> str:
-    """For a terminal."""
+    """Format a table for a terminal."""
     table = AsciiTable(rows)
     table.outer_border = False
     return table.table
 
 
 def as_markdown(rows: Sequence[Sequence[str]]) -> str:
-    """For a README."""
+    """Format a table for a README."""
     return GithubFlavoredMarkdownTable(rows).table
 
 
 def as_csv(comparison: dict) -> str:
-    """The models' numbers at full precision, with their differences."""
+    """Return the models' numbers in full precision, with their differences."""
     gaps = {gap['model']: gap for gap in comparison['differences']}
     rows = []
     for model in comparison['models']:
@@ -133,7 +133,7 @@ def _number(value: float | None, scale: float, form: str) -> str:
 
 
 def _ap(row: dict, name: str) -> str:
-    """In percent; '-' where there is nothing of that size to find."""
+    """Return an AP in percent; '-' if there are no objects of that size."""
     return '-' if row[name] is None else f'{100 * row[name]:.1f}'
 
 
