@@ -1,7 +1,7 @@
 """From no data at all to a trained detector: data, training, AP table, pictures.
 
-Runs the project's own tools, and prints each command as one would type it. What
-a former run has finished is not done again.
+Runs the project's own tools, and prints each command as one would type it. Steps
+that an earlier run has finished are not repeated.
 """
 
 import shlex

@@ -134,7 +134,7 @@ class Coverage:
 
     @property
     def num_low_quality(self) -> Tensor:
-        """(M,) int64, low-quality matches among the positives; empty without anchors."""
+        """(M,) int64, low-quality ones of the positives; empty without anchors."""
         return self._column('num_low_quality')
 
     @property

@@ -10,7 +10,7 @@ from focal_retinanet.data.training_images import Example, TrainingImages
 
 
 def assign(rule: AnchorRule | None, example: Example) -> Assignment | None:
-    """Assign the anchors of an image to its objects; None where there are no anchors."""
+    """Assign the anchors of an image to its objects; None without a rule."""
     if rule is None:
         return None
     return rule.assign(

@@ -79,7 +79,7 @@ def object_table(coverage: Coverage) -> str:
 
 
 def level_table(coverage: Coverage, rule: AnchorRule) -> str:
-    """Return a table of each level: anchors by kind, and objects whose best is there."""
+    """Return a table of the levels: their anchors, and the objects they fit best."""
     best = torch.bincount(coverage.best_level, minlength=len(rule.strides))
     columns = (
         rule.strides,

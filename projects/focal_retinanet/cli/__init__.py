@@ -1,1 +1,1 @@
-"""What all tools share: arguments, errors, the console, folders; imports nothing of ours."""
+"""Arguments, errors, console lines and outputs of the tools; imports no other room."""

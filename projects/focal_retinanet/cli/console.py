@@ -12,7 +12,7 @@ from mmengine.logging import MMLogger
 from pycocotools import coco, cocoeval
 from tqdm import tqdm
 
-# Beginnings of mmengine's records that tell a user nothing while training.
+# Beginnings of mmengine's records that do not matter while training.
 _FILE_ONLY = (
     '\n' + '-' * 60 + '\nSystem environment:',
     'Config:\n',
@@ -47,11 +47,11 @@ def progress(items: Iterable, name: str, total: int | None = None) -> tqdm:
 def quiet_console(logger: logging.Logger) -> None:
     """Keep initialisation dumps and third-party warnings off the console.
 
-    Both still go to the logger's file. Warnings that this package gives are
-    printed, and what it logs goes where mmengine's records go.
+    Both still go to the logger's file. Warnings of this package are printed, and its
+    log records go where mmengine's go.
 
     Args:
-        logger: mmengine's logger, with a console and perhaps a file handler.
+        logger: mmengine's logger, with a console handler and perhaps a file handler.
     """
     for handler in logger.handlers:
         if not isinstance(handler, FileHandler):
