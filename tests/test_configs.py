@@ -64,6 +64,19 @@ def test_builds_with_a_head_for_its_classes(file):
             mmdet.registry.TRANSFORMS.build(step)
 
 
+@pytest.mark.parametrize(
+    'file',
+    sorted((ROOT / 'configs/_base_/datasets').glob('*.py')) + CONFIGS,
+    ids=lambda p: p.stem,
+)
+def test_a_step_that_others_change_by_its_type_is_there_once(file):
+    cfg = Config.fromfile(file)
+    for pipeline in (cfg.train_pipeline, cfg.test_pipeline):
+        types = [step.type for step in pipeline]
+        for name in ('Resize', 'RandomCrop'):
+            assert types.count(name) <= 1
+
+
 @pytest.mark.parametrize('depth', [50, 101])
 @pytest.mark.parametrize('scale', [400, 500, 600, 700, 800])
 def test_table_1e(depth, scale):

@@ -118,7 +118,7 @@ def test_train_test_and_infer(trained, tmp_path, shapes_root):
 def test_pictures_of_a_trained_model(trained, tmp_path):
     config, checkpoint, _ = trained
     worst = tmp_path / 'worst'
-    analyze = ('tools/analyze_results.py', tmp_path / 'run', '--show-dir', worst)
+    analyze = ('tools/analyze_results.py', tmp_path / 'run', '--out-dir', worst)
     output = run(*analyze, '--topk', 2, '--show-score-thr', 0.05)
     assert 'localisation' in output and 'AP50 without it' in output
     assert len(list((worst / 'most_missed').glob('*.png'))) == 2
@@ -129,7 +129,9 @@ def test_pictures_of_a_trained_model(trained, tmp_path):
     output = run(*maps, '--out-dir', tmp_path / 'maps')
     (file,) = (tmp_path / 'maps').glob('*_loss.png')
     assert output.splitlines()[-1] == str(file)
-    assert 'is there already' in run(*maps, '--out-dir', tmp_path / 'maps', fails=True)
+    assert 'exists: name another --out-dir' in run(
+        *maps, '--out-dir', tmp_path / 'maps', fails=True
+    )
     out = tmp_path / 'run' / 'loss_cdf.svg'
     output = run('tools/plot_loss.py', 'cdf', config, checkpoint, '--out', out)
     assert 'gamma 2: the hardest 20 % of the positives have' in output
@@ -277,7 +279,7 @@ def test_mistakes_of_options_and_launchers_are_one_clear_line(config, tmp_path):
         'tools/train.py': (config,),
         'tools/test.py': (config, 'gone.pth'),
         'tools/infer.py': (config, 'gone.pth', ROOT / 'resources', *found),
-        'tools/browse_dataset.py': (config, '--output-dir', tmp_path / 'browsed'),
+        'tools/browse_dataset.py': (config, '--out-dir', tmp_path / 'browsed'),
         'tools/sweep.py': (config, '--work-dir', tmp_path / 'sweep', '--dry-run'),
         'benchmarks/run.py': ('step', '--config', config),
     }

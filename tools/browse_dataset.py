@@ -8,84 +8,60 @@ with every object that has no anchor, or low-quality matches only.
 
 Examples:
     python tools/browse_dataset.py CONFIG
-    python tools/browse_dataset.py CONFIG --split val --output-dir browse --num 40
+    python tools/browse_dataset.py CONFIG --split val --out-dir browse --num 40
     python tools/browse_dataset.py CONFIG --cfg-options \\
         model.bbox_head.anchor_generator.octave_base_scale=2
 """
 
 import argparse
-import json
-import os
-import sys
-from pathlib import Path
 
-import cv2
-import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from focal_retinanet.anchors.advice import advise
-from focal_retinanet.anchors.assignment import (
-    AnchorRule,
-    Assignment,
-    Kind,
-    NoAnchorsError,
-)
-from focal_retinanet.anchors.coverage import Coverage
+from focal_retinanet.anchors.advice import advise_for
+from focal_retinanet.anchors.assignment import AnchorRule, NoAnchorsError
+from focal_retinanet.anchors.measure import choose_images, measure_coverage
 from focal_retinanet.anchors.report import (
-    as_dict,
-    level_table,
-    object_table,
-    objects_without_anchor,
+    advice_text,
+    coverage_text,
     write_not_covered,
+    write_summary,
 )
-from focal_retinanet.cli.arguments import add_cfg_options
+from focal_retinanet.cli.arguments import (
+    add_cfg_options,
+    add_config,
+    add_num,
+    add_out_dir,
+    add_seed,
+    add_split,
+    tool_parser,
+)
 from focal_retinanet.cli.console import quiet_mmengine, quiet_warnings
 from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.cli.output_dir import make_output_dir
 from focal_retinanet.config.ablation_table import load_with_options
-from focal_retinanet.data.training_images import Example, TrainingImages, build_dataset
-from focal_retinanet.visualization.assignment import (
-    save_assignment_picture,
-    save_coverage_figure,
+from focal_retinanet.data.training_images import TrainingImages, annotated_dataset
+from focal_retinanet.visualization.assignment import save_coverage_figure
+from focal_retinanet.visualization.training_pictures import (
+    save_training_pictures,
+    show_pictures,
 )
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        'config', help='config file, or TABLE.py:ROW for a row of configs/ablations'
-    )
-    parser.add_argument(
-        '--split',
-        choices=['train', 'val'],
-        default='train',
-        help='data set and pipeline of this data loader (default: train)',
-    )
-    parser.add_argument(
-        '--output-dir',
-        default='outputs/browse',
-        help='folder of what is written (default: outputs/browse)',
-    )
-    parser.add_argument(
-        '--num',
-        type=int,
+    parser = tool_parser(__doc__)
+    add_config(parser)
+    add_split(parser, ['train', 'val'], 'train')
+    add_out_dir(parser, 'outputs/browse', 'the results', ['--output-dir'])
+    add_num(
+        parser,
+        'to draw: up to half of them have the most objects that are not covered, the '
+        'rest are spread over the data set; the counts are over all images',
         default=16,
-        help='images to draw: up to half of them those with the most objects that '
-        'are not covered, the rest spread over the data set (default: 16); the '
-        'counts are of all images',
+        minimum=0,
     )
-    parser.add_argument(
-        '--seed', type=int, default=0, help='of random augmentation (default: 0)'
-    )
-    parser.add_argument(
-        '--overwrite', action='store_true', help='write into a folder that has results'
-    )
+    add_seed(parser, 'random augmentation')
     parser.add_argument(
         '--not-show',
         action='store_true',
@@ -97,16 +73,10 @@ def parse_args() -> argparse.Namespace:
         default=2,
         help='seconds that a window shows each picture; 0 waits for a key (default: 2)',
     )
-    add_cfg_options(
-        parser,
-        purpose='override settings of the config, e.g. data_from=OTHER_CONFIG.py or '
-        'model.bbox_head.anchor_generator.octave_base_scale=2',
-    )
+    add_cfg_options(parser)
     args = parser.parse_args()
-    if args.num < 0:
-        parser.error(f'--num is a number of images, got {args.num}')
     if args.show_interval < 0:
-        parser.error(f'--show-interval is in seconds, got {args.show_interval}')
+        parser.error(f'--show-interval must be at least 0, got {args.show_interval}')
     return args
 
 
@@ -116,133 +86,18 @@ def load_config(args: argparse.Namespace) -> Config:
     for key in ('model', f'{args.split}_dataloader'):
         if cfg.get(key) is None:
             raise UserError(f'{args.config} has no {key}; is it the config of a run?')
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
     return cfg
-
-
-def assign(rule: AnchorRule | None, example: Example) -> Assignment | None:
-    if rule is None:
-        return None
-    return rule.assign(
-        example.objects,
-        example.sample.img_shape[:2],
-        example.input_shape,
-        example.crowds,
-    )
-
-
-def as_is(example: Example) -> Example:
-    return example
-
-
-def measure(
-    images: TrainingImages, rule: AnchorRule | None, num_workers: int
-) -> Coverage:
-    """Go through the whole data set."""
-    coverage = Coverage(0 if rule is None else len(rule.strides))
-    loader = DataLoader(
-        images, batch_size=None, num_workers=num_workers, collate_fn=as_is
-    )
-    for example in tqdm(loader, 'images', len(images), leave=False, disable=None):
-        coverage.add(
-            example.name,
-            example.objects.bboxes,
-            example.objects.labels,
-            example.sample.img_shape[:2],
-            example.input_shape,
-            assign(rule, example),
-        )
-    return coverage
-
-
-def choose_images(coverage: Coverage, num: int) -> list[int]:
-    """Indices to draw: the worst for at most half, the rest spread evenly."""
-    total = len(coverage.images)
-    num = min(num, total)
-    missed = torch.zeros(total)
-    if len(coverage.kinds):
-        # One object without any anchor is worse than many with bad ones.
-        weight = torch.tensor([0.0, 1.0, 1000.0])[coverage.kinds]
-        missed.index_add_(0, coverage.image, weight)
-    order = missed.argsort(descending=True, stable=True)
-    chosen = {i for i in order[: num // 2].tolist() if missed[i] > 0}
-    spread = torch.linspace(0, total - 1, num).long().tolist()
-    for i in [*spread, *range(total)]:
-        if len(chosen) < num:
-            chosen.add(i)
-    return sorted(chosen)
-
-
-def draw_images(
-    indices: list[int],
-    images: TrainingImages,
-    rule: AnchorRule | None,
-    classes: list[str],
-    folder: Path,
-) -> list[Path]:
-    files = []
-    for index in tqdm(indices, 'pictures', leave=False, disable=None):
-        example = images[index]
-        height, width = example.input_shape
-        files.append(
-            save_assignment_picture(
-                folder / f'{index:06d}_{Path(example.name).stem}.png',
-                example.image,
-                assign(rule, example),
-                example.objects.bboxes,
-                [classes[label] for label in example.objects.labels.tolist()],
-                f'{Path(example.name).name}, input {width}x{height}',
-                [] if rule is None else rule.strides,
-                None if example.crowds is None else example.crowds.bboxes,
-            )
-        )
-    return files
-
-
-def print_coverage(coverage: Coverage, rule: AnchorRule, classes: list[str]) -> None:
-    thr = rule.assigner.pos_iou_thr
-    print(
-        f'\nObjects. The covered have anchors of IoU >= {thr:g}; "low quality only" have '
-        f'none, so they get the best there is.\n{object_table(coverage)}'
-        f'\n\nAnchors of each level of the pyramid.\n{level_table(coverage, rule)}'
-    )
-    without = coverage.kinds == Kind.NONE
-    count = int(without.sum())
-    if not count:
-        return
-    print(f'\nObjects that get no anchor: {count}. Boxes are in pixels of the input.')
-    lines = objects_without_anchor(coverage, classes)
-    print('\n'.join(lines))
-    if count > len(lines):
-        print(f'and {count - len(lines)} more, see not_covered.csv')
-    taken = int((coverage.best_iou[without] >= thr).sum())
-    if taken:
-        print(f'Of {taken} of them other objects at the same place have the anchors.')
-
-
-def show(files: list[Path], interval: float) -> None:
-    """Open each picture in a window, where there is a display."""
-    has_display = os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')
-    if sys.platform.startswith('linux') and not has_display:
-        return
-    try:
-        for file in files:
-            cv2.imshow('browse_dataset', cv2.imread(str(file)))
-            cv2.waitKey(int(interval * 1000))
-        cv2.destroyAllWindows()
-    except cv2.error:  # an OpenCV without windows
-        return
 
 
 def main() -> None:
     args = parse_args()
     quiet_warnings()
     cfg = load_config(args)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
     with quiet_mmengine():
         model = MODELS.build(cfg.model)
-    dataloader = cfg[f'{args.split}_dataloader']
-    dataset = build_dataset(dataloader, model)
-    output_dir = make_output_dir(args.output_dir, '--output-dir', args.overwrite)
+    dataset = annotated_dataset(cfg, args.split, model)
+    out_dir = make_output_dir(args.out_dir, args.overwrite)
     classes = list(dataset.metainfo['classes'])
     try:
         rule, no_anchors = AnchorRule.of_detector(model), ''
@@ -250,52 +105,35 @@ def main() -> None:
         rule, no_anchors = None, str(error)
 
     images = TrainingImages(dataset, model.data_preprocessor, args.seed, False)
-    coverage = measure(images, rule, dataloader.get('num_workers', 0))
-    num_images = len(coverage.images)
-    without_objects = num_images - len(coverage.image.unique())
+    num_workers = cfg[f'{args.split}_dataloader'].get('num_workers', 0)
+    coverage = measure_coverage(images, rule, num_workers)
+    without_objects = len(coverage.images) - len(coverage.image.unique())
     print(
-        f'{args.config}, {args.split}_dataloader after its pipeline: {num_images} '
-        f'images ({without_objects} without objects), {len(coverage)} objects'
-    )
-    numbers = dict(
-        config=args.config,
-        split=args.split,
-        seed=args.seed,
-        num_images=num_images,
-        num_objects=len(coverage),
+        f'{args.config}, {args.split}_dataloader after its pipeline: '
+        f'{len(coverage.images)} images ({without_objects} without objects), '
+        f'{len(coverage)} objects'
     )
     advice = None
-    if rule is not None and len(coverage):
-        print_coverage(coverage, rule, classes)
-        advice = advise(
-            coverage.bboxes,
-            coverage.input_shapes,
-            rule.generator,
-            rule.assigner.pos_iou_thr,
-            rule.key,
-            coverage.at_border,
-        )
-        numbers |= as_dict(coverage, rule, advice)
-        write_not_covered(output_dir / 'not_covered.csv', coverage, rule, classes)
-    (output_dir / 'summary.json').write_text(json.dumps(numbers, indent=1))
-    if len(coverage):
-        save_coverage_figure(output_dir / 'coverage.png', coverage, rule)
-    images.with_image = True
-    files = draw_images(
-        choose_images(coverage, args.num), images, rule, classes, output_dir / 'images'
-    )
-
-    print(f'\nWritten to {output_dir}: {", ".join(sorted(os.listdir(output_dir)))}')
     if not len(coverage):
-        print('There is no object in them: is it the right annotation file?')
-    elif advice is None:
-        print(f'There are no anchors to compare with the objects: {no_anchors}.')
+        last_words = 'There is no object in them: is it the right annotation file?'
+    elif rule is None:
+        last_words = f'There are no anchors to compare with the objects: {no_anchors}.'
     else:
-        for option in advice.options:
-            print(f'  {option.share:6.1%} covered: {option.change}')
-        print(f'Advice: {advice.text}')
+        print(f'\n{coverage_text(coverage, rule, classes)}')
+        advice = advise_for(coverage, rule)
+        last_words = advice_text(advice)
+        write_not_covered(out_dir / 'not_covered.csv', coverage, rule, classes)
+    facts = dict(config=args.config, split=args.split, seed=args.seed)
+    write_summary(out_dir / 'summary.json', coverage, rule, advice, **facts)
+    if len(coverage):
+        save_coverage_figure(out_dir / 'coverage.png', coverage, rule)
+    images.with_image = True
+    chosen = choose_images(coverage, args.num)
+    files = save_training_pictures(chosen, images, rule, classes, out_dir / 'images')
+    written = ', '.join(sorted(path.name for path in out_dir.iterdir()))
+    print(f'\nWritten to {out_dir}: {written}\n{last_words}')
     if not args.not_show:
-        show(files, args.show_interval)
+        show_pictures(files, args.show_interval)
 
 
 if __name__ == '__main__':

@@ -1,16 +1,17 @@
 """From no data at all to a trained detector: data, training, AP table, pictures.
 
-Runs the project's own tools, and prints each command as one would type it. What
-a former run has finished is not done again.
+Runs the project's own tools, and prints each command as one would type it. Steps
+that an earlier run has finished are not repeated.
 """
 
-import argparse
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 from mmengine.config import Config
+
+from focal_retinanet.cli.arguments import tool_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = Path('tools')
@@ -27,9 +28,7 @@ def run(*command: str | Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         '--work-dir',
         type=Path,

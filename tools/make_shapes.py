@@ -8,21 +8,26 @@ Examples:
 import argparse
 from pathlib import Path
 
+from focal_retinanet.cli.arguments import add_seed, tool_parser
 from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.data.shapes import ShapesConfig, make_shapes
 
 
 def parse_args() -> argparse.Namespace:
     default = ShapesConfig()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('out', type=Path, help='folder of the data set')
     parser.add_argument(
-        '--train', type=int, default=default.train, help='training images (%(default)s)'
+        '--train',
+        type=int,
+        default=default.train,
+        help='number of training images (default: %(default)s)',
     )
     parser.add_argument(
-        '--val', type=int, default=default.val, help='validation images (%(default)s)'
+        '--val',
+        type=int,
+        default=default.val,
+        help='number of validation images (default: %(default)s)',
     )
     parser.add_argument(
         '--size',
@@ -30,7 +35,7 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         default=(default.width, default.height),
         metavar=('W', 'H'),
-        help='image size in pixels (%(default)s)',
+        help='size of the images in pixels (default: %(default)s)',
     )
     parser.add_argument(
         '--objects',
@@ -38,7 +43,7 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         default=(default.min_objects, default.max_objects),
         metavar=('MIN', 'MAX'),
-        help='objects in an image that has any (%(default)s)',
+        help='number of objects in an image that has any (default: %(default)s)',
     )
     parser.add_argument(
         '--object-size',
@@ -46,17 +51,15 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         default=(default.min_size, default.max_size),
         metavar=('MIN', 'MAX'),
-        help='diameter of the circle around an object, in pixels (%(default)s)',
+        help='diameter of the circle around an object, in pixels (default: %(default)s)',
     )
     parser.add_argument(
         '--empty-fraction',
         type=float,
         default=default.empty_fraction,
-        help='share of images without objects (%(default)s)',
+        help='share of images without objects (default: %(default)s)',
     )
-    parser.add_argument(
-        '--seed', type=int, default=default.seed, help='random seed (%(default)s)'
-    )
+    add_seed(parser, 'the shapes', default.seed)
     return parser.parse_args()
 
 

@@ -17,16 +17,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from focal_retinanet.cli.arguments import add_cfg_options
+from focal_retinanet.cli.arguments import add_cfg_options, at_least, tool_parser
 from focal_retinanet.cli.console import quiet_mmengine
 from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.engine.sweep import execute, plan, slurm_command
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'configs', nargs='+', help='tables (all rows), TABLE.py:ROW, or configs'
     )
@@ -36,17 +34,23 @@ def parse_args() -> argparse.Namespace:
         'whose data configs with data_from take',
     )
     parser.add_argument(
-        '--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2'
+        '--seeds',
+        type=int,
+        nargs='+',
+        default=[0, 1, 2],
+        help='seeds of each config (default: 0 1 2)',
     )
     parser.add_argument(
-        '--work-dir', default='work_dirs/sweep', help='default: %(default)s'
+        '--work-dir',
+        default='work_dirs/sweep',
+        help='folder of the work directories of all runs (default: %(default)s)',
     )
     parser.add_argument(
         '--jobs',
-        type=int,
+        type=at_least(1),
         default=1,
-        help='runs at a time, each on the GPU of $CUDA_VISIBLE_DEVICES, or of all, '
-        'that has the fewest (default: 1)',
+        help='number of runs at a time; each takes the GPU that has the fewest runs, '
+        'of those in $CUDA_VISIBLE_DEVICES or of all (default: 1)',
     )
     add_cfg_options(parser, purpose='override settings of all configs')
     parser.add_argument('--dry-run', action='store_true', help='only list the runs')
@@ -56,13 +60,17 @@ def parse_args() -> argparse.Namespace:
         default='none',
         help='slurm submits each run by srun; $SRUN_ARGS is passed on',
     )
-    parser.add_argument('--partition', help='of Slurm')
-    parser.add_argument('--gpus', type=int, default=8, help='of a Slurm run')
-    parser.add_argument('--gpus-per-node', type=int, default=8, help='of Slurm')
-    parser.add_argument('--cpus-per-task', type=int, default=5, help='of Slurm')
+    parser.add_argument('--partition', help='partition of Slurm')
+    parser.add_argument(
+        '--gpus', type=int, default=8, help='GPUs of a Slurm job (default: 8)'
+    )
+    parser.add_argument(
+        '--gpus-per-node', type=int, default=8, help='GPUs of a node (default: 8)'
+    )
+    parser.add_argument(
+        '--cpus-per-task', type=int, default=5, help='CPUs of a process (default: 5)'
+    )
     args = parser.parse_args()
-    if args.jobs < 1:
-        parser.error(f'--jobs must be at least 1, got {args.jobs}')
     if args.launcher == 'slurm' and args.partition is None:
         parser.error('--launcher slurm needs --partition')
     return args

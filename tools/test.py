@@ -10,33 +10,29 @@ import focal_retinanet.cli.cpu_threads  # noqa: F401
 
 # isort: split
 import argparse
-from copy import deepcopy
 
 from mmdet.evaluation import DumpDetResults
-from mmengine.config import Config, ConfigDict
 
-from focal_retinanet.cli.arguments import add_config_arguments
+from focal_retinanet.cli.arguments import add_checkpoint, add_run_arguments, tool_parser
 from focal_retinanet.cli.errors import clear_errors
-from focal_retinanet.config.dataset_configs import inner_datasets
 from focal_retinanet.engine.config import build_runner, load_config
 from focal_retinanet.engine.distributed import end_distributed
 from focal_retinanet.engine.hooks.visualization import use_visualization_hook
+from focal_retinanet.engine.test_time_augmentation import use_test_time_augmentation
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_config_arguments(parser)
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser = tool_parser(__doc__)
+    add_run_arguments(parser)
+    add_checkpoint(parser)
     parser.add_argument(
         '--out', metavar='FILE.pkl', help='write the predictions to a pickle file'
     )
     parser.add_argument('--show', action='store_true', help='show the detections')
     parser.add_argument(
         '--show-dir',
-        help='folder, under that of this test, for the pictures of ground truth (left) '
-        'and detections (right); pictures that are there already stay',
+        help='folder of the pictures, inside the folder of this test: ground truth on '
+        'the left, detections on the right; pictures that exist stay',
     )
     parser.add_argument(
         '--wait-time', type=float, default=2, help='seconds between shown pictures'
@@ -51,35 +47,6 @@ def parse_args() -> argparse.Namespace:
         if key in (args.cfg_options or {}):
             parser.error(f'--cfg-options {key}: the argument CHECKPOINT is tested')
     return args
-
-
-def use_test_time_augmentation(cfg: Config) -> None:
-    """Average over the image and its mirror image, unless the config says how."""
-    cfg.setdefault(
-        'tta_model',
-        dict(
-            type='DetTTAModel',
-            tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
-        ),
-    )
-    if 'tta_pipeline' not in cfg:
-        dataset = next(inner_datasets(cfg.test_dataloader.dataset))
-        meta_keys = (
-            'img_id',
-            'img_path',
-            'ori_shape',
-            'img_shape',
-            'scale_factor',
-            'flip',
-            'flip_direction',
-        )
-        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
-        pack = dict(type='PackDetInputs', meta_keys=meta_keys)
-        cfg.tta_pipeline = deepcopy(dataset.pipeline)
-        cfg.tta_pipeline[-1] = dict(type='TestTimeAug', transforms=[flips, [pack]])
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    for dataset in inner_datasets(cfg.test_dataloader.dataset):
-        dataset.pipeline = cfg.tta_pipeline
 
 
 def main() -> None:

@@ -11,17 +11,15 @@ import argparse
 import focal_retinanet.cli.cpu_threads  # noqa: F401
 
 # isort: split
-from focal_retinanet.cli.arguments import add_config_arguments
+from focal_retinanet.cli.arguments import add_run_arguments, tool_parser
 from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.engine.config import build_runner, load_config
 from focal_retinanet.engine.distributed import end_distributed
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_config_arguments(parser)
+    parser = tool_parser(__doc__)
+    add_run_arguments(parser)
     parser.add_argument(
         '--amp',
         action='store_true',

@@ -1,4 +1,4 @@
-"""Keep the README's tables of results what the metafiles say.
+"""Keep the README's tables of results in step with the metafiles.
 
 Examples:
     python tools/zoo.py            # make the README's tables anew
@@ -12,6 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
+from focal_retinanet.cli.arguments import tool_parser
 from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.evaluation.zoo import add_comparison, fill_readme, read_models
 
@@ -19,9 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         '--check', action='store_true', help='write nothing, fail where tables differ'
     )
@@ -31,14 +30,16 @@ def parse_args() -> argparse.Namespace:
         help='add the models of tools/compare.py --json to a metafile, then make the '
         'tables',
     )
-    parser.add_argument('--metafile', type=Path, help='for --add')
-    parser.add_argument('--dataset', help='for --add: what the models were tested on')
+    parser.add_argument('--metafile', type=Path, help='metafile that --add extends')
+    parser.add_argument(
+        '--dataset', help='data that the models of --add were tested on'
+    )
     parser.add_argument(
         '--metadata',
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
-        help='for --add: the commit, the hardware, the command',
+        help='facts about the models of --add: commit, hardware, command',
     )
     args = parser.parse_args()
     if args.add and not (args.metafile and args.dataset):

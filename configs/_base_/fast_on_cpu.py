@@ -1,6 +1,6 @@
 """The same model, trained and tested in about half the time on a CPU.
 
-See focal_retinanet/engine/acceleration.py. All three in fp32: only the order of
+See focal_retinanet/acceleration/accelerate.py. All three in fp32: only the order of
 its operations differs from the plain model's. On a GPU: not measured.
 """
 

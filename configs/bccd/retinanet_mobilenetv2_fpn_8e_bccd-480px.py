@@ -27,7 +27,7 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackDetInputs'),
 ]
-_base_.test_pipeline[1].scale = (480, 360)
+{step.type: step for step in _base_.test_pipeline}['Resize'].scale = (480, 360)
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))
 test_dataloader = val_dataloader

@@ -12,7 +12,7 @@ model = dict(
     bbox_head=dict(in_channels=64, feat_channels=64, norm_cfg=None),
 )
 
-_base_.train_pipeline[2].crop_size = (320, 320)
+{step.type: step for step in _base_.train_pipeline}['RandomCrop'].crop_size = (320, 320)
 train_dataloader = dict(batch_size=8, dataset=dict(pipeline=_base_.train_pipeline))
 
 train_cfg = dict(max_epochs=4, val_interval=4)

@@ -2,19 +2,20 @@
 
 _base_ = './retinanet_r101_fpn_90k_coco-800px.py'
 
-# The paper gives no range; this is that of its release.
-_base_.train_pipeline[2] = dict(
-    type='RandomChoiceResize',
-    scales=[
-        (1333, 640),
-        (1333, 672),
-        (1333, 704),
-        (1333, 736),
-        (1333, 768),
-        (1333, 800),
-    ],
-    keep_ratio=True,
-)
-train_dataloader = dict(dataset=dict(pipeline=_base_.train_pipeline))
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    # The paper gives no range; this is the range of its release.
+    dict(
+        type='RandomChoiceResize',
+        scales=[(1333, shorter) for shorter in range(640, 801, 32)],
+        keep_ratio=True,
+    ),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 train_cfg = dict(max_iters=135000)
-_base_.param_scheduler[1].update(end=135000, milestones=[90000, 120000])
+{step.type: step for step in _base_.param_scheduler}['MultiStepLR'].update(
+    end=135000, milestones=[90000, 120000]
+)

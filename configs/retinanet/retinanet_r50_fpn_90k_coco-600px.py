@@ -2,8 +2,8 @@
 
 _base_ = './retinanet_r50_fpn_90k_coco-800px.py'
 
-_base_.train_pipeline[2].scale = (1000, 600)
-_base_.test_pipeline[1].scale = (1000, 600)
+{step.type: step for step in _base_.train_pipeline}['Resize'].scale = (1000, 600)
+{step.type: step for step in _base_.test_pipeline}['Resize'].scale = (1000, 600)
 train_dataloader = dict(dataset=dict(pipeline=_base_.train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))
 test_dataloader = val_dataloader

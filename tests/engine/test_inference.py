@@ -12,11 +12,7 @@ from mmdet.utils import register_all_modules
 from PIL import Image
 
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.engine.inference import (
-    Detector,
-    read_annotated_image,
-    read_frames,
-)
+from focal_retinanet.engine.inference import Detector
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 
@@ -84,29 +80,6 @@ def test_a_checkpoint_of_no_head_is_refused(tiny_config, save):
     tiny_config.model.bbox_head.num_classes = 3
     with pytest.raises(UserError, match=r'model\.pth is of another model'):
         Detector(tiny_config, save(), 'cpu')
-
-
-@pytest.mark.parametrize('content', [b'', b'no image', None])
-def test_no_file_ends_in_opencvs_words(tmp_path, content):
-    file = tmp_path / 'a.jpg'
-    if content is None:
-        file.mkdir()
-    else:
-        file.write_bytes(content)
-    with pytest.raises(UserError, match=r'a\.jpg'):
-        list(read_frames(file))
-
-
-def test_an_annotated_image_is_read_as_its_boxes_are(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    pixels = np.arange(20 * 40 * 3, dtype=np.uint8).reshape(20, 40, 3)
-    file = tmp_path / 'a.jpg'
-    Image.fromarray(pixels).save(file, exif=exif)
-    assert read_annotated_image(file, (20, 40)).shape == (40, 20, 3)
-    assert read_annotated_image(file, (40, 20)).shape == (20, 40, 3)
-    with pytest.raises(UserError, match=r'a\.jpg is 20x40 where .* says 30x30'):
-        read_annotated_image(file, (30, 30))
 
 
 def test_what_was_found_is_kept_whatever_ends_the_work(tiny_config, save, tmp_path):

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from focal_retinanet.cli.arguments import add_config_arguments
+from focal_retinanet.cli.arguments import add_run_arguments
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.engine import distributed
 from focal_retinanet.engine.config import load_config
@@ -70,7 +70,7 @@ def test_the_tools_look_at_it_before_anything_is_built(tiny_config, tmp_path, gp
     gpus(0)
     tiny_config.dump(tmp_path / 'tiny.py')
     parser = argparse.ArgumentParser()
-    add_config_arguments(parser)
+    add_run_arguments(parser)
     for words in (['--launcher', 'pytorch'], ['--cfg-options', 'launcher=pytorch']):
         with pytest.raises(UserError, match='torchrun'):
             load_config(parser.parse_args([str(tmp_path / 'tiny.py'), *words]))

@@ -8,7 +8,7 @@ import torch
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
 
-from focal_retinanet.cli.arguments import add_config_arguments
+from focal_retinanet.cli.arguments import add_run_arguments
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.engine.config import load_config
 from focal_retinanet.engine.work_dir import (
@@ -51,7 +51,7 @@ def test_the_config_of_a_copy_is_of_the_copy(tiny_config, tmp_path):
 
     def work_dir(*arguments):
         parser = argparse.ArgumentParser()
-        add_config_arguments(parser)
+        add_run_arguments(parser)
         return load_config(parser.parse_args([*map(str, arguments)])).work_dir
 
     assert work_dir(here / 'tiny.py') == str(here)

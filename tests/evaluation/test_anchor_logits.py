@@ -7,11 +7,8 @@ from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.evaluation.anchor_logits import (
-    AnchorLogits,
-    anchor_logits,
-    annotated_dataset,
-)
+from focal_retinanet.data.training_images import annotated_dataset
+from focal_retinanet.evaluation.anchor_logits import AnchorLogits, anchor_logits
 from focal_retinanet.evaluation.loss_distribution import (
     loss_distributions,
     share_of_hardest,
@@ -42,7 +39,7 @@ def make_image(logits, labels):
 
 def test_every_anchor_beside_its_label(tiny_config, model):
     tiny_config.val_dataloader.dataset.pipeline[1].scale = (128, 128)  # enlarged
-    dataset = annotated_dataset(tiny_config)
+    dataset = annotated_dataset(tiny_config, 'val', model)
     (image,) = anchor_logits(model, dataset, [1])
     annotated = dataset.get_data_info(1)['instances']
     boxes = torch.tensor([one['bbox'] for one in annotated])
@@ -84,9 +81,9 @@ def test_every_anchor_beside_its_label(tiny_config, model):
 def test_wrapped_data_sets(tiny_config, model, wrap):
     part = tiny_config.val_dataloader.dataset
     part.pipeline[1].scale = (128, 128)  # enlarged
-    plain = annotated_dataset(tiny_config)
+    plain = annotated_dataset(tiny_config, 'val', model)
     tiny_config.val_dataloader.dataset = wrap(part)
-    dataset = annotated_dataset(tiny_config)
+    dataset = annotated_dataset(tiny_config, 'val', model)
     assert len(dataset) == 2 * len(plain)
     (expected,) = anchor_logits(model, plain, [1])
     for image in anchor_logits(model, dataset, [1, len(plain) + 1]):
@@ -94,15 +91,17 @@ def test_wrapped_data_sets(tiny_config, model, wrap):
         assert torch.equal(image.flatten()[0], expected.flatten()[0])
 
 
-def test_what_can_not_be_shown_is_said(tiny_config, model):
+def test_what_cannot_be_shown_is_said(tiny_config, model):
     model.bbox_head.use_sigmoid_cls = False
-    dataset = annotated_dataset(tiny_config)
+    dataset = annotated_dataset(tiny_config, 'val', model)
     with pytest.raises(UserError, match='sigmoid form'):
         next(anchor_logits(model, dataset, [0]))
     pipeline = tiny_config.val_dataloader.dataset.pipeline
     pipeline[:] = [s for s in pipeline if s.type != 'LoadAnnotations']
-    with pytest.raises(UserError, match='no LoadAnnotations'):
-        annotated_dataset(tiny_config)
+    model.bbox_head.use_sigmoid_cls = True
+    dataset = annotated_dataset(tiny_config, 'val', model)
+    with pytest.raises(UserError, match=r'no ground-truth boxes: .*LoadAnnotations'):
+        next(anchor_logits(model, dataset, [0]))
 
 
 def test_distribution_by_hand():

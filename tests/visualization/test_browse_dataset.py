@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from mmengine.registry import init_default_scope
 from torch import nn
 
-from focal_retinanet.data.training_images import build_dataset
+from focal_retinanet.data.training_images import annotated_dataset
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +46,7 @@ def config(tiny_config, tmp_path):
 
 def test_train_split(config, tmp_path, shapes_root):
     out = tmp_path / 'out'
-    command = (config, '--output-dir', out, '--num', 3)
+    command = (config, '--out-dir', out, '--num', 3)
     output = browse(*command)
     assert 'Warning' not in output and 'loading annotations' not in output
     assert output.splitlines()[-1].startswith(('Advice: ', 'images'))
@@ -90,8 +89,7 @@ def test_boxes_of_val_are_in_pixels_of_the_input(tiny_config, shapes_root):
     for step in dataloader.dataset.pipeline:
         if step.type == 'Resize':
             step.scale = (128, 128)  # images have 64 x 64 pixels
-    init_default_scope('mmdet')
-    dataset = build_dataset(dataloader, nn.Module())
+    dataset = annotated_dataset(tiny_config, 'val', nn.Module())
     item = dataset[0]
     annotations = json.loads((shapes_root / 'annotations' / 'val.json').read_text())
     image_id = item['data_samples'].img_id
@@ -106,7 +104,7 @@ def test_boxes_of_val_are_in_pixels_of_the_input(tiny_config, shapes_root):
 def test_head_without_anchors(config, tmp_path):
     out = tmp_path / 'out'
     output = browse(
-        *('configs/baselines/fcos_r50_fpn.py', '--output-dir', out, '--num', 1),
+        *('configs/baselines/fcos_r50_fpn.py', '--out-dir', out, '--num', 1),
         *('--cfg-options', f'data_from={config}', 'train_dataloader.num_workers=0'),
         'model.backbone.init_cfg=None',
     )
@@ -122,10 +120,11 @@ def test_mistakes_are_one_clear_line(config, tmp_path):
     assert f'{data_only} has no model' in browse(data_only, fails=True)
     out = tmp_path / 'out'
     output = browse(
-        *(config, '--output-dir', out, '--cfg-options'),
+        *(config, '--out-dir', out, '--cfg-options'),
         'train_dataloader.dataset.dataset.ann_file=gone.json',
         fails=True,
     )
     assert 'gone.json: no such annotation file' in output
     assert not out.exists()
-    assert '--num is a number of images' in browse(config, '--num', -1, fails=True)
+    output = browse(config, '--num', -1, fails=True)
+    assert '--num: must be a whole number of at least 0' in output

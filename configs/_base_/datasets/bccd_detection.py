@@ -11,8 +11,8 @@ metainfo = dict(
     palette=[(220, 20, 60), (65, 105, 225), (255, 191, 0)],
 )
 
-_base_.train_pipeline[2].scale = (320, 240)
-_base_.test_pipeline[1].scale = (320, 240)
+{step.type: step for step in _base_.train_pipeline}['Resize'].scale = (320, 240)
+{step.type: step for step in _base_.test_pipeline}['Resize'].scale = (320, 240)
 train_dataloader = dict(
     dataset=dict(
         metainfo=metainfo,

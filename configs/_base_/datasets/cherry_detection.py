@@ -8,8 +8,8 @@ _base_ = './custom_detection.py'
 data_root = '{{$CHERRY_ROOT:data/cherry/}}'
 metainfo = dict(classes=('cherry',), palette=[(213, 94, 0)])
 
-_base_.train_pipeline[2].scale = (640, 640)
-_base_.test_pipeline[1].scale = (640, 640)
+{step.type: step for step in _base_.train_pipeline}['Resize'].scale = (640, 640)
+{step.type: step for step in _base_.test_pipeline}['Resize'].scale = (640, 640)
 train_dataloader = dict(
     dataset=dict(
         metainfo=metainfo,

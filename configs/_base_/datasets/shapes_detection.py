@@ -17,8 +17,8 @@ metainfo = dict(
     ],
 )
 
-_base_.train_pipeline[2].scale = (224, 224)
-_base_.test_pipeline[1].scale = (224, 224)
+{step.type: step for step in _base_.train_pipeline}['Resize'].scale = (224, 224)
+{step.type: step for step in _base_.test_pipeline}['Resize'].scale = (224, 224)
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,

@@ -13,7 +13,8 @@ import torch
 from mmdet.models.task_modules import AnchorGenerator
 from torch import Tensor
 
-from focal_retinanet.anchors.coverage import box_ratios, box_sizes
+from focal_retinanet.anchors.assignment import AnchorRule
+from focal_retinanet.anchors.coverage import Coverage, box_ratios, box_sizes
 
 #: Anchors that reach so many of the objects fit.
 FITS = 0.98
@@ -99,6 +100,18 @@ def best_iou_on_grid(
         union = (area[:, None] + anchor_area - intersection).clamp(min=1e-6)
         best = best.maximum((intersection / union).amax(dim=1))
     return best
+
+
+def advise_for(coverage: Coverage, rule: AnchorRule) -> Advice:
+    """Return :func:`advise` for the objects of a data set and a detector's anchors."""
+    return advise(
+        coverage.bboxes,
+        coverage.input_shapes,
+        rule.generator,
+        rule.assigner.pos_iou_thr,
+        rule.key,
+        coverage.at_border,
+    )
 
 
 def advise(

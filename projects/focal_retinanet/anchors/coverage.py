@@ -1,4 +1,4 @@
-"""Do the anchors fit the objects of a data set? What each object gets, counted."""
+"""Counts of the anchors that each object of a data set gets."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ class Coverage:
     """The objects of a data set and what they get, added image by image.
 
     Args:
-        num_levels: of the anchors; 0 where there are none to compare with.
+        num_levels: number of levels of the anchors; 0 without anchors.
 
     Attributes:
         images: names of the images.
@@ -40,12 +40,12 @@ class Coverage:
         """Add an image's M objects.
 
         Args:
-            image: name.
+            image: name of the image.
             gt_bboxes: (M, 4) xyxy in pixels of the input.
             gt_labels: (M,) int64.
             img_shape: (height, width) of the image.
             input_shape: (height, width) with padding.
-            assignment: of this image, where there are anchors.
+            assignment: assignment of this image, if there are anchors.
         """
         count = len(gt_bboxes)
         height, width = img_shape
@@ -104,7 +104,7 @@ class Coverage:
 
     @property
     def at_border(self) -> Tensor:
-        """(M,) bool, whether it reaches the border of the image."""
+        """(M,) bool, whether each object reaches the border of the image."""
         return self._column('at_border')
 
     @property
@@ -124,17 +124,17 @@ class Coverage:
 
     @property
     def best_level(self) -> Tensor:
-        """(M,) int64, level of that anchor; empty without anchors."""
+        """(M,) int64, level of the anchor of highest IoU; empty without anchors."""
         return self._column('best_level')
 
     @property
     def num_positives(self) -> Tensor:
-        """(M,) int64; empty without anchors."""
+        """(M,) int64, positive anchors; empty without anchors."""
         return self._column('num_positives')
 
     @property
     def num_low_quality(self) -> Tensor:
-        """(M,) int64, of the positives; empty without anchors."""
+        """(M,) int64, low-quality ones of the positives; empty without anchors."""
         return self._column('num_low_quality')
 
     @property
@@ -177,10 +177,10 @@ def count_by_kind(values: Tensor, kinds: Tensor, edges: Tensor) -> Tensor:
     """Histogram of each kind of object.
 
     Args:
-        values: (M,) of the objects; what lies outside the edges counts in the
+        values: (M,) values of the objects; values outside the edges count in the
             first or the last bin.
         kinds: (M,) int64, a :class:`Kind` each.
-        edges: (B + 1,) ascending; a bin has its lower edge and not its upper.
+        edges: (B + 1,) ascending; a bin includes its lower edge, not its upper one.
 
     Returns:
         (3, B) int64.

@@ -1,6 +1,7 @@
-"""What the anchors cover, as tables for people and for programs."""
+"""What the anchors cover, as text for people and as numbers for programs."""
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,8 +24,50 @@ _COLUMNS = (
 )
 
 
+def coverage_text(coverage: Coverage, rule: AnchorRule, classes: Sequence[str]) -> str:
+    """Return the tables, and the objects without any anchor.
+
+    There must be at least one object.
+    """
+    thr = rule.assigner.pos_iou_thr
+    parts = [
+        f'Objects. Covered ones have anchors of IoU >= {thr:g}; those of "low quality '
+        f'only" have none, and get the best anchor there is.\n{object_table(coverage)}',
+        f'Anchors of each level of the pyramid.\n{level_table(coverage, rule)}',
+    ]
+    without = coverage.kinds == Kind.NONE
+    count = int(without.sum())
+    if count:
+        lines = objects_without_anchor(coverage, classes)
+        if count > len(lines):
+            lines.append(f'and {count - len(lines)} more, see not_covered.csv')
+        taken = int((coverage.best_iou[without] >= thr).sum())
+        if taken:
+            lines.append(
+                f'Other objects at the same place have the anchors of {taken} of them.'
+            )
+        parts.append(
+            f'Objects that get no anchor: {count}. Boxes are in pixels of the input.\n'
+            + '\n'.join(lines)
+        )
+    return '\n\n'.join(parts)
+
+
+def advice_text(advice: Advice) -> str:
+    """Return the changes with the share of objects that they cover, and the advice."""
+    return '\n'.join(
+        [
+            *(f'  {o.share:6.1%} covered: {o.change}' for o in advice.options),
+            f'Advice: {advice.text}',
+        ]
+    )
+
+
 def object_table(coverage: Coverage) -> str:
-    """Objects by size and by what they get; at least one object."""
+    """Return a table of the objects by size and by what they get.
+
+    There must be at least one object.
+    """
     edges = _octaves(coverage)
     counts = count_by_kind(coverage.sizes, coverage.kinds, edges)
     rows = [['size, pixels', 'objects', *_NAMES.values()]]
@@ -36,7 +79,7 @@ def object_table(coverage: Coverage) -> str:
 
 
 def level_table(coverage: Coverage, rule: AnchorRule) -> str:
-    """Anchors of each level by kind, and the objects whose best anchor is there."""
+    """Return a table of the levels: their anchors, and the objects they fit best."""
     best = torch.bincount(coverage.best_level, minlength=len(rule.strides))
     columns = (
         rule.strides,
@@ -54,7 +97,7 @@ def level_table(coverage: Coverage, rule: AnchorRule) -> str:
 def objects_without_anchor(
     coverage: Coverage, classes: Sequence[str], most: int = 20
 ) -> list[str]:
-    """A line for each of the first objects that no anchor trains on."""
+    """Return a line for each of the first objects without a positive anchor."""
     lines = []
     for i in (coverage.kinds == Kind.NONE).nonzero().squeeze(1)[:most].tolist():
         box = ', '.join(f'{x:.0f}' for x in coverage.bboxes[i].tolist())
@@ -68,10 +111,10 @@ def objects_without_anchor(
 def write_not_covered(
     file: Path, coverage: Coverage, rule: AnchorRule, classes: Sequence[str]
 ) -> None:
-    """A CSV file of the objects that are not covered, those without anchor first.
+    """Write a CSV file of the objects that are not covered, those without anchor first.
 
-    Boxes are xyxy in pixels of the input; ``anchors`` is the number of
-    positives, ``best_stride`` the stride of the level of the best anchor.
+    Boxes are xyxy in pixels of the input; ``anchors`` is the number of positives, and
+    ``best_stride`` the stride of the level that has the best anchor.
     """
     with file.open('w', newline='') as stream:
         writer = csv.writer(stream)
@@ -92,8 +135,30 @@ def write_not_covered(
                 )
 
 
+def write_summary(
+    file: Path,
+    coverage: Coverage,
+    rule: AnchorRule | None,
+    advice: Advice | None,
+    **facts: object,
+) -> None:
+    """Write a JSON file of all numbers.
+
+    Args:
+        file: file to write.
+        coverage: objects of a data set and what they get.
+        rule: anchors and their assigner; None if there are no anchors.
+        advice: advice on the anchors; None leaves out what concerns them.
+        **facts: other facts, which come first.
+    """
+    facts |= dict(num_images=len(coverage.images), num_objects=len(coverage))
+    if advice is not None:
+        facts |= as_dict(coverage, rule, advice)
+    file.write_text(json.dumps(facts, indent=1))
+
+
 def as_dict(coverage: Coverage, rule: AnchorRule, advice: Advice) -> dict:
-    """All numbers, for a JSON file; at least one object."""
+    """Return all numbers for a JSON file; there must be at least one object."""
     names = [name.replace(' ', '_') for name in _NAMES.values()]
     edges = _octaves(coverage)
     counts = count_by_kind(coverage.sizes, coverage.kinds, edges)
@@ -118,13 +183,13 @@ def as_dict(coverage: Coverage, rule: AnchorRule, advice: Advice) -> dict:
 
 
 def _octaves(coverage: Coverage) -> Tensor:
-    """Edges of sizes: 0, 8, 16, 32, ... up to above the largest object."""
+    """Return edges of sizes: 0, 8, 16, 32, ..., the last above the largest object."""
     last = int(coverage.sizes.max().clamp(min=8).log2().floor()) + 1
     return torch.tensor([0.0, *(2.0**i for i in range(3, last + 1))])
 
 
 def _with_shares(counts: Tensor) -> list[str]:
-    """The sum, and each of the counts with its share of it."""
+    """Return the sum, and each count with its share of the sum."""
     total = int(counts.sum())
     return [str(total), *(f'{n} ({n / total:6.1%})' for n in counts.tolist())]
 

@@ -1,15 +1,40 @@
-"""Arguments of the tools."""
+"""Arguments of the tools: each one that several tools have is written here once."""
 
 import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import torch
 from mmengine.config import DictAction
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that training and testing share, named as mmdet's are."""
-    parser.add_argument(
-        'config', help='config file, or TABLE.py:ROW for a row of configs/ablations'
+def tool_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser whose ``--help`` shows a tool's docstring as it is written."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """Return an argument type: whole numbers from a minimum on."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or number < minimum:
+            raise argparse.ArgumentTypeError(
+                f'must be a whole number of at least {minimum}, got {text}'
+            )
+        return number
+
+    return parse
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that training and testing share, named as mmdet's are."""
+    add_config(parser)
     parser.add_argument(
         '--work-dir',
         help='folder of logs, checkpoints and results (default: '
@@ -22,20 +47,50 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='job launcher (default: none, one process)',
     )
-    parser.add_argument(
-        '--unsafe-checkpoint',
-        action='store_true',
-        help='load any checkpoint file, running whatever code it holds; only for '
-        'files that you trust',
-    )
+    add_unsafe_checkpoint(parser)
     # torch.distributed.launch passes it.
     parser.add_argument(
         '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
     )
 
 
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a trained model that a tool runs outside a runner."""
+    add_config(parser)
+    add_checkpoint(parser)
+    parser.add_argument(
+        '--device',
+        default='cuda:0' if torch.cuda.is_available() else 'cpu',
+        help='device of the model (default: the first GPU, or the CPU without one)',
+    )
+    add_cfg_options(parser)
+    add_unsafe_checkpoint(parser)
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the config, a file or a row of a table."""
+    parser.add_argument(
+        'config', help='config file, or TABLE.py:ROW for a row of configs/ablations'
+    )
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add the checkpoint file."""
+    parser.add_argument('checkpoint', help='checkpoint file')
+
+
+def add_unsafe_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that turns safe loading of checkpoints off."""
+    parser.add_argument(
+        '--unsafe-checkpoint',
+        action='store_true',
+        help='load any checkpoint file and run the code that it may hold; only for '
+        'files that you trust',
+    )
+
+
 class OptionsAction(DictAction):
-    """mmengine's, with an error of the parser for what is not KEY=VALUE."""
+    """mmengine's, with an error of the parser for a word that is not KEY=VALUE."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         for option in values:
@@ -62,7 +117,7 @@ def add_cfg_options(
     """Add the argument that overrides settings of a config.
 
     Args:
-        parser: the parser that gets it.
+        parser: parser that gets the argument.
         name: name of the argument.
         purpose: help of the argument.
     """
@@ -71,30 +126,157 @@ def add_cfg_options(
     )
 
 
-def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
-    """The runs, their ground truth, and how their differences are measured."""
-    parser.add_argument('runs', nargs='+', metavar='RUN')
+def add_split(
+    parser: argparse.ArgumentParser, choices: Sequence[str], default: str
+) -> None:
+    """Add the choice of a data loader of the config.
+
+    Args:
+        parser: parser that gets the argument.
+        choices: names of the splits.
+        default: default split.
+    """
+    parser.add_argument(
+        '--split',
+        choices=choices,
+        default=default,
+        help='data loader of the config whose data set and pipeline are used '
+        '(default: %(default)s)',
+    )
+
+
+def add_score_thr(
+    parser: argparse.ArgumentParser, purpose: str, name: str = '--score-thr'
+) -> None:
+    """Add the score from which on detections are drawn."""
+    parser.add_argument(
+        name, type=float, default=0.3, help=f'{purpose} (default: %(default)s)'
+    )
+
+
+def add_out_dir(
+    parser: argparse.ArgumentParser,
+    default: str,
+    content: str,
+    other_names: Sequence[str] = (),
+) -> None:
+    """Add ``--out-dir``, a ``Path``, and ``--overwrite``.
+
+    Args:
+        parser: parser that gets the arguments.
+        default: default folder.
+        content: what the tool writes into the folder.
+        other_names: other spellings of ``--out-dir``.
+    """
+    parser.add_argument(
+        '--out-dir',
+        *other_names,
+        type=Path,
+        default=default,
+        help=f'folder of {content} (default: %(default)s)',
+    )
+    _add_overwrite(parser)
+
+
+def add_out_file(
+    parser: argparse.ArgumentParser, default: str, kinds: str = ''
+) -> None:
+    """Add ``--out``, a ``Path``, and ``--overwrite``.
+
+    Args:
+        parser: parser that gets the arguments.
+        default: default file.
+        kinds: kinds of files that the tool can write.
+    """
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=default,
+        metavar='FILE',
+        help=f'file of the picture{kinds and ": "}{kinds} (default: %(default)s)',
+    )
+    _add_overwrite(parser)
+
+
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--overwrite', action='store_true', help='write over results that exist'
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser, purpose: str, default: int = 0) -> None:
+    """Add the seed of what a tool draws at random."""
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=default,
+        help=f'seed of {purpose} (default: %(default)s)',
+    )
+
+
+def add_num(
+    parser: argparse.ArgumentParser,
+    purpose: str,
+    default: int | None,
+    minimum: int = 1,
+) -> None:
+    """Add the number of images that a tool takes from a data set.
+
+    Args:
+        parser: parser that gets the argument.
+        purpose: what the tool does with the images, and which ones it takes.
+        default: default number; None takes all images.
+        minimum: smallest number that is allowed.
+    """
+    shown = 'all' if default is None else default
+    parser.add_argument(
+        '--num',
+        type=at_least(minimum),
+        default=default,
+        help=f'number of images {purpose} (default: {shown})',
+    )
+
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """Add the trained models that a tool compares or plots."""
+    parser.add_argument(
+        'runs', nargs='+', metavar='RUN', help='trained models, see above'
+    )
+
+
+def add_ann_file(parser: argparse.ArgumentParser) -> None:
+    """Add the ground truth of detections."""
     parser.add_argument(
         '--ann-file',
-        help="ground truth, COCO JSON (default: that of the runs' configs)",
+        help='ground truth, a COCO JSON file (default: the file that the configs of '
+        'the runs name)',
     )
+
+
+def add_img_dir(parser: argparse.ArgumentParser) -> None:
+    """Add the folder of the images of the ground truth."""
+    parser.add_argument(
+        '--img-dir',
+        type=Path,
+        help='folder of the images (default: the folder that the configs of the runs '
+        'name)',
+    )
+
+
+def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the runs, their ground truth, and how their differences are measured."""
+    add_runs(parser)
+    add_ann_file(parser)
     parser.add_argument(
         '--reference',
         metavar='NAME',
-        help='model that the others are compared to (default: the first)',
+        help='model that the others are compared with (default: the first)',
     )
     parser.add_argument(
         '--resamples',
-        type=_count,
+        type=at_least(0),
         default=1000,
-        help='of the images, for the intervals; 0 for none (default: 1000)',
+        help='number of resamples of the images for the intervals; 0 leaves the '
+        'intervals out (default: %(default)s)',
     )
-    parser.add_argument(
-        '--seed', type=int, default=0, help='of the resampling (default: 0)'
-    )
-
-
-def _count(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f'must be at least 0, got {text}')
-    return int(text)
+    add_seed(parser, 'the resampling')

@@ -1,15 +1,18 @@
-"""What a run prints: progress and results; everything else is in the log file."""
+"""What a tool prints: progress, results and warnings; the rest is in the log file."""
 
 import contextlib
 import logging
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from logging import FileHandler, LogRecord
+from unittest import mock
 
-import pycocotools.coco
 from mmengine.logging import MMLogger
+from pycocotools import coco, cocoeval
+from tqdm import tqdm
 
-# Beginnings of mmengine's records that tell a user nothing while training.
+# Beginnings of mmengine's records that do not matter while training.
 _FILE_ONLY = (
     '\n' + '-' * 60 + '\nSystem environment:',
     'Config:\n',
@@ -25,14 +28,30 @@ _FROZEN = 'is skipped since its requires_grad=False'
 _INIT_INFO = 'torch.Size('
 
 
+def warn(line: str) -> None:
+    """Print a warning to stderr, above any progress bar."""
+    tqdm.write(f'warning: {line}', file=sys.stderr)
+
+
+def progress(items: Iterable, name: str, total: int | None = None) -> tqdm:
+    """Return the items with a bar that shows progress on a terminal, then goes.
+
+    Args:
+        items: items to go through.
+        name: name of the items.
+        total: number of the items, if they have no ``len``.
+    """
+    return tqdm(items, name, total, leave=False, disable=None)
+
+
 def quiet_console(logger: logging.Logger) -> None:
     """Keep initialisation dumps and third-party warnings off the console.
 
-    Both still go to the logger's file. Warnings that this package gives are
-    printed, and what it logs goes where mmengine's records go.
+    Both still go to the logger's file. Warnings of this package are printed, and its
+    log records go where mmengine's go.
 
     Args:
-        logger: mmengine's logger, with a console and perhaps a file handler.
+        logger: mmengine's logger, with a console handler and perhaps a file handler.
     """
     for handler in logger.handlers:
         if not isinstance(handler, FileHandler):
@@ -41,9 +60,6 @@ def quiet_console(logger: logging.Logger) -> None:
     package_logger.handlers = logger.handlers
     package_logger.setLevel(logger.level)
     package_logger.propagate = False
-
-    # "creating index...": a dozen lines for the three files of a run.
-    pycocotools.coco.print = lambda *args, **kwargs: None
 
     show = warnings.showwarning
 
@@ -63,14 +79,14 @@ def quiet_console(logger: logging.Logger) -> None:
 
 
 def quiet_warnings() -> None:
-    """Print no warning that is not this package's; for tools without a log file."""
+    """Ignore warnings of other packages; for tools without a log file."""
     warnings.filterwarnings('ignore')
     warnings.filterwarnings('default', module='focal_retinanet')
 
 
 @contextlib.contextmanager
 def quiet_mmengine() -> Iterator[None]:
-    """Without what mmengine tells of each config that is read or model that is built."""
+    """Silence what mmengine logs of each config that it reads and model it builds."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -78,6 +94,19 @@ def quiet_mmengine() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def quiet_pycocotools() -> Iterator[None]:
+    """Silence what pycocotools prints while it loads, indexes and evaluates."""
+    with (
+        mock.patch.object(coco, 'print', _print_nothing, create=True),
+        mock.patch.object(cocoeval, 'print', _print_nothing, create=True),
+    ):
+        yield
+
+
+def _print_nothing(*args, **kwargs) -> None: ...
 
 
 def _is_worth_reading(record: LogRecord) -> bool:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """Something in the user's files or arguments; says which, and what to do."""
+    """A mistake in the user's files or arguments; says where, and what to do."""
 
 
 @contextmanager
@@ -17,22 +17,21 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except (UserError, FileNotFoundError) as error:
-        # Of several processes, which all see it, the first one says it.
+        # All processes of a distributed run see the error; the first one prints it.
         says = f'error: {_without_traceback(str(error))}'
         sys.exit(says if os.environ.get('RANK', '0') == '0' else 1)
 
 
 def _without_traceback(message: str) -> str:
-    """The message that an error had in the data loader's worker that raised it.
+    """Return the message that an error had in a worker of the data loader.
 
-    torch raises it again in the process that trains, with the worker's traceback
-    as its message.
+    torch raises the error again in the process that trains, with the worker's
+    traceback as its message.
     """
     caught = re.match(r'Caught (\w+) in .*\.\nOriginal ', message)
     if caught is None:
         return message
-    # Those of errors that are its cause come before its own, whose frames are
-    # indented.
+    # Tracebacks of its causes come before its own, whose frames are indented.
     own = message.rpartition('Traceback (most recent call last):\n')[2]
     begins = re.search(rf'^(?:\w+\.)*{caught[1]}: ', own, flags=re.MULTILINE)
     return message if begins is None else own[begins.end() :].rstrip('\n')

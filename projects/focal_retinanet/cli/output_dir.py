@@ -1,33 +1,74 @@
-"""Folders that tools write into, without losing what is there."""
+"""Folders and files that tools write, without losing what is there."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from focal_retinanet.cli.errors import UserError
 
 
-def check_output_dir(folder: str | Path, flag: str, overwrite: bool) -> Path:
-    """The folder, if it may be written into.
+def check_output_dir(folder: str | Path, overwrite: bool) -> Path:
+    """Return the folder of ``--out-dir``, if it may be written into.
 
     Args:
-        folder: to write into, there or not.
-        flag: that named it, such as ``--out-dir``.
-        overwrite: whether it may have files already.
+        folder: folder to write into; it need not exist.
+        overwrite: Whether the folder may have files already.
 
     Raises:
-        UserError: it has, or it is a file.
+        UserError: the folder has files, or it is a file.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
-        raise UserError(f'{flag} {folder} is a file; name a folder')
+        raise UserError(f'--out-dir {folder} is a file; name a folder')
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise UserError(
-            f'{folder} has files already: name another {flag}, or add --overwrite'
+            f'{folder} has files already: name another --out-dir, or add --overwrite'
         )
     return folder
 
 
-def make_output_dir(folder: str | Path, flag: str, overwrite: bool) -> Path:
-    """As :func:`check_output_dir`, and made where it is not there."""
-    folder = check_output_dir(folder, flag, overwrite)
+def make_output_dir(folder: str | Path, overwrite: bool) -> Path:
+    """Check a folder as :func:`check_output_dir` does, and make it if it is absent."""
+    folder = check_output_dir(folder, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def check_output_file(file: str | Path, overwrite: bool, flag: str = '--out') -> Path:
+    """Return a file that may be written.
+
+    Args:
+        file: file to write; its folder need not exist.
+        overwrite: Whether the file may exist already.
+        flag: argument of the tool that named the file or its folder.
+
+    Raises:
+        UserError: the file exists.
+    """
+    file = Path(file)
+    if file.exists() and not overwrite:
+        raise UserError(f'{file} exists: name another {flag}, or add --overwrite')
+    return file
+
+
+def check_outputs(outputs: Sequence[Path], inputs: Sequence[str | Path]) -> None:
+    """Check before long work that its results can be written, and over no input.
+
+    Args:
+        outputs: files to write.
+        inputs: files and folders that the work reads.
+
+    Raises:
+        UserError: an output has no folder, is a folder, an input, or the same as
+            another output.
+    """
+    taken = {Path(name).resolve() for name in inputs}
+    for out in outputs:
+        if not out.parent.is_dir():
+            raise UserError(f'there is no folder {out.parent} for {out}')
+        if out.is_dir():
+            raise UserError(f'{out} is a folder; name a file')
+        if out.resolve() in taken:
+            raise UserError(
+                f'{out} is an input or another output of this call; name another file'
+            )
+        taken.add(out.resolve())

@@ -1,8 +1,8 @@
 """Any detector's config on the data of another config.
 
-``data_from = PATH`` in a config, relative to its file, takes that config's data
-sets, classes and evaluators; the detector keeps its own pipelines, batch sizes
-and schedule.
+``data_from = PATH`` in a config, relative to its file, takes the data sets, classes
+and evaluators of that config; the detector keeps its own pipelines, batch sizes and
+schedule.
 """
 
 import copy
@@ -19,15 +19,15 @@ _SPLITS = ('train', 'val', 'test')
 
 
 def resolve_data_from(cfg: Config, other: str | Path | None = None) -> Config:
-    """The config with its ``data_from`` carried out, itself where there is none.
+    """Return the config with the data of its ``data_from``, or itself without one.
 
     Args:
-        cfg: of a detector, read from a file.
-        other: config that takes the place of what ``data_from`` names.
+        cfg: config of a detector, read from a file.
+        other: config that replaces the one that ``data_from`` names.
 
     Raises:
-        FileNotFoundError: there is no such config.
-        UserError: it has no data sets with classes.
+        FileNotFoundError: the other config does not exist.
+        UserError: the other config lacks a data loader.
     """
     if other is None:
         if KEY not in cfg:
@@ -43,13 +43,14 @@ def resolve_data_from(cfg: Config, other: str | Path | None = None) -> Config:
             raise UserError(
                 f'{other}, which {cfg.filename} has its data from, has no {loader}'
             )
+        dataset = data[loader].dataset.to_dict()
+        pipeline = next(inner_datasets(changes[loader]['dataset']))['pipeline']
+        for part in inner_datasets(dataset):
+            part['pipeline'] = pipeline
         holder = changes[loader]
         while 'dataset' in holder['dataset']:  # RepeatDataset and the like
             holder = holder['dataset']
-        holder['dataset'] = _with_pipeline(
-            data[loader].dataset.to_dict(),
-            next(inner_datasets(holder['dataset']))['pipeline'],
-        )
+        holder['dataset'] = dataset
         if split != 'train':
             changes[evaluator] = copy.deepcopy(data[evaluator].to_dict())
     _set_num_classes(
@@ -59,25 +60,16 @@ def resolve_data_from(cfg: Config, other: str | Path | None = None) -> Config:
 
 
 def num_classes(dataset: ConfigDict) -> int:
-    """Of a data set's config, inside any wrappers; COCO's 80 where it names none."""
-    while 'dataset' in dataset or 'datasets' in dataset:
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset.datasets[0]
-    classes = classes_of(dataset.get('metainfo'))
+    """Return the number of classes of a data set's config, wrapped or not.
+
+    COCO's 80 where the config names no classes.
+    """
+    classes = classes_of(next(inner_datasets(dataset)).get('metainfo'))
     return len(CocoDataset.METAINFO['classes'] if classes is None else classes)
 
 
-def _with_pipeline(dataset: dict, pipeline: list[dict]) -> dict:
-    """A data set's config whose images go through another pipeline."""
-    if 'datasets' in dataset:
-        parts = [_with_pipeline(part, pipeline) for part in dataset['datasets']]
-        return {**dataset, 'datasets': parts}
-    if 'dataset' in dataset:
-        return {**dataset, 'dataset': _with_pipeline(dataset['dataset'], pipeline)}
-    return {**dataset, 'pipeline': pipeline}
-
-
 def _set_num_classes(part: dict | list, own: int, new: int) -> None:
-    """Wherever a model's config has the classes of its own data."""
+    """Set the number of classes wherever a model's config has its own data's."""
     for key, value in part.items() if isinstance(part, dict) else enumerate(part):
         if key == 'num_classes' and value == own:
             part[key] = new

@@ -1,4 +1,4 @@
-"""Data sets' configs, which may be wrapped in others."""
+"""Configs of data sets, which may be wrapped in others."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -7,11 +7,11 @@ from mmengine.fileio import list_from_file
 
 
 def inner_datasets(dataset: Mapping | None) -> Iterator[Mapping]:
-    """The data sets' own configs, in order, out of any wrappers.
+    """Yield the configs of the data sets that read files, in order, out of any wrappers.
 
     Args:
         dataset: config of a data set, or of a ``ConcatDataset``,
-            ``RepeatDataset``, ``ClassBalancedDataset``, ... of others; None gives
+            ``RepeatDataset``, ``ClassBalancedDataset``, ... of others; None yields
             nothing.
     """
     if not dataset:
@@ -24,10 +24,10 @@ def inner_datasets(dataset: Mapping | None) -> Iterator[Mapping]:
 
 
 def ann_file_of(dataset: Mapping) -> str | None:
-    """Path of the annotation file that a data set's own config names.
+    """Return the path of the annotation file that a config names.
 
     Args:
-        dataset: config of a data set, out of any wrappers.
+        dataset: config of a data set without wrappers.
     """
     ann_file = dataset.get('ann_file')
     if not ann_file:
@@ -37,14 +37,15 @@ def ann_file_of(dataset: Mapping) -> str | None:
 
 
 def classes_of(metainfo: Mapping | None) -> tuple[str, ...] | str | None:
-    """Names of the classes, as mmengine reads them.
+    """Return the names of the classes, as mmengine reads them.
 
     Args:
         metainfo: ``metainfo`` of a data set; ``classes`` may be a file with a name in
             each line.
 
     Returns:
-        None where no classes are given; a text that is no file is given back.
+        Names of the classes; None if there are no ``classes``; the text itself if
+        ``classes`` is a text that is not a file.
     """
     classes = (metainfo or {}).get('classes')
     if isinstance(classes, str) and os.path.isfile(classes):

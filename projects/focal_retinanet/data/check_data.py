@@ -1,4 +1,4 @@
-"""Looks through the annotation files of a config as they are loaded."""
+"""Checks of a config's annotation files while they are loaded."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -18,6 +18,7 @@ from mmengine.dist import all_gather_object, get_rank
 from mmengine.model import is_model_wrapper
 from torch import nn
 
+from focal_retinanet.cli.console import quiet_pycocotools
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.dataset_configs import classes_of, inner_datasets
 from focal_retinanet.config.metric_configs import type_name
@@ -36,14 +37,14 @@ class DataError(UserError, ValueError):
 
 
 class CocoSource(NamedTuple):
-    """What a COCO data set reads, as mmengine is going to read it.
+    """The files that a COCO data set reads, by mmengine's rules.
 
     Attributes:
         ann_file: annotation file.
         img_dir: folder of the images.
         classes: names, or the text that stands for them; None for none.
-        color_type: flag with which mmcv reads the images; None where it reads none.
-        needs_boxes: whether there has to be a box in the file.
+        color_type: flag with which mmcv reads the images; None if it reads none.
+        needs_boxes: Whether the file must have a box.
     """
 
     ann_file: Path
@@ -53,7 +54,7 @@ class CocoSource(NamedTuple):
     needs_boxes: bool = True
 
     def check(self, num_classes: int | None, coco: dict | None = None) -> CocoReport:
-        """What :func:`check_coco` finds, of a head for some classes."""
+        """Return the result of :func:`check_coco` for a head of so many classes."""
         return check_coco(
             self.ann_file,
             self.img_dir,
@@ -95,22 +96,23 @@ def checked_loading(
 ) -> Iterator[None]:
     """Check the files of COCO data sets when these are built within the context.
 
-    Each file is checked between its parsing and all that mmdet makes of it,
-    because mmdet fails on many mistakes while building, and then names neither
-    file nor cause. It is parsed once for both. In a distributed run the first
-    process checks, and all of them raise what it or another one has found. The data
-    sets get what :func:`prepare_coco` makes of the content.
+    Each file is parsed once, checked, and then given to mmdet, which fails on many
+    mistakes while it builds a data set and names neither file nor cause. In a
+    distributed run the first process checks, and all processes raise what any of
+    them has found. The data sets get the content that :func:`prepare_coco` returns.
+    pycocotools prints nothing.
 
     Args:
-        sources: files and folders of the data sets, also of those that are not
-            built here: if there is an error, the errors of all of them are raised.
+        sources: files and folders of the data sets. Data sets that are not built
+            here may be among them; an error comes with the errors of all of them.
         model: detector whose head has to fit the number of classes.
         logger: logger of the warnings, one line each.
-        checked: sources that were checked before and are not checked again; those
-            of this context are added.
+        checked: sources that were checked before and are not checked again; the
+            sources of this context are added.
 
     Raises:
-        DataError: with all errors of all files; or a filter leaves no image.
+        DataError: a file has errors, which are all named, or a filter leaves no
+            image.
     """
     by_file: dict[str, list[CocoSource]] = {}
     for source in sources:
@@ -132,13 +134,14 @@ def checked_loading(
 
     with (
         no_garbage_collection(),
+        quiet_pycocotools(),
         mock.patch.object(CocoDataset, 'COCOAPI', CheckedCOCO),
         mock.patch.object(BaseDataset, '_serialize_data', _serialize_images),
     ):
         try:
             yield
         except DataError:
-            # Says the others' errors too.
+            # Raise the errors of the other files with it.
             others = chain.from_iterable(by_file.values())
             check_data((s for s in others if s not in checked), model, logger)
             raise
@@ -148,7 +151,7 @@ _serialize_data = BaseDataset._serialize_data
 
 
 def _serialize_images(self: BaseDataset):
-    """As mmengine's, which without an image ends in an error of numpy's.
+    """Do as mmengine, which fails in numpy without an image.
 
     Raises:
         DataError: no image is left.
@@ -168,10 +171,10 @@ def _load_together(
     num_classes: int | None,
     logger: Logger,
 ) -> dict:
-    """A file's content, checked by the first process for the new of its sources.
+    """Return a file's content, checked by the first process for the new sources.
 
     Raises:
-        DataError: in every process, whichever found an error.
+        DataError: any process found an error.
     """
     coco, errors = {}, []
     try:
@@ -198,7 +201,7 @@ def _raise(errors: Iterable[str]) -> None:
 
 
 def _num_classes(model: nn.Module) -> int | None:
-    """Number of classes of the detector's last head."""
+    """Return the number of classes of the detector's last head."""
     model = model.module if is_model_wrapper(model) else model
     model = getattr(model, 'module', model)  # test-time augmentation
     head = getattr(getattr(model, 'roi_head', model), 'bbox_head', None)
@@ -212,11 +215,11 @@ def _num_classes(model: nn.Module) -> int | None:
 def coco_sources(
     dataset: ConfigDict | None, needs_boxes: bool = True
 ) -> list[CocoSource]:
-    """What the COCO data sets in a config read on local disk, each once.
+    """Return what the COCO data sets in a config read from local disk, each once.
 
     Args:
         dataset: config of a data set, wrapped or not; None gives nothing.
-        needs_boxes: whether there has to be a box in each file.
+        needs_boxes: Whether each file must have a box.
     """
     sources: dict[CocoSource, None] = {}
     for inner in inner_datasets(dataset):
@@ -232,8 +235,11 @@ def coco_sources(
 
 
 def _reads_coco(kind: object) -> bool:
-    """Whether a data set reads its file as CocoDataset does; LVIS, Objects365 and
-    panoptic ones derive from it, but read other keys or order the labels otherwise."""
+    """Return whether a data set reads its file as CocoDataset does.
+
+    LVIS, Objects365 and panoptic data sets derive from it, but read other keys or
+    order the labels otherwise.
+    """
     return (
         isinstance(kind, type)
         and issubclass(kind, CocoDataset)
@@ -259,7 +265,7 @@ def _source(
 
 
 def _color_type(pipeline: list) -> str | None:
-    """How a pipeline reads images; None where mmcv's transform does not."""
+    """Return how a pipeline reads images; None if mmcv's transform does not."""
     for step in pipeline:
         if type_name(step) == 'LoadImageFromFile':
             return step.get('color_type', 'color')

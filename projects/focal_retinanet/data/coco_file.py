@@ -1,7 +1,7 @@
-"""COCO annotation files: how they are read, and what of them counts.
+"""COCO annotation files: how they are read, and which annotations count.
 
-Training, every AP, the reports and the pictures have their objects from here, so
-that what one of them leaves out is left out by all.
+Training, every AP, the reports and the pictures take their objects from here, so
+that all of them leave out the same annotations.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from mmdet.datasets.api_wrappers import COCO
 
+from focal_retinanet.cli.console import quiet_pycocotools
 from focal_retinanet.data.coco_boxes import are_usable
 
 
@@ -22,12 +23,12 @@ class CocoFileError(ValueError):
 
 
 def read_coco(ann_file: str | Path, needs_boxes: bool = True) -> dict:
-    """The content of an annotation file, with its three lists.
+    """Return the content of an annotation file, with its three lists.
 
     Args:
         ann_file: path of the JSON file.
-        needs_boxes: whether the file must have ``annotations``; a file of images
-            alone, such as that of COCO's test-dev, otherwise gets an empty list.
+        needs_boxes: Whether the file must have ``annotations``. If not, a file of
+            images alone, such as the one of COCO's test-dev, gets an empty list.
 
     Raises:
         CocoFileError: the file does not exist, is not JSON, or lacks one of the
@@ -61,19 +62,19 @@ def read_coco(ann_file: str | Path, needs_boxes: bool = True) -> dict:
 
 
 def prepare_coco(coco: dict) -> dict:
-    """What counts of a file's content, as mmdet and pycocotools need it.
+    """Bring a file's content into the form that mmdet and pycocotools need.
 
-    - Annotations are numbered 1, 2, 3, ... in their order: pycocotools takes 0 for
-      "matched nothing", and text and negative numbers are no better.
-    - ``iscrowd`` is 0 and ``area`` is width times height where they are not given.
+    - Annotations are numbered 1, 2, 3, ... in their order: pycocotools takes the id 0
+      for "matched nothing", and mishandles text and negative numbers, too.
+    - ``iscrowd`` is 0 and ``area`` is width times height where they are absent.
     - Boxes that :func:`are_usable` refuses and those with ``ignore`` are left out,
       as mmdet leaves them out of training. Otherwise an AP would count them as
       objects that were missed.
 
     Args:
         coco: content of a file in which :func:`check_coco` found no error. It is
-            changed in place, as a copy of COCO's would take a gigabyte; to
-            prepare it twice changes nothing more.
+            changed in place, as a copy of COCO's would take a gigabyte. Preparing it
+            a second time changes nothing.
 
     Returns:
         The same content.
@@ -98,24 +99,32 @@ def prepare_coco(coco: dict) -> dict:
     return coco
 
 
+class _QuietCOCO(COCO):
+    """mmdet's ``COCO``, which prints nothing when a metric loads detections into it."""
+
+    @quiet_pycocotools()
+    def loadRes(self, resFile: object) -> COCO:
+        return super().loadRes(resFile)
+
+
 def as_coco(content: dict) -> COCO:
-    """The object through which mmdet and pycocotools see a file's content."""
-    coco = COCO()
+    """Return the object through which mmdet and pycocotools see a file's content."""
+    coco = _QuietCOCO()
     coco.dataset = content
     index_coco(coco)
     return coco
 
 
+@quiet_pycocotools()
 def index_coco(coco: COCO) -> None:
     """Build the index of a ``COCO`` whose ``dataset`` was set."""
-    with contextlib.redirect_stdout(None):  # "creating index..."
-        coco.createIndex()
+    coco.createIndex()
     coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
 
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """What JSON holds has no cycles, and looking for them takes a third of the time."""
+    """Stop looking for cycles, which JSON does not have: a third of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

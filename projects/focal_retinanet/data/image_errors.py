@@ -1,12 +1,11 @@
-"""Image files that cannot be read, or are of another size, named when they are met."""
-
-from collections.abc import Iterator
+"""Errors that name an image file that cannot be read or has another size."""
 
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.dataset import Compose
 from torch.utils.data import Dataset
 
 from focal_retinanet.cli.errors import UserError
+from focal_retinanet.data.built_datasets import inner_built_datasets
 
 
 class NamedImageErrors(BaseTransform):
@@ -51,19 +50,11 @@ class NamedImageErrors(BaseTransform):
 
 
 def name_image_errors(dataset: Dataset) -> None:
-    """Let a data set, and those inside of it, name images that cannot be used."""
-    for pipeline in _pipelines(dataset):
-        pipeline.transforms = [
-            NamedImageErrors(step) if type(step) is LoadImageFromFile else step
-            for step in pipeline.transforms
-        ]
-
-
-def _pipelines(dataset: Dataset) -> Iterator[Compose]:
-    pipeline = getattr(dataset, 'pipeline', None)
-    if isinstance(pipeline, Compose):
-        yield pipeline
-    if isinstance(getattr(dataset, 'dataset', None), Dataset):
-        yield from _pipelines(dataset.dataset)
-    for part in getattr(dataset, 'datasets', None) or []:
-        yield from _pipelines(part)
+    """Let a data set, wrapped or not, name the images that cannot be used."""
+    for inner in inner_built_datasets(dataset):
+        pipeline = getattr(inner, 'pipeline', None)
+        if isinstance(pipeline, Compose):
+            pipeline.transforms = [
+                NamedImageErrors(step) if type(step) is LoadImageFromFile else step
+                for step in pipeline.transforms
+            ]

@@ -1,7 +1,6 @@
-"""The images of a config as its network gets them, the same each time."""
+"""Annotated images as the network gets them, the same each time."""
 
-import contextlib
-import io
+import copy
 import logging
 import random
 from dataclasses import dataclass
@@ -10,12 +9,15 @@ import numpy as np
 import torch
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
-from mmengine.config import ConfigDict
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from focal_retinanet.cli.errors import UserError
+from focal_retinanet.config.dataset_configs import inner_datasets
+from focal_retinanet.config.metric_configs import type_name
 from focal_retinanet.data.check_data import checked_loading, coco_sources
 from focal_retinanet.data.image_errors import name_image_errors
 
@@ -25,10 +27,10 @@ class Example:
     """One image as the network gets it, alone in its batch.
 
     Attributes:
-        name: path of the file, or the number in the data set.
-        sample: of mmdet, its boxes (M, 4) xyxy in pixels of the input.
+        name: path of the file, or number in the data set.
+        sample: mmdet's sample; its boxes are (M, 4) xyxy in pixels of the input.
         input_shape: (height, width) with padding.
-        image: (H, W, 3) uint8 RGB, with padding; None where not asked for.
+        image: (H, W, 3) uint8 RGB with padding; None if it was not asked for.
     """
 
     name: str
@@ -51,10 +53,10 @@ class TrainingImages(Dataset):
     """Examples of a data set; augmentation depends on seed and index alone.
 
     Args:
-        dataset: of mmdet, with a pipeline that ends in PackDetInputs.
-        preprocessor: of the detector.
-        seed: of the augmentation.
-        with_image: give the pixels too.
+        dataset: data set of mmdet, whose pipeline ends in PackDetInputs.
+        preprocessor: preprocessor of the detector.
+        seed: seed of the augmentation.
+        with_image: Whether examples have their pixels.
     """
 
     def __init__(
@@ -87,57 +89,82 @@ class TrainingImages(Dataset):
             training=True,
         )
         sample, inputs = batch['data_samples'][0], batch['inputs'][0]
-        if 'bboxes' not in sample.get('gt_instances', {}):
-            raise UserError(
-                'the pipeline gives no ground-truth boxes: it needs '
-                "dict(type='LoadAnnotations', with_bbox=True) before PackDetInputs"
-            )
+        check_has_boxes(sample)
+        image = None
+        if self.with_image:
+            image = picture_of_input(inputs, self.preprocessor).numpy()
         return Example(
             name=str(sample.get('img_path', f'image {index}')),
             sample=sample,
             input_shape=tuple(inputs.shape[-2:]),
-            image=_as_image(inputs, self.preprocessor) if self.with_image else None,
+            image=image,
         )
 
 
-def build_dataset(dataloader: ConfigDict, model: nn.Module) -> Dataset:
-    """The data set of a data loader's config, its annotation file checked.
+def annotated_dataset(cfg: Config, split: str, model: nn.Module) -> Dataset:
+    """Build the data set of a data loader, so that boxes are in pixels of the input.
 
-    Boxes are loaded before the image is resized; pipelines of validation load
-    them last, in pixels of the original image, for metrics. Changes the config.
+    Boxes are loaded before the image is resized. Pipelines of validation and testing
+    load them last, in pixels of the original image, for metrics.
+
+    Args:
+        cfg: config with ``{split}_dataloader``.
+        split: 'train', 'val' or 'test'.
+        model: detector whose head has to fit the number of classes.
 
     Raises:
         DataError: the annotation file does not fit.
     """
-    _load_boxes_first(dataloader.dataset)
-    # Without handlers, so its warnings are printed as they are.
+    dataset = copy.deepcopy(cfg[f'{split}_dataloader'].dataset)
+    for part in inner_datasets(dataset):
+        steps = part.get('pipeline') or []
+        names = [type_name(step) for step in steps]
+        if 'LoadAnnotations' in names:
+            # After the first step, which loads the image.
+            steps.insert(1, steps.pop(names.index('LoadAnnotations')))
+    # A logger without handlers prints warnings as they are.
     logger = logging.getLogger('training_images')
     with (
-        checked_loading(coco_sources(dataloader.dataset), model, logger, set()),
-        contextlib.redirect_stdout(io.StringIO()),  # "creating index..."
+        DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')),
+        checked_loading(coco_sources(dataset), model, logger, set()),
     ):
-        dataset = DATASETS.build(dataloader.dataset)
-    name_image_errors(dataset)
-    return dataset
+        built = DATASETS.build(dataset)
+    name_image_errors(built)
+    return built
 
 
-def _load_boxes_first(dataset: ConfigDict) -> None:
-    for part in dataset.get('datasets', []):  # ConcatDataset
-        _load_boxes_first(part)
-    if 'dataset' in dataset:  # RepeatDataset and the like
-        _load_boxes_first(dataset.dataset)
-    pipeline = dataset.get('pipeline') or []
-    names = [str(step.get('type')) for step in pipeline]
-    if 'LoadAnnotations' in names and 'LoadImageFromFile' in names:
-        step = pipeline.pop(names.index('LoadAnnotations'))
-        pipeline.insert(names.index('LoadImageFromFile') + 1, step)
+def check_has_boxes(sample: DetDataSample) -> None:
+    """Check that a pipeline has loaded boxes.
+
+    Raises:
+        UserError: the sample has no ground-truth boxes.
+    """
+    if 'bboxes' not in sample.get('gt_instances', {}):
+        raise UserError(
+            'the pipeline gives no ground-truth boxes: it needs '
+            "dict(type='LoadAnnotations', with_bbox=True) before PackDetInputs"
+        )
 
 
-def _as_image(inputs: Tensor, preprocessor: nn.Module) -> np.ndarray:
-    """A normalised input (3, H, W) back as (H, W, 3) uint8 RGB."""
+def picture_of_input(inputs: Tensor, preprocessor: nn.Module) -> Tensor:
+    """Turn an input of the network back into a picture.
+
+    Args:
+        inputs: image as the preprocessor gives it, (3, H, W).
+        preprocessor: preprocessor of the detector.
+
+    Returns:
+        (H, W, 3) uint8 RGB on the CPU.
+    """
+    image = inputs.float()
     if getattr(preprocessor, '_enable_normalize', False):
-        inputs = inputs * preprocessor.std + preprocessor.mean
-    image = inputs.clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    # Pipelines read BGR; a preprocessor that swaps channels has made it RGB.
-    swapped = getattr(preprocessor, '_channel_conversion', False)
-    return image if swapped else np.ascontiguousarray(image[..., ::-1])
+        image = image * preprocessor.std + preprocessor.mean
+    if not getattr(preprocessor, '_channel_conversion', False):
+        image = image.flip(0)  # left in OpenCV's order, BGR
+    return image.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu()
+
+
+def evenly_spread(count: int, num: int | None) -> list[int]:
+    """Return at most ``num`` indices, all where it is None, spread over ``count``."""
+    num = count if num is None else min(num, count)
+    return np.linspace(0, count - 1, num).round().astype(int).tolist()

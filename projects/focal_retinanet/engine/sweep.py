@@ -1,4 +1,4 @@
-"""Many training runs, one after another or side by side, each of them once."""
+"""Many training runs, one after another or side by side, each run once."""
 
 import hashlib
 import json
@@ -42,14 +42,14 @@ _SET_ELSEWHERE = {
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """A config with a seed.
 
     Attributes:
-        name: of the config, such as ``table1b_gamma-2.0``.
+        name: name of the config, such as ``table1b_gamma-2.0``.
         seed: ``randomness.seed``.
-        cfg: the whole config.
-        folder: its work directory.
+        cfg: whole config.
+        folder: work directory.
     """
 
     name: str
@@ -63,14 +63,14 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Hash of what is run, wherever its folder is."""
+        """Hash of the config without its work directory."""
         cfg = self.cfg.to_dict()
         cfg.pop('work_dir', None)
         text = json.dumps(cfg, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def is_done(self) -> bool:
-        """Whether it has ended well before.
+        """Return whether the run has ended well before.
 
         Raises:
             UserError: a run of another config has ended in this folder.
@@ -92,12 +92,12 @@ class Outcome:
 
     Attributes:
         run: the run.
-        seconds: that it took.
+        seconds: duration of the run.
         error: what went wrong, or None.
-        summary: its last results in a few words.
+        summary: last results of the run in a few words.
     """
 
-    run: Run
+    run: SweepRun
     seconds: float
     error: str | None
     summary: str
@@ -109,20 +109,20 @@ def plan(
     work_dir: str | Path,
     base: str | None = None,
     cfg_options: dict | None = None,
-) -> tuple[list[Run], dict[str, str]]:
-    """The runs of tables, rows and configs; all of the first seed come first.
+) -> tuple[list[SweepRun], dict[str, str]]:
+    """Return the runs of tables, rows and configs, ordered by seed.
 
     Args:
         items: files of tables or configs, or ``TABLE.py:ROW``.
-        seeds: for each of them.
-        work_dir: under which ``NAME/seed-N`` is each run's folder.
+        seeds: seeds of each of them.
+        work_dir: folder in which each run has its folder ``NAME/seed-N``.
         base: config that takes the place of the tables' own, and of what a
             config's ``data_from`` names.
-        cfg_options: as ``--cfg-options``.
+        cfg_options: options of ``--cfg-options``.
 
     Returns:
-        The runs, and the rows that are the same as one before, each with that
-        one's name.
+        The runs, and by its name each row that repeats an earlier one, with the name
+        of that one.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -132,7 +132,7 @@ def plan(
     for key, argument in _SET_ELSEWHERE.items():
         if key in (cfg_options or {}):
             raise UserError(f'--cfg-options: a sweep sets {key} by {argument}')
-    runs: list[Run] = []
+    runs: list[SweepRun] = []
     same: dict[str, str] = {}
     configs = [pair for item in items for pair in _configs(item, base)]
     names = [name for name, _ in configs]
@@ -146,7 +146,7 @@ def plan(
             merge_options(cfg, cfg_options)
             folder = Path(work_dir) / name / f'seed-{seed}'
             cfg.merge_from_dict({'randomness.seed': seed, 'work_dir': str(folder)})
-            run = Run(name, seed, cfg, folder)
+            run = SweepRun(name, seed, cfg, folder)
             if run.key in known:
                 same[name] = known[run.key]
                 continue
@@ -156,7 +156,7 @@ def plan(
 
 
 def _configs(item: str, base: str | None) -> list[tuple[str, Config]]:
-    """Names and configs of a table's rows, of one row, or of a config file."""
+    """Return names and configs of a table's rows, of one row, or of a config file."""
     file, row = split_row(item)
     if row is None and not is_table(cfg := Config.fromfile(file)):
         data_from = base if DATA_FROM in cfg else None
@@ -167,7 +167,7 @@ def _configs(item: str, base: str | None) -> list[tuple[str, Config]]:
 
 
 def execute(
-    runs: Sequence[Run],
+    runs: Sequence[SweepRun],
     train: Sequence[str],
     jobs: int,
     report: Callable[[str], None] = print,
@@ -176,12 +176,12 @@ def execute(
     """Do the runs that are not done yet; one that fails does not stop the rest.
 
     Args:
-        runs: in the order in which they start.
+        runs: runs in the order in which they start.
         train: command that trains; the config and options are added to it.
-        jobs: runs at a time.
-        report: is given a line for each run that ends.
-        is_local: several jobs share this machine's cores and GPUs; otherwise the
-            command takes them to others.
+        jobs: number of runs at a time.
+        report: function that is given a line for each run that ends.
+        is_local: Whether the jobs share this machine's cores and GPUs; if not, the
+            command runs them on other machines.
 
     Returns:
         The outcomes of those that were run.
@@ -197,7 +197,7 @@ def execute(
     shares = jobs > 1 and is_local
     gpus = _Gpus(_visible_gpus() if shares else [])
 
-    def execute_one(run: Run) -> Outcome:
+    def execute_one(run: SweepRun) -> Outcome:
         with gpus.take() as gpu:
             environment = _environment(jobs if shares else 1, gpu)
             return _execute_one(run, train, environment)
@@ -224,7 +224,7 @@ def execute(
 def slurm_command(
     partition: str, job_name: str, gpus: int, gpus_per_node: int, cpus_per_task: int
 ) -> list[str]:
-    """The ``srun`` of mmdet's ``slurm_train.sh``; $SRUN_ARGS is added."""
+    """Return the ``srun`` of mmdet's ``slurm_train.sh``, with $SRUN_ARGS."""
     return [
         'srun',
         *['-p', partition],
@@ -238,7 +238,7 @@ def slurm_command(
     ]
 
 
-def _execute_one(run: Run, train: Sequence[str], environment: dict) -> Outcome:
+def _execute_one(run: SweepRun, train: Sequence[str], environment: dict) -> Outcome:
     run.folder.mkdir(parents=True, exist_ok=True)
     run.cfg.dump(run.config_file)
     command = [*train, str(run.config_file), '--work-dir', str(run.folder), '--resume']
@@ -259,7 +259,7 @@ def _execute_one(run: Run, train: Sequence[str], environment: dict) -> Outcome:
 
 
 def _summary(folder: Path) -> str:
-    """AP and last loss from mmengine's scalars."""
+    """Return the AP from mmengine's scalars, or that the loss diverged."""
     files = sorted(folder.glob('*/vis_data/scalars.json'))
     lines = files[-1].read_text().splitlines() if files else []
     # A loss that is not a number is written as NaN, which json takes.
@@ -275,16 +275,16 @@ class _Gpus:
     """GPUs to give to runs: no two share one while another has none.
 
     Args:
-        names: as in ``CUDA_VISIBLE_DEVICES``.
+        names: names of the GPUs, as in ``CUDA_VISIBLE_DEVICES``.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._runs = dict.fromkeys(names, 0)  # that each has now
+        self._runs = dict.fromkeys(names, 0)  # current runs of each
         self._lock = Lock()
 
     @contextmanager
     def take(self) -> Iterator[str | None]:
-        """The one with the fewest runs; None if there is none at all."""
+        """Yield the GPU with the fewest runs, or None without GPUs."""
         if not self._runs:
             yield None
             return
@@ -299,7 +299,7 @@ class _Gpus:
 
 
 def _visible_gpus() -> list[str]:
-    """Those of CUDA_VISIBLE_DEVICES, of all where it is not set."""
+    """Return the GPUs of CUDA_VISIBLE_DEVICES, or all if it is not set."""
     listed = os.environ.get('CUDA_VISIBLE_DEVICES')
     if listed is None:
         return [str(number) for number in range(torch.cuda.device_count())]
@@ -309,7 +309,7 @@ def _visible_gpus() -> list[str]:
 
 
 def _environment(jobs: int, gpu: str | None) -> dict[str, str]:
-    """Environment of a run: its share of the cores, and its GPU."""
+    """Return the environment of a run: its share of the cores, and its GPU."""
     environment = dict(os.environ)
     if jobs > 1:
         cores = len(os.sched_getaffinity(0)) if sys.platform == 'linux' else 0

@@ -1,34 +1,31 @@
-"""What a trained RetinaNet says of every anchor, beside what it should say."""
+"""Class logits of every anchor of a trained RetinaNet, beside their labels."""
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from mmdet.registry import DATASETS
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.config.dataset_configs import inner_datasets
+from focal_retinanet.data.training_images import check_has_boxes, picture_of_input
+from focal_retinanet.models import FocalLoss
 from focal_retinanet.models.retina_head import RetinaHead
 
 
 @dataclass(frozen=True)
 class AnchorLogits:
-    """Of one image, in the size that the network saw.
+    """Class logits and labels of the anchors of one image.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, padded as the network saw it.
+        image: (H, W, 3) uint8 RGB, in the size that the network saw, with padding.
         gt_bboxes: (G, 4) xyxy, absolute pixels of ``image``.
-        gt_labels: (G,).
+        gt_labels: (G,) int64.
         levels: class logits of each level, (h, w, A, K).
-        labels: of each level, (h, w, A): class, K for background, -1 ignored.
-        strides: of each level, (horizontal, vertical) in pixels of ``image``.
-        file: where the image is from.
+        labels: labels of each level, (h, w, A): class, K for background, -1 ignored.
+        strides: stride of each level, (horizontal, vertical) in pixels of ``image``.
+        file: path of the image.
     """
 
     image: Tensor
@@ -40,42 +37,25 @@ class AnchorLogits:
     file: str
 
     def flatten(self) -> tuple[Tensor, Tensor]:
-        """Logits (N, K) and labels (N,) of the anchors of all levels."""
+        """Return the logits (N, K) and labels (N,) of the anchors of all levels."""
         logits = torch.cat([level.flatten(0, 2) for level in self.levels])
         return logits, torch.cat([labels.flatten() for labels in self.labels])
-
-
-def annotated_dataset(cfg: Config, split: str = 'val') -> Dataset:
-    """A data set of a config, whose boxes are resized as the images are.
-
-    mmdet's pipelines for testing load boxes last, for the metric, in pixels of
-    the image as it was read.
-
-    Raises:
-        UserError: a pipeline of it loads no boxes.
-    """
-    dataset = copy.deepcopy(cfg[f'{split}_dataloader'].dataset.to_dict())
-    for part in inner_datasets(dataset):
-        steps = part.get('pipeline', [])
-        loads = [step for step in steps if step['type'] == 'LoadAnnotations']
-        if not loads:
-            raise UserError(
-                f'a pipeline of {split}_dataloader in {cfg.filename} loads no boxes: '
-                'it has no LoadAnnotations'
-            )
-        others = [step for step in steps if step['type'] != 'LoadAnnotations']
-        part['pipeline'] = [others[0], loads[0], *others[1:]]
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
-        return DATASETS.build(dataset)
 
 
 def anchor_logits(
     model: nn.Module, dataset: Dataset, indices: list[int]
 ) -> Iterator[AnchorLogits]:
-    """Run a detector over images of :func:`annotated_dataset`.
+    """Run a detector over annotated images.
+
+    Args:
+        model: detector with a sigmoid ``focal_retinanet.RetinaHead``; it is set to
+            evaluation mode.
+        dataset: data set of
+            :func:`focal_retinanet.data.training_images.annotated_dataset`.
+        indices: indices of the images.
 
     Raises:
-        UserError: it has no RetinaHead of ours.
+        UserError: the model has another head, or an image has no boxes loaded.
     """
     head = model.bbox_head if hasattr(model, 'bbox_head') else None
     if not isinstance(head, RetinaHead) or not head.use_sigmoid_cls:
@@ -86,13 +66,14 @@ def anchor_logits(
     model.eval()
     for index in indices:
         batch = model.data_preprocessor(pseudo_collate([dataset[index]]), False)
+        (sample,) = batch['data_samples']
+        check_has_boxes(sample)
         with torch.no_grad():
             maps, _ = head(model.extract_feat(batch['inputs']))
             labels = head.assign(maps, batch['data_samples'])[0]
-        (sample,) = batch['data_samples']
         shapes = [(*m.shape[-2:], m.size(1) // head.cls_out_channels) for m in maps]
         yield AnchorLogits(
-            image=_as_picture(batch['inputs'][0], model.data_preprocessor),
+            image=picture_of_input(batch['inputs'][0], model.data_preprocessor),
             gt_bboxes=sample.gt_instances.bboxes.cpu(),
             gt_labels=sample.gt_instances.labels.cpu(),
             levels=[
@@ -110,11 +91,16 @@ def anchor_logits(
         )
 
 
-def _as_picture(image: Tensor, preprocessor: nn.Module) -> Tensor:
-    """(3, H, W) of the network's input, back to (H, W, 3) uint8 RGB."""
-    image = image.float()
-    if preprocessor._enable_normalize:
-        image = image * preprocessor.std + preprocessor.mean
-    if not preprocessor._channel_conversion:  # left in OpenCV's order
-        image = image.flip(0)
-    return image.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu()
+def focal_loss_of(model: nn.Module) -> FocalLoss:
+    """Return the classification loss of a detector.
+
+    Raises:
+        UserError: the loss is not this project's sigmoid focal loss.
+    """
+    loss = getattr(getattr(model, 'bbox_head', None), 'loss_cls', None)
+    if not isinstance(loss, FocalLoss):
+        raise UserError(
+            'the loss of every anchor can be shown for focal_retinanet.FocalLoss, not '
+            f'for {type(loss).__name__}, which this model has'
+        )
+    return loss

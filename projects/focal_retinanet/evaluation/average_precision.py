@@ -1,14 +1,14 @@
 """COCO's average precision for any weighting of the images, such as a resample's."""
 
-import contextlib
 import copy
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
+
+from focal_retinanet.cli.console import quiet_pycocotools
 
 AREAS = ('all', 'small', 'medium', 'large')
 #: COCO's IoU threshold (None for all ten) and area range of each metric.
@@ -154,23 +154,23 @@ def _mean(ap: np.ndarray) -> float:
     return float(ap.mean()) if ap.size else float('nan')
 
 
+@quiet_pycocotools()
 def _evaluate(
     coco: COCO, detections: Sequence[dict], cat_ids: Sequence[int] | None
 ) -> COCOeval:
     """Match by pycocotools, without its output."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        if detections:
-            # pycocotools adds keys to the dicts.
-            found = coco.loadRes([copy.copy(detection) for detection in detections])
-        else:
-            found = COCO()
-            found.dataset = {**coco.dataset, 'annotations': []}
-            found.createIndex()
-        evaluator = COCOeval(coco, found, 'bbox')
-        if cat_ids is not None:
-            evaluator.params.catIds = list(cat_ids)
-        evaluator.params.maxDets = [100]
-        evaluator.evaluate()
+    if detections:
+        # pycocotools adds keys to the dicts.
+        found = coco.loadRes([copy.copy(detection) for detection in detections])
+    else:
+        found = COCO()
+        found.dataset = {**coco.dataset, 'annotations': []}
+        found.createIndex()
+    evaluator = COCOeval(coco, found, 'bbox')
+    if cat_ids is not None:
+        evaluator.params.catIds = list(cat_ids)
+    evaluator.params.maxDets = [100]
+    evaluator.evaluate()
     return evaluator
 
 

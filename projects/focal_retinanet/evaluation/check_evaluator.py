@@ -1,4 +1,4 @@
-"""Whether an evaluator's ground truth is that of the images that are tested."""
+"""Checks that an evaluator's ground truth belongs to the images that are tested."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +12,7 @@ from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
 from mmengine.evaluator import Evaluator
 from torch.utils.data import Dataset
 
+from focal_retinanet.data.built_datasets import inner_built_datasets
 from focal_retinanet.data.check_data import DataError
 from focal_retinanet.data.coco_file import as_coco
 from focal_retinanet.data.naming import few
@@ -28,21 +29,20 @@ def check_evaluator(
 ) -> None:
     """Compare the images and classes of COCO metrics with those of a data set.
 
-    An id that means another image in the evaluator's file than in the data set's
-    gives an AP near 0, and an order of the classes that differs mixes them up,
-    which neither mmdet nor pycocotools notices. The ground truth of mmdet's own
-    ``CocoMetric`` is prepared as that of ours is.
+    If an id means different images in the two files, AP is near 0; if the order of
+    the classes differs, they are mixed up. Neither mmdet nor pycocotools notices. The
+    ground truth of mmdet's own ``CocoMetric`` is prepared as ours is.
 
     Args:
-        evaluator: evaluator, built.
-        dataset: data set that it evaluates, built.
+        evaluator: built evaluator.
+        dataset: built data set that it evaluates.
         ann_files: annotation file of each COCO metric, for messages.
         key: name of the evaluator in the config.
         logger: logger for warnings.
 
     Raises:
-        DataError: they do not belong together.
-        UserError: there is an error in the file of mmdet's own metric.
+        DataError: the evaluator and the data set do not belong together.
+        UserError: the file of mmdet's own metric has an error.
     """
     names = iter(ann_files)
     for metric, own_dataset in _coco_metrics(evaluator, dataset):
@@ -61,11 +61,11 @@ def check_evaluator(
 def _coco_metrics(
     evaluator: Evaluator, dataset: Dataset
 ) -> Iterator[tuple[MMDetCocoMetric, Dataset]]:
-    """Metrics with a ground truth of their own, each with its data set."""
+    """Yield the metrics with a ground truth of their own, each with its data set."""
     metrics = evaluator.metrics
     datasets = [dataset] * len(metrics)
     if isinstance(evaluator, MultiDatasetsEvaluator):
-        datasets = getattr(dataset, 'datasets', datasets)
+        datasets = inner_built_datasets(dataset)
     for metric, own_dataset in zip(metrics, datasets, strict=False):
         is_coco = type(metric) is MMDetCocoMetric or isinstance(metric, CocoMetric)
         if is_coco and metric._coco_api is not None:
@@ -145,7 +145,7 @@ def _compare_objects(
     where: str,
     logger: Logger,
 ) -> None:
-    """Files of the same names may still be of other objects."""
+    """Warn if files of the same names have other objects."""
     if not any(len(boxes) for _, _, boxes in images):  # a file of images alone
         return
     classes = getattr(dataset, 'metainfo', {}).get('classes') or ()
@@ -167,7 +167,7 @@ def _compare_objects(
 
 
 def _images(dataset: Dataset) -> list[tuple[int, str, np.ndarray]] | None:
-    """Id, path and boxes (G, 4) xyxy of each image; None if they cannot be known."""
+    """Return id, path and boxes (G, 4) xyxy of each image; None if they are unknown."""
     get_data_info = getattr(dataset, 'get_data_info', None)
     if get_data_info is None:
         return None

@@ -1,4 +1,4 @@
-"""Annotation files of evaluators, which a config need not name twice."""
+"""Annotation files of evaluators, taken from the data sets."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from focal_retinanet.data.check_data import CocoSource, coco_sources
 
 
 def copy_evaluator(evaluator: Mapping | list) -> Mapping | list:
-    """A copy of an evaluator's config in which no two metrics are one object."""
+    """Copy an evaluator's config, so that no two metrics are one object."""
     if isinstance(evaluator, list):
         return [copy.deepcopy(metric) for metric in evaluator]
     evaluator = copy.deepcopy(evaluator)
@@ -25,17 +25,17 @@ def copy_evaluator(evaluator: Mapping | list) -> Mapping | list:
 def coco_metrics(
     evaluator: object, dataset: Mapping | None
 ) -> Iterator[tuple[Mapping, Mapping | None]]:
-    """Configs of the COCO metrics of an evaluator, each with its data set's.
+    """Yield the configs of an evaluator's COCO metrics, each with its data set's.
 
     Args:
         evaluator: config of a metric, of a ``MultiDatasetsEvaluator``, whose
             metrics have a data set each, or a list of metrics.
-        dataset: config of the data set; None if there is none.
+        dataset: config of the data set, or None.
     """
     metrics = list(metric_configs(evaluator))
     datasets = [dataset] * len(metrics)
     if isinstance(evaluator, Mapping) and 'metrics' in evaluator and dataset:
-        parts = dataset.get('datasets') or []
+        parts = list(inner_datasets(dataset))
         if len(parts) == len(metrics):
             datasets = parts
     for metric, own_dataset in zip(metrics, datasets, strict=True):
@@ -44,7 +44,7 @@ def coco_metrics(
 
 
 def name_ann_files(evaluator: object, dataset: Mapping | None, key: str) -> None:
-    """Let COCO metrics without ``ann_file`` have that of their data set.
+    """Give COCO metrics without ``ann_file`` the file of their data set.
 
     Args:
         evaluator: config of the evaluator, which is changed.
@@ -52,7 +52,7 @@ def name_ann_files(evaluator: object, dataset: Mapping | None, key: str) -> None
         key: name of the evaluator in the config.
 
     Raises:
-        UserError: the data set has several files, so none of them is the one.
+        UserError: the data set has several files.
     """
     for metric, own_dataset in coco_metrics(evaluator, dataset):
         if metric.get('ann_file') is not None or _packs_instances(own_dataset):
@@ -71,7 +71,7 @@ def name_ann_files(evaluator: object, dataset: Mapping | None, key: str) -> None
 def sources_to_evaluate(
     evaluator: object, dataset: ConfigDict | None
 ) -> list[CocoSource]:
-    """What a data set reads, where boxes are needed only if a metric is of them.
+    """Return what a data set reads; boxes are needed only if a metric reads them.
 
     Args:
         evaluator: config of the evaluator, with its ``ann_file``.
@@ -90,7 +90,7 @@ def sources_to_evaluate(
 
 
 def _packs_instances(dataset: Mapping | None) -> bool:
-    """Whether samples bring the objects, from which mmdet makes a file itself."""
+    """Return whether samples bring the objects, from which mmdet makes a file."""
     return any(
         'instances' in (step.get('meta_keys') or ())
         for part in inner_datasets(dataset)

@@ -80,6 +80,17 @@ def share_of_hardest(losses: np.ndarray, fraction: float) -> float:
     return float(losses[len(losses) - round(fraction * len(losses)) :].sum())
 
 
+def describe_hardest(distributions: Sequence[LossDistribution]) -> str:
+    """Return the paper's reading of Fig. 4, one line for each gamma."""
+    return '\n'.join(
+        f'gamma {d.gamma:g}: the hardest 20 % of the positives have '
+        f'{100 * share_of_hardest(d.positives, 0.2):.0f} % of their loss, the hardest '
+        f'1 % of the negatives {100 * share_of_hardest(d.negatives, 0.01):.0f} % of '
+        'theirs'
+        for d in distributions
+    )
+
+
 def _normalise(losses: list[np.ndarray]) -> np.ndarray:
     joined = np.sort(np.concatenate(losses))
     return joined / joined.sum()

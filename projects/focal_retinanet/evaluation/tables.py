@@ -100,6 +100,34 @@ def as_csv(comparison: dict) -> str:
     return text.getvalue()
 
 
+def notes(comparison: dict) -> list[str]:
+    """Return sentences that say what the tables show and how they were computed."""
+    classes, gaps = comparison['categories'], comparison['differences']
+    has_seeds = any(row['AP_sd'] is not None for row in comparison['models'])
+    lines = [
+        f'{comparison["ann_file"]}: {comparison["images"]} images, {len(classes)} '
+        f'class{"" if len(classes) == 1 else "es"}. AP in percent'
+        f'{", ± standard deviation over seeds" if has_seeds else ""}.'
+    ]
+    if not gaps:
+        return lines
+    lines.append(
+        f'Differences are to {gaps[0]["reference"]}; intervals by paired bootstrap over '
+        f'the images ({comparison["resamples"]} resamples, seed {comparison["seed"]}).'
+    )
+    if any(gap['p_seeds'] is None for gap in gaps):
+        lines.append(
+            'Where a model has one seed, whether another seed turns the difference '
+            'around is not measured.'
+        )
+    if len(gaps) > 1:
+        lines.append(
+            f'Each is at {100 * comparison["confidence"]:g} % by itself: of many, some '
+            'will look real by chance.'
+        )
+    return lines
+
+
 def _number(value: float | None, scale: float, form: str) -> str:
     return NOT_MEASURED if value is None else format(value * scale, form)
 

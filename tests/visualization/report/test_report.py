@@ -339,7 +339,7 @@ def test_what_makes_no_report(report, make_run, detections, tmp_path):
     own = out / 'images' / 'mine.jpg'
     own.write_text('')
     (out / 'index.html').write_text('my own page')
-    with pytest.raises(UserError, match='has files already: name another --out'):
+    with pytest.raises(UserError, match='has files already: name another --out-dir'):
         report([run])
     report([run], overwrite=True)
     assert own.exists()  # not in the folder of an earlier report
@@ -358,7 +358,12 @@ def test_twenty_models(report, detections, ground_truth, tmp_path):
 
 
 def test_the_tool(make_run, detections, tmp_path):
-    words = ['tools/report.py', make_run('run', detections), '--out', tmp_path / 'out']
+    words = [
+        'tools/report.py',
+        make_run('run', detections),
+        '--out-dir',
+        tmp_path / 'out',
+    ]
     done = subprocess.run(
         [sys.executable, *map(str, words)], cwd=ROOT, text=True, capture_output=True
     )

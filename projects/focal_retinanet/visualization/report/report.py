@@ -88,7 +88,7 @@ def write_report(
         warnings.append(line)
         warn(line)
 
-    check_output_dir(out, '--out', overwrite)
+    check_output_dir(out, overwrite)
     with quiet_mmengine():
         models, left_out = find_models(paths, skip_errors=True)
     for line in left_out:

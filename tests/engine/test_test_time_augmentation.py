@@ -1,19 +1,17 @@
-"""Test-time augmentation of ``tools/test.py``, on data sets of any wrapping."""
+"""Test-time augmentation works on data sets of any wrapping."""
 
-import runpy
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
-ROOT = Path(__file__).parent.parent
+from focal_retinanet.engine.test_time_augmentation import use_test_time_augmentation
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize('wrapper', [None, 'RepeatDataset', 'ConcatDataset'])
 def test_every_data_set_is_augmented(wrapper):
-    use_test_time_augmentation = runpy.run_path(str(ROOT / 'tools/test.py'))[
-        'use_test_time_augmentation'
-    ]
     cfg = Config.fromfile(ROOT / 'configs/demo/retinanet_r18-slim_fpn_8e_shapes.py')
     own = cfg.test_dataloader.dataset.to_dict()
     if wrapper == 'RepeatDataset':

@@ -1,0 +1,23 @@
+"""Built data sets, which may be wrapped in others."""
+
+from collections.abc import Iterator
+
+from torch.utils.data import Dataset
+
+
+def inner_built_datasets(dataset: Dataset) -> Iterator[Dataset]:
+    """Yield the data sets that read files, in order, out of any wrappers.
+
+    The counterpart of :func:`focal_retinanet.config.dataset_configs.inner_datasets`.
+
+    Args:
+        dataset: data set, or a ``ConcatDataset``, ``RepeatDataset``,
+            ``ClassBalancedDataset``, ... of others.
+    """
+    wrapped = getattr(dataset, 'dataset', None)
+    parts = [wrapped] if isinstance(wrapped, Dataset) else []
+    parts += getattr(dataset, 'datasets', None) or []
+    if not parts:
+        yield dataset
+    for part in parts:
+        yield from inner_built_datasets(part)

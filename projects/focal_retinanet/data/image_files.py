@@ -1,0 +1,116 @@
+"""Image and video files: finding and reading them, with errors that name the file."""
+
+from collections.abc import Iterable, Iterator
+from glob import glob, has_magic
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from focal_retinanet.cli.errors import UserError
+
+IMAGE_SUFFIXES = {'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'}
+VIDEO_SUFFIXES = {'.avi', '.mkv', '.mov', '.mp4', '.webm'}
+
+
+def find_inputs(inputs: Iterable[str]) -> list[Path]:
+    """Return the files that paths, folders and globs stand for, in order, once each.
+
+    Raises:
+        UserError: an input does not exist, holds no image or video, or is of a kind
+            that cannot be read.
+    """
+    files: dict[Path, None] = {}
+    for given in inputs:
+        path = Path(given)
+        if path.is_dir():
+            found = [
+                p for p in sorted(path.rglob('*')) if p.suffix.lower() in _SUFFIXES
+            ]
+        elif path.is_file():
+            found = [path]
+        elif has_magic(given):
+            found = [Path(p) for p in sorted(glob(given, recursive=True))]
+        else:
+            raise UserError(f'input {given} does not exist')
+        if not found:
+            raise UserError(
+                f'input {given} holds no image or video ({", ".join(sorted(_SUFFIXES))})'
+            )
+        for file in found:
+            if file.suffix.lower() not in _SUFFIXES:
+                raise UserError(
+                    f'input {file} is neither an image nor a video that can be read '
+                    f'({", ".join(sorted(_SUFFIXES))})'
+                )
+        files.update(dict.fromkeys(found))
+    return list(files)
+
+
+_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+
+
+def is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def read_frames(path: Path) -> Iterator[np.ndarray]:
+    """Yield the image, or the frames of the video, (H, W, 3) uint8 BGR.
+
+    Raises:
+        UserError: the file cannot be decoded.
+    """
+    if not is_video(path):
+        yield _read_image(path)
+        return
+    video = cv2.VideoCapture(str(path))
+    try:
+        ok, frame = video.read()
+        if not ok:
+            raise UserError(f'{path} cannot be decoded as a video')
+        while ok:
+            yield frame
+            ok, frame = video.read()
+    finally:
+        video.release()
+
+
+def read_annotated_image(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Return the image with or without its EXIF rotation, whichever fits its boxes.
+
+    Args:
+        path: image file.
+        size: (width, height) in the annotation file, which tells whether its boxes
+            are in pixels of the rotated photo or of the stored one.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+
+    Raises:
+        UserError: the file cannot be decoded, or has another size.
+    """
+    as_stored = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    found = []
+    for flags in (cv2.IMREAD_COLOR, as_stored):
+        image = _read_image(path, flags)
+        found.append(image.shape[1::-1])
+        if found[-1] == size:
+            return image
+    (width, height), _ = found
+    raise UserError(
+        f'{path} is {width}x{height} where the annotation file says '
+        f'{size[0]:g}x{size[1]:g}: is it the image of these boxes?'
+    )
+
+
+def _read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    try:
+        data = np.fromfile(path, np.uint8)  # so that OpenCV takes any file name
+        if not len(data):
+            raise UserError(f'{path} is empty')
+        image = cv2.imdecode(data, flags)
+    except (OSError, cv2.error) as error:  # no permission; more pixels than allowed
+        raise UserError(f'{path} cannot be read ({error})') from error
+    if image is None:
+        raise UserError(f'{path} cannot be decoded as an image')
+    return image

@@ -1,0 +1,41 @@
+"""Test-time augmentation: detections averaged over views of an image."""
+
+from copy import deepcopy
+
+from mmengine.config import Config, ConfigDict
+
+from focal_retinanet.config.dataset_configs import inner_datasets
+
+
+def use_test_time_augmentation(cfg: Config) -> None:
+    """Average over the image and its mirror image, unless the config says how.
+
+    Args:
+        cfg: config of a run, whose model and test pipelines are changed. Its
+            ``tta_model`` and ``tta_pipeline`` are used where it has them.
+    """
+    cfg.setdefault(
+        'tta_model',
+        dict(
+            type='DetTTAModel',
+            tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
+        ),
+    )
+    if 'tta_pipeline' not in cfg:
+        dataset = next(inner_datasets(cfg.test_dataloader.dataset))
+        meta_keys = (
+            'img_id',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'flip',
+            'flip_direction',
+        )
+        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+        pack = dict(type='PackDetInputs', meta_keys=meta_keys)
+        cfg.tta_pipeline = deepcopy(dataset.pipeline)
+        cfg.tta_pipeline[-1] = dict(type='TestTimeAug', transforms=[flips, [pack]])
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    for dataset in inner_datasets(cfg.test_dataloader.dataset):
+        dataset.pipeline = cfg.tta_pipeline

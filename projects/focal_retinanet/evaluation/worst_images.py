@@ -1,0 +1,75 @@
+"""The images that a detector is worst at, and what each kind of error costs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from focal_retinanet.evaluation.detection_errors import (
+    ERRORS,
+    KINDS,
+    MISSED,
+    ImageDetections,
+    cost_of_errors,
+    image_ap50,
+)
+
+
+@dataclass(frozen=True)
+class RankedImage:
+    """An image's detections, and in words why the image is among the worst."""
+
+    detections: ImageDetections
+    title: str
+
+
+def worst_images(
+    images: Sequence[ImageDetections], score_thr: float, most: int
+) -> dict[str, list[RankedImage]]:
+    """Rank images by two measures, the worst first.
+
+    Args:
+        images: images with their detections.
+        score_thr: lowest score of a detection that finds an object.
+        most: largest number of images of each ranking.
+
+    Returns:
+        ``lowest_ap50``: images with objects; ``most_missed``: images with missed
+        objects.
+    """
+    ranked = []
+    for image in images:
+        ap, missed = image_ap50(image), int(image.not_found(score_thr).sum())
+        objects = int((~image.gt_crowd).sum())
+        title = f'AP50 {100 * ap:.0f} %, {missed} of {objects} objects missed'
+        ranked.append((ap, missed, RankedImage(image, title)))
+    orders = {
+        'lowest_ap50': sorted(
+            (row for row in ranked if not np.isnan(row[0])), key=lambda row: row[0]
+        ),
+        'most_missed': sorted(
+            (row for row in ranked if row[1]), key=lambda row: -row[1]
+        ),
+    }
+    return {name: [row[2] for row in order[:most]] for name, order in orders.items()}
+
+
+def errors_table(images: Sequence[ImageDetections]) -> list[list[str]]:
+    """Return rows of text, the heads first: number and cost of each kind of error."""
+    costs = cost_of_errors(images)
+    counts = {
+        kind: sum(int(image.is_kind(kind).sum()) for image in images) for kind in KINDS
+    }
+    counts[MISSED] = sum(int(image.missed.sum()) for image in images)
+    return [
+        ['error', 'number', f'AP50 without it ({100 * costs["AP50"]:.1f} with all)'],
+        *(
+            [
+                error,
+                f'{counts[error]:,}',
+                f'{100 * (costs["AP50"] + costs[error]):.1f} '
+                f'({100 * costs[error]:+.1f})',
+            ]
+            for error in ERRORS
+        ),
+    ]

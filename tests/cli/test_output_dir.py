@@ -1,0 +1,28 @@
+"""Tools write over nothing that they have read, written, or found."""
+
+import pytest
+
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.cli.output_dir import check_output_file, check_outputs
+
+
+def test_an_output_is_neither_an_input_nor_another_output(tmp_path):
+    truth, out = tmp_path / 'val.json', tmp_path / 'out.json'
+    check_outputs([out, tmp_path / 'out.csv'], [str(truth)])
+    for outputs in ([tmp_path / 'x' / '..' / 'val.json'], [out, out]):
+        (tmp_path / 'x').mkdir(exist_ok=True)
+        with pytest.raises(UserError, match='an input or another output'):
+            check_outputs(outputs, [str(truth)])
+    with pytest.raises(UserError, match='is a folder'):
+        check_outputs([tmp_path], [])
+    with pytest.raises(UserError, match='no folder'):
+        check_outputs([tmp_path / 'absent' / 'out.json'], [])
+
+
+def test_a_file_that_exists_is_kept(tmp_path):
+    file = tmp_path / 'a.png'
+    assert check_output_file(file, overwrite=False) == file
+    file.touch()
+    assert check_output_file(file, overwrite=True) == file
+    with pytest.raises(UserError, match=r'a\.png exists: name another --out, or add'):
+        check_output_file(file, overwrite=False)
