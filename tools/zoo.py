@@ -1,8 +1,8 @@
-"""Keep the README's tables of results in step with the metafiles.
+"""Write the tables of results in the READMEs from the metafiles.
 
 Examples:
-    python tools/zoo.py            # make the README's tables anew
-    python tools/zoo.py --check    # fail where they differ
+    python tools/zoo.py            # write the tables
+    python tools/zoo.py --check    # fail if a table differs
     python tools/zoo.py --add compared.json \\
         --metafile configs/ablations/metafile-mine.yml --dataset 'my data, val' \\
         --metadata Commit=1a2b3c4 'Hardware=one RTX 4090'
@@ -14,7 +14,12 @@ from pathlib import Path
 
 from focal_retinanet.cli.arguments import tool_parser
 from focal_retinanet.cli.errors import UserError, clear_errors
-from focal_retinanet.evaluation.zoo import add_comparison, fill_readme, read_models
+from focal_retinanet.evaluation.zoo import (
+    PAGES,
+    add_comparison,
+    fill_tables,
+    read_models,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,12 +27,12 @@ ROOT = Path(__file__).parent.parent
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__)
     parser.add_argument(
-        '--check', action='store_true', help='write nothing, fail where tables differ'
+        '--check', action='store_true', help='write nothing, fail if a table differs'
     )
     parser.add_argument(
         '--add',
         metavar='COMPARISON.json',
-        help='add the models of tools/compare.py --json to a metafile, then make the '
+        help='add the models of tools/compare.py --json to a metafile, then write the '
         'tables',
     )
     parser.add_argument('--metafile', type=Path, help='metafile that --add extends')
@@ -59,19 +64,20 @@ def main() -> None:
             dict(pair.split('=', 1) for pair in args.metadata),
         )
         print(f'{args.metafile}: {", ".join(names)}')
-    readme = ROOT / 'README.md'
-    text = readme.read_text()
-    filled = fill_readme(text, read_models(ROOT))
-    if filled == text:
-        print('the tables in README.md are those of the metafiles')
-    elif args.check:
-        raise UserError(
-            'the tables in README.md are not those of the metafiles; '
-            'python tools/zoo.py makes them anew'
-        )
-    else:
-        readme.write_text(filled)
-        print('made the tables in README.md anew')
+    models = read_models(ROOT)
+    for page in PAGES:
+        text = (ROOT / page).read_text()
+        filled = fill_tables(page, text, models)
+        if filled == text:
+            print(f'{page} shows the metafiles')
+        elif args.check:
+            raise UserError(
+                f'the tables in {page} differ from the metafiles; python tools/zoo.py '
+                'writes them'
+            )
+        else:
+            (ROOT / page).write_text(filled)
+            print(f'{page} has new tables')
 
 
 if __name__ == '__main__':

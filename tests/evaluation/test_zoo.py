@@ -1,6 +1,7 @@
 """The metafiles of the model zoo, for mim and for the README."""
 
 import copy
+import re
 import shutil
 from pathlib import Path
 
@@ -10,10 +11,14 @@ import yaml
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.ablation_table import Table
-from focal_retinanet.evaluation.zoo import add_comparison, fill_readme, read_models
+from focal_retinanet.evaluation.zoo import (
+    PAGES,
+    add_comparison,
+    fill_tables,
+    read_models,
+)
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / 'README.md').read_text()
 
 
 @pytest.fixture
@@ -41,18 +46,23 @@ def comparison():
     return dict(models=[row, other], differences=[gap])
 
 
-def test_readme_shows_the_metafiles():
+def test_pages_show_the_metafiles():
     models = read_models(ROOT)
-    assert fill_readme(README, models) == README, 'python tools/zoo.py makes them anew'
-    shown = {
-        name
-        for start in README.split('<!-- zoo: ')[1:]
-        for name in start.split(' -->')[0].split()
-    }
-    assert shown == models.keys()
     changed = copy.deepcopy(models)
     changed['demo'][0]['Results'][0]['Metrics']['box AP'] = 99.9
-    assert '99.9' in fill_readme(README, changed)
+    shown = set()
+    for page in PAGES:
+        text = (ROOT / page).read_text()
+        assert fill_tables(page, text, models) == text, (
+            'python tools/zoo.py writes them'
+        )
+        for start in text.split('<!-- zoo: ')[1:]:
+            shown |= set(start.split(' -->')[0].split())
+        if 'demo' in text.split('<!-- zoo: ')[1]:
+            assert '99.9' in fill_tables(page, text, changed)
+        for link in re.findall(r'^\| \[.*?\]\((.*?)\)', text, flags=re.MULTILINE):
+            assert (ROOT / page).parent.joinpath(link).exists(), link
+    assert shown == models.keys()
 
 
 def test_mim_reads_the_zoo(monkeypatch):
@@ -107,11 +117,11 @@ def test_comparison_becomes_a_table(comparison, folder, tmp_path):
     assert second['Metadata']['Commit'] == '1a2b3c4'
 
     text = 'a\n<!-- zoo: ablations-cherry -->\nold\n<!-- zoo end -->\nb\n'
-    filled = fill_readme(text, models)
+    filled = fill_tables('README.md', text, models)
     assert 'old' not in filled and filled.startswith('a\n') and filled.endswith('\nb\n')
     assert '13.0 ± 1.0' in filled and 'AP of `table1b_gamma-2.0`' in filled
     assert '-2.3 (-3.0 to -1.0), worse' in filled
-    assert fill_readme(filled, models) == filled
+    assert fill_tables('README.md', filled, models) == filled
 
 
 def test_data_sets_stand_side_by_side(comparison, folder, tmp_path):
@@ -121,7 +131,7 @@ def test_data_sets_stand_side_by_side(comparison, folder, tmp_path):
     add_comparison(folder / 'metafile-mine.yml', comparison, 'mine', {})
     write_index(tmp_path, 'cherry', 'mine')
     text = '<!-- zoo: ablations-cherry ablations-mine -->\n<!-- zoo end -->'
-    lines = fill_readme(text, read_models(tmp_path)).split('\n')
+    lines = fill_tables('README.md', text, read_models(tmp_path)).split('\n')
     table = [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines[2:-2]]
     assert table[0][1::3] == ['cherries, val: AP', 'mine: AP']
     reference = ['12.3 ± 1.0', '2', '']
@@ -141,18 +151,18 @@ def test_a_column_has_at_most_one_reference(comparison, folder, tmp_path):
     write_index(tmp_path, 'cherry', 'mine')
     models = read_models(tmp_path)
     text = '<!-- zoo: ablations-cherry ablations-mine -->\n<!-- zoo end -->'
-    assert 'mine: AP' in fill_readme(text, models)
+    assert 'mine: AP' in fill_tables('README.md', text, models)
     other = copy.deepcopy(models['ablations-cherry'][1])
     other['Name'] = 'rivals_hinge_cherry'
     other['Results'][0]['Metrics']['AP difference']['to'] = 'rivals_ce_cherry'
     models['ablations-cherry'].append(other)
     with pytest.raises(UserError, match='ablations-cherry has rivals_ce, table1b'):
-        fill_readme(text, models)
+        fill_tables('README.md', text, models)
 
 
 def test_mistakes_are_named(comparison, tmp_path):
     with pytest.raises(UserError, match='table of nowhere'):
-        fill_readme('<!-- zoo: nowhere -->\n<!-- zoo end -->', {})
+        fill_tables('README.md', '<!-- zoo: nowhere -->\n<!-- zoo end -->', {})
     with pytest.raises(UserError, match='no config or row table1b_gamma'):
         add_comparison(tmp_path / 'metafile.yml', comparison, 'mine', {})
     assert not (tmp_path / 'metafile.yml').exists()

@@ -1,5 +1,6 @@
-"""The model zoo: metafiles that mim reads, and their tables in the README."""
+"""The model zoo: metafiles that mim reads, and their tables in the READMEs."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ from focal_retinanet.config.ablation_table import Table
 from focal_retinanet.evaluation.tables import as_markdown, verdict
 
 INDEX = 'model-index.yml'
+#: Files with tables of the metafiles.
+PAGES = ('README.md', 'configs/README.md', 'configs/ablations/README.md')
 COLLECTION = 'Focal RetinaNet'
-#: Table in the README; its start names the metafiles, see `read_models`.
+# Table in a page; its start names the metafiles, see `read_models`.
 _BLOCK = re.compile(r'(<!-- zoo: ([\w -]+) -->\n).*?(<!-- zoo end -->)', re.DOTALL)
 
 
@@ -35,8 +38,13 @@ def read_models(root: Path) -> dict[str, list[dict]]:
     }
 
 
-def fill_readme(text: str, models: Mapping[str, Sequence[dict]]) -> str:
-    """Return the README with new tables from the metafiles.
+def fill_tables(page: str, text: str, models: Mapping[str, Sequence[dict]]) -> str:
+    """Return the text of a page with new tables from the metafiles.
+
+    Args:
+        page: path of the page from the folder of the project, for the links.
+        text: text of the page.
+        models: models by metafile, see :func:`read_models`.
 
     Raises:
         UserError: a table names a metafile that is not in the index, or a metafile
@@ -49,9 +57,9 @@ def fill_readme(text: str, models: Mapping[str, Sequence[dict]]) -> str:
         for metafile in metafiles.split():
             if metafile not in models:
                 raise UserError(
-                    f'README.md has a table of {metafile}, which {INDEX} does not have'
+                    f'{page} has a table of {metafile}, which {INDEX} does not have'
                 )
-            shown[metafile] = models[metafile]
+            shown[metafile] = [_linked(model, page) for model in models[metafile]]
         rows = [model for part in shown.values() for model in part]
         if any('AP difference' in _metrics(row) for row in rows):
             lines = _differences_table(shown)
@@ -60,6 +68,11 @@ def fill_readme(text: str, models: Mapping[str, Sequence[dict]]) -> str:
         return f'{start}\n{as_markdown(lines)}\n\n{end}'
 
     return _BLOCK.sub(table, text)
+
+
+def _linked(model: dict, page: str) -> dict:
+    """Return a model whose config is relative to the folder of a page."""
+    return {**model, 'Config': os.path.relpath(model['Config'], os.path.dirname(page))}
 
 
 def add_comparison(
@@ -193,7 +206,7 @@ def _differences_table(metafiles: Mapping[str, Sequence[dict]]) -> list[list[str
         for what in (references, datasets):
             if len(what) > 1:
                 raise UserError(
-                    f'a column of README.md has one data set and one reference; '
+                    f'a column of a table has one data set and one reference; '
                     f'{metafile} has {", ".join(sorted(what))}'
                 )
         header += [f'{datasets.pop()}: AP', 'seeds']
