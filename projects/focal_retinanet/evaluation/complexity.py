@@ -15,7 +15,7 @@ from focal_retinanet.config.dataset_configs import inner_datasets
 
 
 def complexity(cfg: Config) -> tuple[int, int, tuple[int, int]]:
-    """Count for one image of the test pipeline's size.
+    """Count parameters and multiply-adds for an image of the test pipeline's size.
 
     Returns:
         Parameters; multiply-adds of the forward pass, which mmdet calls FLOPs; and

@@ -257,7 +257,7 @@ class _Detections:
         return float(np.mean(aps)) if aps else float('nan')
 
     def is_best_for_its_object(self, kind: str) -> np.ndarray:
-        """Which detections of a kind have the best score on an object not found, (D,)."""
+        """Which detections of a kind are the best for an object not found, bool (D,)."""
         free = (self._about >= 0) & (self.kinds == KINDS.index(kind))
         free[free] = ~self._is_found[self._about[free]]
         best = np.zeros_like(free)

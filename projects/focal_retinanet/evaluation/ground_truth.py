@@ -52,14 +52,14 @@ def read_ground_truth(
             models have different ground truths or classes; or detections have ids
             that it does not have.
     """
-    ann_file = str(ann_file) if ann_file is not None else _common_ann_file(models)
+    runs = [run for model in models for run in model.runs]
+    ann_file = str(ann_file) if ann_file is not None else _common_ann_file(runs)
     coco = load_coco(ann_file, warn=warn)
-    cat_ids = _category_ids(models, coco, ann_file)
+    cat_ids = _category_ids(runs, coco, ann_file)
     if not any(coco.loadAnns(coco.getAnnIds(catIds=cat_ids, iscrowd=False))):
         raise UserError(f'{ann_file} has no object to find')
-    for model in models:
-        for run in model.runs:
-            _check_ids(run, coco, ann_file)
+    for run in runs:
+        _check_ids(run, coco, ann_file)
     classes = {cat_id: coco.cats[cat_id]['name'] for cat_id in cat_ids}
     return GroundTruth(ann_file, coco, classes)
 
@@ -105,9 +105,9 @@ def check_and_prepare(
     return prepare_coco(content)
 
 
-def _common_ann_file(models: Sequence[Model]) -> str:
+def _common_ann_file(runs: Sequence[Run]) -> str:
     """The one annotation file of all configs."""
-    files = {os.path.abspath(f) for f in _of_configs(models, 'ann_file') if f}
+    files = {os.path.abspath(run.ann_file) for run in runs if run.ann_file}
     if not files:
         raise UserError(
             'files of detections do not name their ground truth, and there is no '
@@ -121,15 +121,15 @@ def _common_ann_file(models: Sequence[Model]) -> str:
     return os.path.relpath(files.pop())
 
 
-def _category_ids(models: Sequence[Model], coco: COCO, ann_file: str) -> list[int]:
+def _category_ids(runs: Sequence[Run], coco: COCO, ann_file: str) -> list[int]:
     """Category ids of the configs' classes, or of all categories."""
-    of_configs = {tuple(c) for c in _of_configs(models, 'classes') if c is not None}
-    if len(of_configs) > 1:
-        lists = '\n'.join(str(classes) for classes in sorted(of_configs))
+    named = {tuple(run.classes) for run in runs if run.classes is not None}
+    if len(named) > 1:
+        lists = '\n'.join(map(str, sorted(named)))
         raise UserError(f'the runs have different classes, so no common AP:\n{lists}')
-    if not of_configs:
+    if not named:
         return sorted(coco.cats)
-    classes = of_configs.pop()
+    classes = named.pop()
     ids = {category['name']: cat_id for cat_id, category in coco.cats.items()}
     missing = [name for name in classes if name not in ids]
     if missing:
@@ -138,10 +138,6 @@ def _category_ids(models: Sequence[Model], coco: COCO, ann_file: str) -> list[in
             f'{", ".join(ids)}'
         )
     return sorted(ids[name] for name in classes)
-
-
-def _of_configs(models: Sequence[Model], attribute: str) -> list:
-    return [getattr(r, attribute) for m in models for r in m.runs if r.cfg is not None]
 
 
 def _check_ids(run: Run, coco: COCO, ann_file: str) -> None:

@@ -19,8 +19,8 @@ from focal_retinanet.config.metric_configs import metric_configs
 from focal_retinanet.evaluation.work_dirs import (
     SCALARS,
     NotInWorkDirError,
-    read_models,
     read_scalars,
+    read_work_dirs,
 )
 
 #: Detections that a validation or a test writes next to its log.
@@ -142,7 +142,7 @@ def find_models(
     """Read the models of work directories, folders of seeds and files of detections.
 
     Args:
-        paths: see :func:`~focal_retinanet.evaluation.work_dirs.read_models`.
+        paths: see :func:`~focal_retinanet.evaluation.work_dirs.read_work_dirs`.
         skip_errors: If true, what cannot be read is left out instead of an error.
 
     Returns:
@@ -153,7 +153,7 @@ def find_models(
         UserError: a file has no valid detections, or nothing is left.
     """
     skip = (UserError, FileNotFoundError) if skip_errors else (NotInWorkDirError,)
-    found, left_out = read_models(paths, _read_run, skip, 'nothing to compare')
+    found, left_out = read_work_dirs(paths, _read_run, skip, 'nothing to compare')
     return [Model(name, runs) for name, runs in found], left_out
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.config import Config
 
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.evaluation.work_dirs import SCALARS, read_models, read_scalars
+from focal_retinanet.evaluation.work_dirs import SCALARS, read_scalars, read_work_dirs
 
 #: Short names of COCO's metrics, and how their keys end in the log.
 METRICS = {
@@ -107,7 +107,7 @@ def find_training_logs(
     """Read the logs of work directories, folders of seeds and files of scalars.
 
     Args:
-        paths: see :func:`~focal_retinanet.evaluation.work_dirs.read_models`.
+        paths: see :func:`~focal_retinanet.evaluation.work_dirs.read_work_dirs`.
 
     Returns:
         The models in the order of the paths, and why others are left out.
@@ -117,7 +117,7 @@ def find_training_logs(
         UserError: nothing is left.
     """
     skip = (UserError,)
-    found, left_out = read_models(paths, read_training_log, skip, 'nothing to plot')
+    found, left_out = read_work_dirs(paths, read_training_log, skip, 'nothing to plot')
     return [ModelLogs(name, logs) for name, logs in found], left_out
 
 

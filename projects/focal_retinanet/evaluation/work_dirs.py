@@ -17,7 +17,7 @@ class NotInWorkDirError(UserError):
     """A work directory does not have the wanted file."""
 
 
-def read_models(
+def read_work_dirs(
     paths: Sequence[str | Path],
     read: Callable[[Path], T],
     skip: tuple[type[Exception], ...],

@@ -185,15 +185,8 @@ class DetVisualizer(DetLocalVisualizer):
     ) -> np.ndarray:
         """Draw boxes with labels on a copy of an image, and masks as mmdet does.
 
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            instances: 'bboxes' (N, 4) xyxy in pixels and 'labels' (N,) on the CPU;
-                'scores' (N,) and 'masks' are optional.
-            classes: names of the labels.
-            palette: colours of the labels, any number of them.
-
-        Returns:
-            (H, W, 3) uint8 RGB.
+        ``instances`` has 'labels' (N,) on the CPU; 'bboxes' (N, 4) xyxy in pixels,
+        'scores' (N,) and 'masks' are optional. ``palette`` may have any length.
         """
         if len(instances) == 0 or not ('bboxes' in instances or 'masks' in instances):
             return image.copy()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
-    """Return the names with a number in each repeated one.
+    """Return the names, with a number in each repetition.
 
     ``a.jpg``, ``a.jpg``, ``a.mp4`` become ``a.jpg``, ``a_2.jpg``, ``a.mp4``.
     """

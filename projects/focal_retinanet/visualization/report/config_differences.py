@@ -9,14 +9,14 @@ ABSENT = '-'
 
 
 @dataclass(frozen=True)
-class Difference:
+class KeyDifference:
     """A key and its value in each config as text; ``ABSENT`` if a config lacks it."""
 
     key: str
     values: list[str]
 
 
-def config_differences(configs: Sequence[Mapping]) -> list[Difference]:
+def config_differences(configs: Sequence[Mapping]) -> list[KeyDifference]:
     """Return the keys whose values are not equal in all configs.
 
     Keys have dots; elements of a list of dicts have their index:
@@ -27,7 +27,7 @@ def config_differences(configs: Sequence[Mapping]) -> list[Difference]:
         for config in configs
     ]
     keys = dict.fromkeys(key for one in flat for key in one)
-    rows = (Difference(key, [f.get(key, ABSENT) for f in flat]) for key in keys)
+    rows = (KeyDifference(key, [f.get(key, ABSENT) for f in flat]) for key in keys)
     return [row for row in rows if len(set(row.values)) > 1]
 
 

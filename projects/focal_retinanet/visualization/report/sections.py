@@ -1,6 +1,7 @@
 """Sections of the report: each writes its charts and returns what the page shows.
 
-A chart is a dict with the 'file' in the report's folder, the text for screen readers
+``folder`` is the report's folder of charts, ``number`` that of the ground truth. A
+chart is a dict with the 'file' in the report's folder, the text for screen readers
 ('alt'), a 'title' or None, and whether it is 'wide'.
 """
 
@@ -31,12 +32,7 @@ LOSS_FIGURES = ('loss_cdf.svg', 'loss_cdf.png')
 
 
 def numbers(folder: Path, compared: Compared) -> dict:
-    """Tables and charts of the comparisons, and why the models have no common one.
-
-    Args:
-        folder: folder of the charts.
-        compared: comparisons of the models.
-    """
+    """Show the comparisons in tables and charts, and why there is no common one."""
     common = compared.common
     comparisons = [common] if common else list(compared.alone.values())
     rows = [row for comparison in comparisons for row in comparison['models']]
@@ -65,14 +61,7 @@ def precision_recall(
     images: Mapping[str, Sequence[ImageDetections]],
     classes: Mapping[int, str],
 ) -> list[dict]:
-    """One chart per class, of the models with the same ground truth.
-
-    Args:
-        folder: folder of the charts.
-        number: number of the ground truth.
-        images: detections of each model.
-        classes: names by category id.
-    """
+    """Draw one chart per class, of the models with the same ground truth."""
     shown = []
     for cat_id, name in classes.items():
         curves = {
@@ -92,13 +81,7 @@ def precision_recall(
 def errors(
     folder: Path, number: int, runs: Mapping[str, Sequence[Sequence[ImageDetections]]]
 ) -> dict:
-    """Table and chart of what each kind of error costs, on average over the seeds.
-
-    Args:
-        folder: folder of the charts.
-        number: number of the ground truth.
-        runs: detections of each model and run.
-    """
+    """Show what each kind of error costs, on average over the seeds."""
     costs = {}
     for name, seeds in runs.items():
         cost_of_seeds = [cost_of_errors(images) for images in seeds]
@@ -133,7 +116,7 @@ def errors(
 
 
 def curves(folder: Path, paths: Sequence[str | Path]) -> dict:
-    """One chart per key of the training logs, and notes on what they do not show."""
+    """Draw one chart per key of the training logs, with notes on missing curves."""
     paths = [path for path in paths if Path(path).is_dir()]
     if not paths:
         return dict(charts=[], notes=['Files of detections have no training log.'])
@@ -152,7 +135,7 @@ def curves(folder: Path, paths: Sequence[str | Path]) -> dict:
 
 
 def loss(folder: Path, models: Sequence[Model]) -> list[dict]:
-    """Copies of Fig. 4 of the models that have one in their work directory."""
+    """Copy Fig. 4 of the models that have one in their work directory."""
     shown = []
     for number, model in enumerate(models):
         path = model.runs[0].path
@@ -169,7 +152,7 @@ def loss(folder: Path, models: Sequence[Model]) -> list[dict]:
 
 
 def dataset(folder: Path, number: int, facts: DatasetFacts) -> list[dict]:
-    """Histograms of a ground truth: object sizes, and objects per image."""
+    """Draw histograms of a ground truth: object sizes, and objects per image."""
     if not facts.objects:
         return []
     highest = max(np.quantile(facts.sides, 0.99), 1)
@@ -196,7 +179,7 @@ def dataset(folder: Path, number: int, facts: DatasetFacts) -> list[dict]:
 
 
 def configs(models: Sequence[Model]) -> dict:
-    """Full configs of the first seeds, and the keys in which they differ."""
+    """Return the configs of the first seeds, and the keys in which they differ."""
     with_config = [model for model in models if model.cfg is not None]
     return dict(
         names=[model.name for model in with_config],
@@ -207,11 +190,7 @@ def configs(models: Sequence[Model]) -> dict:
 
 
 def _chart(file: Path, alt: str, title: str | None = None, wide: bool = False) -> dict:
-    """Chart of a file in the report's folder of charts.
-
-    Args:
-        wide: Whether a narrow window scrolls the chart instead of shrinking it.
-    """
+    """Chart of a file; a narrow window scrolls it if it is wide, else it shrinks."""
     return dict(file=f'{file.parent.name}/{file.name}', alt=alt, title=title, wide=wide)
 
 
