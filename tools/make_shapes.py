@@ -51,7 +51,7 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         default=(default.min_size, default.max_size),
         metavar=('MIN', 'MAX'),
-        help='diameter of the circle around an object, in pixels (default: %(default)s)',
+        help='diameter of the circle around an object in pixels (default: %(default)s)',
     )
     parser.add_argument(
         '--empty-fraction',

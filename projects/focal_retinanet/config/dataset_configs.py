@@ -7,7 +7,7 @@ from mmengine.fileio import list_from_file
 
 
 def inner_datasets(dataset: Mapping | None) -> Iterator[Mapping]:
-    """Yield the configs of the data sets that read files, in order, out of any wrappers.
+    """Yield the configs of the data sets inside of any wrappers, in order.
 
     Args:
         dataset: config of a data set, or of a ``ConcatDataset``,

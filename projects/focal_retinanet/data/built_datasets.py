@@ -6,7 +6,7 @@ from torch.utils.data import Dataset
 
 
 def inner_built_datasets(dataset: Dataset) -> Iterator[Dataset]:
-    """Yield the data sets that read files, in order, out of any wrappers.
+    """Yield the data sets inside of any wrappers, in order.
 
     The counterpart of :func:`focal_retinanet.config.dataset_configs.inner_datasets`.
 
