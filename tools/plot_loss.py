@@ -41,13 +41,13 @@ from focal_retinanet.evaluation.loss_distribution import (
     loss_distributions,
 )
 from focal_retinanet.visualization.file_names import unique_names
-from focal_retinanet.visualization.loss_cdf import plot_loss_cdf
-from focal_retinanet.visualization.loss_curves import (
+from focal_retinanet.visualization.losses.cdf import plot_loss_cdf
+from focal_retinanet.visualization.losses.curves import (
     plot_derivatives,
     plot_loss_over_p_t,
     plot_variants,
 )
-from focal_retinanet.visualization.loss_map import plot_loss_map
+from focal_retinanet.visualization.losses.map import plot_loss_map
 
 #: Negatives that Fig. 4 is drawn from, as many as in the paper.
 MAX_NEGATIVES = 10_000_000

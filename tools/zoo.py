@@ -18,7 +18,7 @@ from focal_retinanet.evaluation.zoo import (
     PAGES,
     add_comparison,
     fill_tables,
-    read_models,
+    read_metafiles,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -64,7 +64,7 @@ def main() -> None:
             dict(pair.split('=', 1) for pair in args.metadata),
         )
         print(f'{args.metafile}: {", ".join(names)}')
-    models = read_models(ROOT)
+    models = read_metafiles(ROOT)
     for page in PAGES:
         text = (ROOT / page).read_text()
         filled = fill_tables(page, text, models)

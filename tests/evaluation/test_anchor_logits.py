@@ -13,7 +13,7 @@ from focal_retinanet.evaluation.loss_distribution import (
     loss_distributions,
     share_of_hardest,
 )
-from focal_retinanet.visualization.loss_map import loss_maps
+from focal_retinanet.visualization.losses.map import loss_maps
 
 
 @pytest.fixture

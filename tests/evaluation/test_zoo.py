@@ -15,7 +15,7 @@ from focal_retinanet.evaluation.zoo import (
     PAGES,
     add_comparison,
     fill_tables,
-    read_models,
+    read_metafiles,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ def comparison():
 
 
 def test_pages_show_the_metafiles():
-    models = read_models(ROOT)
+    models = read_metafiles(ROOT)
     changed = copy.deepcopy(models)
     changed['demo'][0]['Results'][0]['Metrics']['box AP'] = 99.9
     shown = set()
@@ -109,7 +109,7 @@ def test_comparison_becomes_a_table(comparison, folder, tmp_path):
     comparison['models'][0]['AP'] = 0.13
     add_comparison(metafile, comparison, 'cherries, val', metadata)  # replaces
     write_index(tmp_path, 'cherry')
-    models = read_models(tmp_path)
+    models = read_metafiles(tmp_path)
     first, second = models['ablations-cherry']
     assert first['Results'][0]['Metrics']['box AP'] == 13.0
     assert first['Results'][0]['Metrics']['box AP of each seed'] == [12.0, 12.69]
@@ -131,7 +131,7 @@ def test_data_sets_stand_side_by_side(comparison, folder, tmp_path):
     add_comparison(folder / 'metafile-mine.yml', comparison, 'mine', {})
     write_index(tmp_path, 'cherry', 'mine')
     text = '<!-- zoo: ablations-cherry ablations-mine -->\n<!-- zoo end -->'
-    lines = fill_tables('README.md', text, read_models(tmp_path)).split('\n')
+    lines = fill_tables('README.md', text, read_metafiles(tmp_path)).split('\n')
     table = [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines[2:-2]]
     assert table[0][1::3] == ['cherries, val: AP', 'mine: AP']
     reference = ['12.3 ± 1.0', '2', '']
@@ -149,7 +149,7 @@ def test_a_column_has_at_most_one_reference(comparison, folder, tmp_path):
     alone = dict(models=comparison['models'][:1], differences=[])
     add_comparison(folder / 'metafile-mine.yml', alone, 'mine', {})
     write_index(tmp_path, 'cherry', 'mine')
-    models = read_models(tmp_path)
+    models = read_metafiles(tmp_path)
     text = '<!-- zoo: ablations-cherry ablations-mine -->\n<!-- zoo end -->'
     assert 'mine: AP' in fill_tables('README.md', text, models)
     other = copy.deepcopy(models['ablations-cherry'][1])

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from focal_retinanet.evaluation.loss_distribution import LossDistribution
-from focal_retinanet.visualization.loss_cdf import plot_loss_cdf
-from focal_retinanet.visualization.loss_curves import (
+from focal_retinanet.visualization.losses.cdf import plot_loss_cdf
+from focal_retinanet.visualization.losses.curves import (
     plot_derivatives,
     plot_loss_over_p_t,
     plot_variants,

@@ -15,11 +15,11 @@ INDEX = 'model-index.yml'
 #: Files with tables of the metafiles.
 PAGES = ('README.md', 'configs/README.md', 'configs/ablations/README.md')
 COLLECTION = 'Focal RetinaNet'
-# Table in a page; its start names the metafiles, see `read_models`.
+# Table in a page; its start names the metafiles, see `read_metafiles`.
 _BLOCK = re.compile(r'(<!-- zoo: ([\w -]+) -->\n).*?(<!-- zoo end -->)', re.DOTALL)
 
 
-def read_models(root: Path) -> dict[str, list[dict]]:
+def read_metafiles(root: Path) -> dict[str, list[dict]]:
     """Read the models of each metafile in the index.
 
     Args:
@@ -44,7 +44,7 @@ def fill_tables(page: str, text: str, models: Mapping[str, Sequence[dict]]) -> s
     Args:
         page: path of the page from the folder of the project, for the links.
         text: text of the page.
-        models: models by metafile, see :func:`read_models`.
+        models: models by metafile, see :func:`read_metafiles`.
 
     Raises:
         UserError: a table names a metafile that is not in the index, or a metafile
