@@ -1,8 +1,6 @@
 """COCO evaluation of the detections in a file."""
 
 import argparse
-import contextlib
-import io
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -11,6 +9,7 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 from mmengine.evaluator import BaseMetric
 
+from focal_retinanet.cli.console import quiet_pycocotools
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.coco_metric import BACKENDS, CocoMetric
 from focal_retinanet.evaluation.ground_truth import read_ground_truth
@@ -49,7 +48,7 @@ def make_cases(args: argparse.Namespace) -> Iterator[Case]:
 def ours(
     samples: list[dict], classes: tuple[str, ...], args: argparse.Namespace
 ) -> Contestant:
-    with _quiet():
+    with quiet_pycocotools():
         metric = CocoMetric(
             args.ann_file, classwise=args.classwise, backend=args.backend
         )
@@ -59,7 +58,7 @@ def ours(
 def mmdet(
     samples: list[dict], classes: tuple[str, ...], args: argparse.Namespace
 ) -> Contestant:
-    with _quiet():
+    with quiet_pycocotools():
         metric = MMDetCocoMetric(args.ann_file, classwise=args.classwise)
     return _evaluate(metric, samples, classes)
 
@@ -96,12 +95,8 @@ def _evaluate(
     metric.dataset_meta = dict(classes=classes)
 
     def run() -> dict[str, float]:
-        with _quiet():
+        with quiet_pycocotools():
             metric.process({}, samples)
             return metric.evaluate(size=len(samples))
 
     return Contestant(run, lambda ours, theirs: check_numbers(ours, theirs, rtol=0.0))
-
-
-def _quiet() -> contextlib.redirect_stdout:
-    return contextlib.redirect_stdout(io.StringIO())  # pycocotools prints
