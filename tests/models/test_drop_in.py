@@ -57,7 +57,7 @@ def dense_head(file, loss_cls):
 
 @pytest.mark.parametrize('file', DENSE)
 def test_a_config_that_does_not_say_use_sigmoid_is_refused_by_every_head(file):
-    with pytest.raises(ValueError, match='FocalLoss must say use_sigmoid'):
+    with pytest.raises(ValueError, match='FocalLoss must set use_sigmoid'):
         dense_head(file, dict(type='focal_retinanet.FocalLoss', gamma=2.0))
     loss_cls = dict(type='focal_retinanet.FocalLoss', use_sigmoid=True)
     head = dense_head(file, loss_cls)
@@ -73,7 +73,7 @@ def test_a_config_must_say_use_sigmoid_whatever_its_type_is(loss, as_type):
         'path': f'{loss.__module__}.{loss.__name__}',  # of a lazy config's dump
         'class': loss,  # a lazy config
     }[as_type]
-    with pytest.raises(ValueError, match=f'{loss.__name__} must say use_sigmoid'):
+    with pytest.raises(ValueError, match=f'{loss.__name__} must set use_sigmoid'):
         MMDET_MODELS.build(dict(type=type_, alpha=0.5))
     built = MMDET_MODELS.build(dict(type=type_, use_sigmoid=True, alpha=0.5))
     assert type(built) is loss
@@ -88,13 +88,13 @@ def test_a_lazy_config_file_must_say_use_sigmoid(tmp_path):
         'said = dict(type=FocalLoss, use_sigmoid=False)\n'
     )
     cfg = Config.fromfile(file, lazy_import=True)
-    with pytest.raises(ValueError, match='must say use_sigmoid'):
+    with pytest.raises(ValueError, match='must set use_sigmoid'):
         MMDET_MODELS.build(cfg.silent)
     assert not MMDET_MODELS.build(cfg.said).use_sigmoid
 
 
 def test_a_derived_loss_must_say_it_too_and_python_has_mmdets_default():
-    with pytest.raises(ValueError, match='OwnLoss must say use_sigmoid'):
+    with pytest.raises(ValueError, match='OwnLoss must set use_sigmoid'):
         MMDET_MODELS.build(dict(type=OwnLoss))
     for loss in (*LOSSES, OwnLoss):
         made = loss()
