@@ -276,12 +276,12 @@ def _rounded_products(input, weight):
 @pytest.mark.parametrize(
     ('call', 'reason'),
     [
-        (lambda x, w: winograd.conv3x3(x.double(), w.double()), 'for fp32'),
-        (lambda x, w: winograd.conv3x3(x.to('meta'), w.to('meta')), 'for CPUs'),
+        (lambda x, w: winograd.conv3x3(x.double(), w.double()), 'fp32 only'),
+        (lambda x, w: winograd.conv3x3(x.to('meta'), w.to('meta')), 'CPUs only'),
         (lambda x, w: torch.vmap(winograd.conv3x3, (0, None))(x[None], w), 'compiled'),
         (_forward_mode, 'forward-mode'),
         (_autocast, 'autocast'),
-        (_rounded_products, 'rounded'),
+        (_rounded_products, 'less precision'),
     ],
 )
 def test_says_once_why_it_steps_aside(call, reason, is_entered, monkeypatch, caplog):
