@@ -1,4 +1,8 @@
-"""A tiny data set, a tiny detector, and runs that are trained, stopped and resumed."""
+"""What the tests of several folders share.
+
+Most of it is a tiny data set, a tiny detector, and runs that are trained, stopped and
+resumed.
+"""
 
 import copy
 import itertools
@@ -12,6 +16,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from focal_retinanet.data.shapes import ShapesConfig, make_shapes
 from focal_retinanet.engine.checkpoints.load import enforce_safe_loading
@@ -186,6 +191,41 @@ class Runs:
 @pytest.fixture
 def runs():
     return Runs
+
+
+class NoReads(TorchDispatchMode):
+    """Fails if the host would read from the device, and records the other operators.
+
+    Each read makes the host wait for all work that was launched before.
+    """
+
+    READS = (
+        '_local_scalar_dense',
+        'bincount',
+        'equal',
+        'is_nonzero',
+        'nonzero',
+        'unique',
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.operators = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert not name.startswith(self.READS), name
+        if name in ('index', 'index_put', 'index_put_'):
+            masks = [i for i in args[1] if i is not None and i.dtype == torch.bool]
+            assert not masks, f'{name} has to count a mask'
+        self.operators.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def no_reads():
+    """A context in which the host may not read from the device."""
+    return NoReads()
 
 
 @pytest.fixture

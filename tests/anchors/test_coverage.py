@@ -1,4 +1,4 @@
-"""What the anchors cover, against mmdet's assigner and numbers made by hand."""
+"""Coverage of objects by anchors, against mmdet's assigner and hand-made numbers."""
 
 import csv
 
@@ -64,12 +64,12 @@ def objects(*boxes):
 
 
 def box(x, y, width, height):
-    """By its centre."""
+    """Return a box from its centre."""
     return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
 
 
 def test_by_hand():
-    """One anchor of 10 x 10 a cell of 10 x 10, two cells; one level of 20 x 20."""
+    """Two anchors of 10 x 10 on the first level, and one of 20 x 20 on the second."""
     small = torch.tensor([[0.0, 0, 10, 10], [10.0, 0, 20, 10]])
     large = torch.tensor([[0.0, 0, 20, 20]])
     gts = torch.tensor(
@@ -94,7 +94,7 @@ def test_by_hand():
     got = describe_assignment(gts, [small, large], matched, 0.5, usable)
     assert got.best_iou[0] == pytest.approx(80 / 400)
     assert got.best_level.tolist() == [1, 0, 0]
-    assert not got.ignored.any()  # left out is not the same as ignored
+    assert not got.ignored.any()  # unusable anchors do not count as ignored
 
 
 sizes = st.floats(2, 90)
@@ -104,9 +104,9 @@ boxes = st.lists(st.builds(box, places, places, sizes, sizes), max_size=8)
 
 @settings(max_examples=40, deadline=None)
 @given(boxes, st.sampled_from([-1, 0, 16]))
-def test_as_mmdets_assigner_and_overlaps(gt_boxes, allowed_border):
+def test_assignment_equals_mmdets_assigner_and_overlaps(gt_boxes, allowed_border):
     gts = objects(*gt_boxes)
-    # Above 0, where mmdet and ours agree on objects that nothing overlaps.
+    # With min_pos_iou=0, mmdet gives every anchor to an object without overlap.
     setup = dict(allowed_border=allowed_border, min_pos_iou=0.01)
     got = rule(**setup).assign(gts, (100, 120), (128, 128))
     anchors = torch.cat(
@@ -138,7 +138,7 @@ def test_as_mmdets_assigner_and_overlaps(gt_boxes, allowed_border):
 
 @settings(max_examples=40, deadline=None)
 @given(boxes.filter(len), st.sampled_from([0.0, 0.5]))
-def test_best_iou_without_the_anchors(gt_boxes, center_offset):
+def test_best_iou_equals_that_of_listed_anchors(gt_boxes, center_offset):
     generator = AnchorGenerator(**PAPER, center_offset=center_offset)
     gts = objects(*gt_boxes).bboxes
     anchors = torch.cat(generator.grid_priors([(12, 16), (6, 8), (3, 4)], device='cpu'))
@@ -159,9 +159,9 @@ def coverage_of(a_rule, *images):
 
 
 def test_data_set(tmp_path):
-    """A large, a small object; none; two objects in one place."""
+    """A large and a small object, an empty image, and two objects in one place."""
     a_rule = rule()
-    twins = [box(64, 64, 10, 10)] * 2  # the later has the anchors of both
+    twins = [box(64, 64, 10, 10)] * 2  # the later one gets the anchors of both
     coverage = coverage_of(a_rule, [box(96, 96, 64, 64), box(32, 32, 8, 8)], [], twins)
     kinds = [Kind.COVERED, Kind.LOW_QUALITY, Kind.NONE, Kind.LOW_QUALITY]
     assert coverage.kinds.tolist() == kinds
@@ -169,7 +169,7 @@ def test_data_set(tmp_path):
     assert coverage.images == ['0.jpg', '1.jpg', '2.jpg']
     assert coverage.sizes.tolist() == [64, 8, 10, 10]
     assert coverage.ratios.tolist() == [1, 1, 1, 1]
-    # 8 x 8 in the smallest anchor, 32 x 32.
+    # The object of 8 x 8 lies in the smallest anchor of 32 x 32.
     assert coverage.best_iou[1] == pytest.approx(64 / 1024)
     assert coverage.level_low_quality.tolist()[1:] == [0, 0]
     assert coverage.level_positive.sum() == coverage.num_positives.sum()
@@ -227,8 +227,8 @@ def test_anchors_that_fit():
     assert advice.options == []
 
 
-def test_small_objects_want_smaller_anchors():
-    """Of 16 pixels on cells, where the smallest anchor has 32: IoU is 1/4."""
+def test_small_objects_need_smaller_anchors():
+    """Objects of 16 pixels have an IoU of 1/4 with the smallest anchors of 32."""
     advice = advice_for(*(box(x // 8 * 8, y // 8 * 8, 16, 16) for x, y in GRID))
     assert advice.share == 0
     assert '100.0 % are smaller than the smallest anchor (32 pixels)' in advice.text
@@ -239,15 +239,15 @@ def test_small_objects_want_smaller_anchors():
     assert 'make the images 1.5 times as large in the pipeline' in texts
 
 
-def test_flat_objects_want_a_ratio():
-    """A third will do for 128 x 25."""
+def test_flat_objects_need_another_ratio():
+    """A ratio of 1/3 covers objects of 128 x 25."""
     advice = advice_for(*(box(x // 8 * 8, y // 8 * 8, 128, 25) for x, y in GRID))
     assert '100.0 % are flatter than all anchors (height/width 0.5)' in advice.text
     assert 'ratios=[0.333,0.5,1,2] (now [0.5,1,2])' in advice.text
 
 
 def test_two_changes_when_one_is_not_enough():
-    """Small ones and flat ones: no single change covers both."""
+    """No single change covers both small and flat objects."""
     cells = [(x // 8 * 8, y // 8 * 8) for x, y in GRID]
     advice = advice_for(
         *(box(x, y, 12, 12) for x, y in cells), *(box(x, y, 128, 25) for x, y in cells)
@@ -256,8 +256,8 @@ def test_two_changes_when_one_is_not_enough():
     assert 'to 100.0 %' in advice.text
 
 
-def test_objects_that_the_border_cuts():
-    """A quarter are slivers at the left border; the others fit."""
+def test_objects_cut_by_the_border():
+    """A quarter of the objects are slivers at the left border, and the others fit."""
     inside = [box(x, y, 64, 64) for x, y in GRID[:9]]
     slivers = [[0.0, y, 3.0, y + 30.0] for y in (10, 100, 300)]
     gts = torch.tensor([*inside, *slivers])
@@ -321,7 +321,7 @@ def test_rule_of_a_detector():
     assert got.strides == [4, 8, 16, 32, 64]
 
 
-def test_detectors_without_such_anchors():
+def test_detectors_without_max_iou_anchors():
     with pytest.raises(NoAnchorsError, match='FCOSHead has no anchors'):
         AnchorRule.of_detector(detector('bbox_head', type='FCOSHead'))
     atss = dict(type='ATSSAssigner', topk=9)

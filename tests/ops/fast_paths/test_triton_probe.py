@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from focal_retinanet.ops import fast_paths, matching
 from focal_retinanet.ops.fast_paths import triton_probe
 from focal_retinanet.ops.matching import triton as matching_triton
 
@@ -119,14 +120,17 @@ def test_wrong_result_means_no(monkeypatch, warnings):
 @pytest.mark.parametrize('launch', [None, matching_triton.match_a_few_anchors])
 def test_without_triton(launch, monkeypatch, warnings):
     monkeypatch.setitem(sys.modules, 'triton', None)
-    for kernels in ('triton_probe_kernel', 'matching_kernels'):
-        monkeypatch.delitem(
-            sys.modules, f'focal_retinanet.ops.{kernels}', raising=False
-        )
+    for package, kernels in (
+        (fast_paths, 'triton_probe_kernel'),
+        (matching, 'triton_kernels'),
+    ):
+        monkeypatch.delitem(sys.modules, f'{package.__name__}.{kernels}')
+        monkeypatch.delattr(package, kernels)
     # On a CPU, the import of Triton fails before anything is launched.
     device = torch.device('cpu')
     assert not triton_probe._works(device, launch or triton_probe.double_a_few_numbers)
     (warning,) = warnings()
+    assert 'ModuleNotFoundError' in warning
     assert 'triton' in warning
 
 
