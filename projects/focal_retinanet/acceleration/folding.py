@@ -18,12 +18,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.autograd import forward_ad
 from torch.nn.modules import module as nn_module
 
 from focal_retinanet.acceleration.conv_norm_pairs import count_inputs
 from focal_retinanet.ops.fast_paths.autocast import autocast_dtype
-from focal_retinanet.ops.fast_paths.eager import is_eager
+from focal_retinanet.ops.fast_paths.eager import has_tangents, is_eager
 from focal_retinanet.ops.fast_paths.step_aside import say_once
 
 _HOOKS = ('_forward_pre_hooks', '_forward_hooks')
@@ -154,7 +153,7 @@ def _why_apart(conv: nn.Conv2d, norm: FoldedBatchNorm2d, input: Tensor) -> str |
         return 'their parameters are not fp32 or fp64'
     if autocast_dtype(input.device.type) == torch.float16:
         return 'scaled weights may overflow in fp16'
-    if any(forward_ad.unpack_dual(x).tangent is not None for x in tensors):
+    if has_tangents(*tensors):
         return 'forward-mode derivatives are computed'
     return None
 

@@ -19,12 +19,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import functional
 
 from focal_retinanet.ops.fast_paths import compile
 from focal_retinanet.ops.fast_paths.autocast import autocast_dtype
-from focal_retinanet.ops.fast_paths.eager import is_eager
+from focal_retinanet.ops.fast_paths.eager import has_tangents, is_eager
 from focal_retinanet.ops.fast_paths.step_aside import say_once
 
 # Tiles at a time: enough for fast products, few enough that their transforms are small
@@ -83,7 +82,7 @@ def _why_plain(*arguments: Tensor | None) -> str | None:
         return 'it computes in fp32 only'
     if not _products_are_fp32():
         return 'matrix products are allowed less precision than fp32'
-    if any(forward_ad.unpack_dual(x).tangent is not None for x in tensors):
+    if has_tangents(*tensors):
         return 'it has no forward-mode derivative'
     if not is_available():
         return 'its kernel could not be compiled'
