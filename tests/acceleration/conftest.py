@@ -2,7 +2,7 @@
 
 import pytest
 
-from focal_retinanet.acceleration import winograd
+from focal_retinanet.acceleration import folding, winograd
 
 
 @pytest.fixture
@@ -15,3 +15,23 @@ def kernel_calls(monkeypatch):
         winograd, '_call', lambda name, *args: names.append(name) or call(name, *args)
     )
     return names
+
+
+@pytest.fixture
+def freeze(randomize_batch_norms):
+    def freeze(model):
+        randomize_batch_norms(model).eval()
+        return model  # mmdet's eval() returns None
+
+    return freeze
+
+
+@pytest.fixture
+def folded(monkeypatch):
+    """Batch norms that a convolution did."""
+    norms = []
+    pass_on = folding.pass_on
+    monkeypatch.setattr(
+        folding, 'pass_on', lambda *args: norms.append(args[1]) or pass_on(*args)
+    )
+    return norms
