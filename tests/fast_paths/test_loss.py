@@ -212,7 +212,9 @@ def test_second_derivative_is_refused(backend):
         torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-7)
     # With another term, a constant gradient would not be noticed.
     penalty = gradients[0].square().sum() + maps[0].square().sum()
-    with pytest.raises(RuntimeError, match='the fused focal loss has no second derivative'):
+    with pytest.raises(
+        RuntimeError, match='the fused focal loss has no second derivative'
+    ):
         penalty.backward()
 
 

@@ -92,6 +92,16 @@ def test_classes_of_alpha_are_on_axis_1():
     torch.testing.assert_close(loss(logits, target), expected)
 
 
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+@pytest.mark.parametrize('loss_class', [FocalLoss, HingeLoss])
+def test_traced_mean_fits_other_sizes(loss_class):
+    torch.manual_seed(0)
+    loss = loss_class()
+    inputs, others = ((torch.randn(n, K), torch.rand(n, K)) for n in (4, 7))
+    traced = torch.jit.trace(lambda *args: loss(*args), inputs)
+    torch.testing.assert_close(traced(*others), loss(*others))
+
+
 def test_one_class():
     logits, target = torch.randn(10, 1), torch.randint(2, (10,))
     torch.testing.assert_close(

@@ -51,7 +51,7 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Enable autocast, as mmengine does, for a model that is safe on a CPU."""
+        """Enable autocast; on a CPU, also pad the small maps of the model."""
         if get_device() == 'cpu' and model not in self._models:
             self._models.add(model)
             pad_small_maps(model)

@@ -68,7 +68,7 @@ class _ShallowTracer(fx.Tracer):
 
 
 def _own_children(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the children, and in place of a container that is never called, its own."""
+    """Yield the children, with those of containers in place of the containers."""
     for child in module.children():
         if type(child) in (nn.ModuleList, nn.ModuleDict):
             yield from _own_children(child)

@@ -113,7 +113,7 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
                 [level],
                 target[None],
                 None if weight is None else weight.reshape(1, -1),
-                loss_divisor(pred.shape, reduction, avg_factor, ignored),
+                loss_divisor(pred, reduction, avg_factor, ignored),
                 num_classes=pred.size(1),
                 ignore_index=self.ignore_index,
             )
@@ -157,7 +157,7 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
         """
         if not self.can_sum_over_levels:
             raise ValueError(
-                f'sum_over_levels needs use_sigmoid=True, activated=False and a forward '
+                'sum_over_levels needs use_sigmoid=True, activated=False and a forward '
                 f'that is not overridden, got {self}'
             )
         return self._fused(

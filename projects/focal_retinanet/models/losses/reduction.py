@@ -67,11 +67,11 @@ def reduce_loss(
         loss = loss * _broadcast_weight(weight, loss)
     if reduction == 'none':
         return loss
-    return loss.sum() / loss_divisor(loss.shape, reduction, avg_factor, ignored)
+    return loss.sum() / loss_divisor(loss, reduction, avg_factor, ignored)
 
 
 def loss_divisor(
-    shape: torch.Size,
+    elements: Tensor,
     reduction: str,
     avg_factor: float | Tensor | None,
     ignored: Tensor | None,
@@ -79,7 +79,7 @@ def loss_divisor(
     """Return the number by which 'mean' or 'sum' divides the sum of a loss.
 
     Args:
-        shape: Shape of the loss, see :func:`reduce_loss`.
+        elements: Loss, or any tensor of its shape, see :func:`reduce_loss`.
         reduction: 'mean' or 'sum'.
         avg_factor: Divisor of 'mean'. If None, the number of elements that are not
             ignored, at least 1.
@@ -90,8 +90,8 @@ def loss_divisor(
     if avg_factor is not None:
         return avg_factor + EPS
     if ignored is None:
-        return max(shape.numel(), 1)
-    elements_per_row = shape[1] if len(shape) == 2 else 1
+        return max(elements.numel(), 1)
+    elements_per_row = elements.size(1) if elements.dim() == 2 else 1
     return ((~ignored).sum() * elements_per_row).clamp(min=1)
 
 
