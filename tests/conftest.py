@@ -1,4 +1,8 @@
-"""A tiny data set, a tiny detector, and runs that are trained, stopped and resumed."""
+"""What the tests of several folders share.
+
+Most of it is a tiny data set, a tiny detector, and runs that are trained, stopped and
+resumed.
+"""
 
 import copy
 import itertools
@@ -12,15 +16,17 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from focal_retinanet.data.shapes import ShapesConfig, make_shapes
 from focal_retinanet.engine.checkpoints.load import enforce_safe_loading
 from focal_retinanet.engine.runner import Runner
+from focal_retinanet.ops.fast_paths import step_aside
 from focal_retinanet.visualization import DetVisualizer
 
 ROOT = Path(__file__).parent.parent
 DEMO = 'configs/demo/retinanet_r18-slim_fpn_8e_shapes.py'
-#: Changes that turn the demo's config into one of a few seconds.
+#: Changes that make the demo's config train in a few seconds.
 TINY = {
     # oneDNN of torch 2.1 crashes on 1x1 convolutions of 8 channels, channels last.
     'model.backbone.base_channels': 16,
@@ -36,7 +42,7 @@ TINY = {
     'val_dataloader.persistent_workers': False,
     'test_dataloader.num_workers': 0,
     'test_dataloader.persistent_workers': False,
-    # Hardly trained, it still has to find something.
+    # A detector with so little training still has to find something.
     'model.test_cfg.score_thr': 0.0,
     'train_cfg.max_epochs': 2,
     'train_cfg.val_interval': 2,
@@ -46,13 +52,14 @@ TINY = {
 
 @pytest.fixture(autouse=True)
 def as_in_a_fresh_process(monkeypatch):
-    """Safe loading as the tools have it, nothing global of an earlier test."""
+    """Loads safely, as the tools do, and undoes what earlier tests left behind."""
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')  # restored afterwards
     enforce_safe_loading()
-    # A run takes the package's logger to itself.
+    # A run changes the package's logger.
     logger = logging.getLogger('focal_retinanet')
     for name in ('handlers', 'level', 'propagate'):
         monkeypatch.setattr(logger, name, getattr(logger, name))
+    monkeypatch.setattr(step_aside, '_said', set())
     yield
     for manager in (MMLogger, DefaultScope, Visualizer, DetVisualizer):
         manager._instance_dict.clear()
@@ -60,10 +67,10 @@ def as_in_a_fresh_process(monkeypatch):
 
 @pytest.fixture(scope='session')
 def shared_data():
-    """Folder of real data beside the project; skips where it is absent."""
+    """Folder of real data beside the project. Tests without it are skipped."""
     folder = ROOT.parent / 'shared' / 'data'
     if not folder.is_dir():
-        pytest.skip(f'real data is not there: {folder}')
+        pytest.skip(f'there is no real data in {folder}')
     return folder
 
 
@@ -77,7 +84,7 @@ def shapes_root(tmp_path_factory):
 
 @pytest.fixture
 def tiny_config(shapes_root, tmp_path, monkeypatch):
-    """The demo's config, tiny, with a work directory of the test's own."""
+    """The demo's config, made tiny, with its own work directory."""
     monkeypatch.setenv('SHAPES_ROOT', str(shapes_root))
     cfg = Config.fromfile(ROOT / DEMO)
     cfg.merge_from_dict(TINY)
@@ -93,11 +100,11 @@ def tiny_config(shapes_root, tmp_path, monkeypatch):
 
 
 class Interruption(Exception):
-    """What stops a run."""
+    """Stops a run."""
 
 
 class Runs:
-    """Trainings of a config; each returns its runner."""
+    """Trains a config, and reads what a run leaves behind."""
 
     _numbers = itertools.count()
 
@@ -107,9 +114,9 @@ class Runs:
         cfg.merge_from_dict(changes)
         if work_dir is not None:
             cfg.work_dir = str(work_dir)
-        # Runs of one second, too, need names of their own.
+        # Runs that start in the same second need different names.
         cfg.experiment_name = f'run-{next(cls._numbers)}'
-        # Of one name in all configs, it would draw for the first run of a process.
+        # All configs name it alike, so it would belong to the first run of a process.
         DetVisualizer._instance_dict.clear()
         return runner_type.from_cfg(cfg)
 
@@ -121,7 +128,7 @@ class Runs:
 
     @classmethod
     def stop_after(cls, cfg, iterations, work_dir, **kwargs):
-        """Train, and stop in the iteration after these."""
+        """Train for this number of iterations, and stop in the next one."""
         runner = cls.build(cfg, work_dir, **kwargs)
         step = runner.model.train_step
         calls = 0
@@ -140,7 +147,7 @@ class Runs:
 
     @staticmethod
     def by_iterations(cfg, workers=0, sampler='InfiniteSampler'):
-        """As configs/retinanet have it, for 8 iterations of 4 images."""
+        """Return a config that trains by iterations, 8 of 4 images each."""
         cfg = copy.deepcopy(cfg)
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=8, val_interval=3)
         cfg.param_scheduler = [dict(type='LinearLR', by_epoch=False, end=6)]
@@ -159,13 +166,13 @@ class Runs:
 
     @staticmethod
     def log_of(runner):
-        """Text of the log file."""
+        """Return the text of the log file."""
         (file,) = Path(runner.log_dir).glob('*.log')
         return file.read_text()
 
     @staticmethod
     def scalars_of(runner):
-        """Lines of the log without what depends on the time."""
+        """Return the logged scalars without those that depend on time."""
         file = Path(runner.log_dir) / 'vis_data' / 'scalars.json'
         lines = [json.loads(line) for line in file.read_text().splitlines()]
         for line in lines:
@@ -184,3 +191,55 @@ class Runs:
 @pytest.fixture
 def runs():
     return Runs
+
+
+class NoReads(TorchDispatchMode):
+    """Fails if the host would read from the device, and records the other operators.
+
+    Each read makes the host wait for all work that was launched before.
+    """
+
+    READS = (
+        '_local_scalar_dense',
+        'bincount',
+        'equal',
+        'is_nonzero',
+        'nonzero',
+        'unique',
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.operators = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert not name.startswith(self.READS), name
+        if name in ('index', 'index_put', 'index_put_'):
+            masks = [i for i in args[1] if i is not None and i.dtype == torch.bool]
+            assert not masks, f'{name} has to count a mask'
+        self.operators.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def no_reads():
+    """A context in which the host may not read from the device."""
+    return NoReads()
+
+
+@pytest.fixture
+def randomize_batch_norms():
+    """A function that gives the batch norms of a model random parameters."""
+
+    def randomize(model):
+        torch.manual_seed(0)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.normal_(module.running_mean, std=0.2)
+                torch.nn.init.uniform_(module.running_var, 0.5, 2)
+                torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+                torch.nn.init.normal_(module.bias, std=0.2)
+        return model
+
+    return randomize

@@ -43,12 +43,12 @@ def test_off_by_default(model):
         dict(channels_last=True),
         dict(winograd=True),
         dict(fold_batch_norm=True, channels_last=True, winograd=True),
-        # Without a compiler's backend: fast, and the same path through our code.
+        # The eager backend compiles fast and takes the same path through our code.
         dict(compile=dict(backend='eager'), fold_batch_norm=True, winograd=True),
     ],
     ids=str,
 )
-def test_same_results_at_any_size(model, settings):
+def test_results_do_not_change_at_any_size(model, settings):
     fast = copy.deepcopy(model)
     accelerate(fast, Config(settings), 'silent')
     assert fast.state_dict().keys() == model.state_dict().keys()

@@ -1,4 +1,4 @@
-"""Mixed precision on a CPU gives the gradients of fp32, rounded."""
+"""Mixed precision on a CPU: gradients of strided convolutions, and repeatable runs."""
 
 import copy
 
@@ -11,7 +11,7 @@ from focal_retinanet.acceleration.fast_conv import fold_batch_norm
 
 
 def fill_memory_with_garbage():
-    """What a gradient that is not written would hold."""
+    """Fill memory that an uninitialized gradient would get."""
     junk = [torch.full((size,), 1e30) for size in (16, 144, 576, 2304, 9216)]
     del junk
 
@@ -48,7 +48,7 @@ def test_gradients_of_strided_convolutions(size, options):
         )
 
 
-def test_a_frozen_batch_norm_is_folded_all_the_same(caplog):
+def test_frozen_batch_norm_is_still_folded(caplog):
     torch.manual_seed(0)
     conv = nn.Conv2d(16, 16, 3, stride=2, padding=1, bias=False)
     exact = nn.Sequential(conv, nn.BatchNorm2d(16)).eval()
@@ -56,7 +56,7 @@ def test_a_frozen_batch_norm_is_folded_all_the_same(caplog):
     model = copy.deepcopy(exact)
     assert fold_batch_norm(model) == 1
     pad_small_maps(model)
-    model = copy.deepcopy(model)  # as EMAHook does
+    model = copy.deepcopy(model)  # as EMAHook makes
     maps = torch.randn(4, 16, 1, 1)
     exact(maps).sum().backward()
     for _ in range(5):
@@ -71,7 +71,7 @@ def test_a_frozen_batch_norm_is_folded_all_the_same(caplog):
     assert 'not folded' not in caplog.text
 
 
-def test_two_runs_of_one_seed_are_one(runs, tiny_config, tmp_path):
+def test_runs_with_the_same_seed_are_equal(runs, tiny_config, tmp_path):
     tiny_config.optim_wrapper.type = 'focal_retinanet.AmpOptimWrapper'
     tiny_config.randomness = dict(seed=0)
     one = runs.train(tiny_config, tmp_path / 'one')

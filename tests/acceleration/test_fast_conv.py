@@ -1,4 +1,4 @@
-"""Faster convolutions compute what the plain ones do, with the same parameters."""
+"""Fast convolutions compute what the plain ones do, with the same parameters."""
 
 import copy
 
@@ -8,23 +8,11 @@ from mmcv.cnn import ConvModule
 from mmdet.models.backbones import MobileNetV2, ResNet
 from torch import nn
 
-from focal_retinanet.acceleration import winograd
 from focal_retinanet.acceleration.fast_conv import (
     FastConv2d,
     fold_batch_norm,
     use_winograd,
 )
-
-
-def _randomize(model):
-    torch.manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.1)
-    return model
 
 
 def _backbones():
@@ -37,28 +25,18 @@ def _backbones():
     ]
 
 
-@pytest.fixture
-def kernel_calls(monkeypatch):
-    """Names of the kernels that were run."""
-    monkeypatch.setattr(winograd, '_MIN_TILES', 0)
-    names = []
-    call = winograd._call
-    monkeypatch.setattr(
-        winograd, '_call', lambda name, *args: names.append(name) or call(name, *args)
-    )
-    return names
-
-
-# Number of 3x3 convolutions of stride 1 with 16 channels or more.
+# The number of 3x3 convolutions of stride 1 with at least 16 channels.
 @pytest.mark.parametrize(('index', 'by_winograd'), [(0, 13), (1, 10), (2, 13), (3, 0)])
-def test_backbones_keep_their_results(index, by_winograd, kernel_calls):
-    """In fp32, by their distance from fp64.
+def test_backbones_keep_their_results(
+    index, by_winograd, kernel_calls, randomize_batch_norms
+):
+    """Errors are differences from fp64.
 
-    The fast backbone may be 30 times as far from it as the plain one: a convolution
-    by Winograd's algorithm is 10 times as far, and where a ReLU's input is nearer to
-    zero than that, its gradient is another one.
+    The fast backbone's may be 30 times the plain one's: those of Winograd's algorithm
+    are 10 times as large, and the gradient of a ReLU differs if its input is closer to
+    zero than that.
     """
-    plain = _randomize(_backbones()[index])
+    plain = randomize_batch_norms(_backbones()[index])
     fast, exact = copy.deepcopy(plain), copy.deepcopy(plain).double()
     norms = sum(isinstance(m, nn.BatchNorm2d) for m in plain.modules())
     assert fold_batch_norm(fast) == norms
@@ -84,8 +62,8 @@ def test_backbones_keep_their_results(index, by_winograd, kernel_calls):
     assert kernel_calls.count('winograd_output') >= by_winograd
 
 
-def test_nothing_is_left_for_frozen_batch_norm(monkeypatch):
-    model = _randomize(_backbones()[0])
+def test_frozen_batch_norms_are_not_computed(monkeypatch):
+    model = _backbones()[0]
     fold_batch_norm(model)
     model.train()
 
@@ -111,8 +89,9 @@ def test_batch_norm_in_training_mode_is_computed():
     torch.testing.assert_close(folded.state_dict(), plain.state_dict())
 
 
-def test_detection_sees_new_weights(kernel_calls):
-    """Whatever is done to the parameters, nothing older is used."""
+def test_detection_sees_new_weights(kernel_calls, randomize_batch_norms):
+    """A change of the parameters takes effect, however it is made."""
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)).eval()
     plain = copy.deepcopy(model)
     fold_batch_norm(model)
@@ -129,15 +108,15 @@ def test_detection_sees_new_weights(kernel_calls):
         with torch.no_grad():
             module[0].weight.mul_(2)
     assert_same()
-    for module in (model, plain):  # an averaged model that takes its place
+    for module in (model, plain):  # a swap with an averaged model
         module[0].weight.data.mul_(0.5)
         module[1].running_var.data.mul_(2)
     assert_same()
-    state = _randomize(copy.deepcopy(plain)).state_dict()
+    state = randomize_batch_norms(copy.deepcopy(plain)).state_dict()
     for module in (model, plain):
         module.load_state_dict(state)
     assert_same()
-    other = copy.deepcopy(model)  # as an averaged model is made
+    other = copy.deepcopy(model)  # as for an averaged model
     with torch.no_grad():
         other[0].weight.zero_()
     assert_same()
@@ -145,14 +124,14 @@ def test_detection_sees_new_weights(kernel_calls):
     assert kernel_calls
 
 
-def test_subnets_of_the_head_by_winograd(kernel_calls):
-    """One weight, several levels; gradients add up."""
+def test_convolution_that_levels_share(kernel_calls):
+    """Its gradients of all levels add up."""
     torch.manual_seed(0)
     plain = ConvModule(16, 32, 3, padding=1)
     fast = copy.deepcopy(plain)
     assert use_winograd(fast) == 1
     levels = [torch.randn(2, 16, n, n + 1) for n in (16, 8, 4, 2, 1)]
-    for _ in range(2):  # the second step has other weights
+    for _ in range(2):  # the second step has different weights
         for model in (plain, fast):
             model.zero_grad()
             sum(model(level).square().mean() for level in levels).backward()
@@ -178,11 +157,11 @@ def test_subnets_of_the_head_by_winograd(kernel_calls):
     ],
     ids=str,
 )
-def test_other_convolutions_stay_as_they_are(conv, kernel_calls):
+def test_other_convolutions_do_not_change(conv, kernel_calls):
     image = torch.randn(1, conv.in_channels, 9, 9)
     expected = conv(image)
     assert use_winograd(nn.Sequential(conv)) == 0
-    # As does one that is made another later on.
+    # Neither does a convolution that becomes such a one later.
     changed = nn.Conv2d(16, 16, 3, padding=1)
     assert use_winograd(changed) == 1
     changed.__dict__.update(
@@ -194,7 +173,7 @@ def test_other_convolutions_stay_as_they_are(conv, kernel_calls):
     assert not kernel_calls
 
 
-def test_subclasses_of_a_convolution_stay_as_they_are():
+def test_subclasses_of_a_convolution_do_not_change():
     class Standardized(nn.Conv2d):
         def forward(self, input):
             weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
@@ -206,7 +185,7 @@ def test_subclasses_of_a_convolution_stay_as_they_are():
     assert type(model) is nn.Sequential and type(model[0]) is Standardized
 
 
-def test_bf16_goes_the_plain_way(kernel_calls):
+def test_bf16_is_computed_by_pytorch(kernel_calls):
     conv = nn.Conv2d(16, 16, 3, padding=1)
     image = torch.randn(1, 16, 8, 8)
     with torch.autocast('cpu', torch.bfloat16):

@@ -1,4 +1,4 @@
-"""Batch norms are folded where a module's graph has them behind a convolution."""
+"""Folded batch norms compute what plain ones do, whatever is done to their modules."""
 
 import copy
 import logging
@@ -8,248 +8,51 @@ import pytest
 import torch
 from mmcv.cnn import ConvModule
 from mmdet.models.backbones import ResNet
-from mmdet.models.dense_heads import RetinaSepBNHead
 from torch import nn
 from torch.nn import functional
 
-from focal_retinanet.acceleration import folding
-from focal_retinanet.acceleration.conv_norm_pairs import find_conv_norm_pairs
 from focal_retinanet.acceleration.fast_conv import fold_batch_norm
-from focal_retinanet.ops.fast_paths import step_aside
 
 
 def _conv(kernel=3):
     return nn.Conv2d(8, 8, kernel, padding=kernel // 2, bias=False)
 
 
-def _frozen(model):
-    torch.manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.5)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.5)
-    model.eval()  # which in mmdet returns nothing
-    return model
-
-
-@pytest.fixture(autouse=True)
-def nothing_said(monkeypatch):
-    monkeypatch.setattr(step_aside, '_said', set())
-
-
-@pytest.fixture
-def norms_done(monkeypatch):
-    """Norms that a convolution did."""
-    norms = []
-    done = folding.folded
-    monkeypatch.setattr(
-        folding, 'folded', lambda *args: norms.append(args[1]) or done(*args)
-    )
-    return norms
-
-
 def _assert_same(ours, reference):
     torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-5)
 
 
-class _Residual(nn.Module):
-    """conv, norm, relu, conv, norm, and the input; by other names than usual."""
-
-    def __init__(self):
-        super().__init__()
-        self.b, self.n2 = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
-        self.a, self.c = _conv(), _conv()
-        self.convs = nn.ModuleList([_conv(1), nn.BatchNorm2d(8)])
-
-    def forward(self, x):
-        y = functional.relu(self.b(self.a(x)))
-        y = self.n2(self.c(y)) + x
-        return self.convs[1](self.convs[0](y))
-
-
-class _PreActivation(nn.Module):
-    """bn1, relu, conv1, bn2, relu, conv2."""
-
-    def __init__(self):
-        super().__init__()
-        self.bn1, self.bn2 = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
-        self.conv1, self.conv2 = _conv(), _conv()
-
-    def forward(self, x):
-        y = self.conv1(functional.relu(self.bn1(x)))
-        return x + self.conv2(functional.relu(self.bn2(y)))
-
-
-class _PreActivationAlone(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.bn1, self.conv1 = nn.BatchNorm2d(8), _conv()
-
-    def forward(self, x):
-        return self.conv1(self.bn1(x).relu())
-
-
-class _OutputUsedTwice(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.bn1 = _conv(), nn.BatchNorm2d(8)
-
-    def forward(self, x):
-        y = self.conv1(x)
-        return self.bn1(y) + y.sigmoid()
-
-
-class _NormUsedTwice(_OutputUsedTwice):
-    def forward(self, x):
-        return self.bn1(self.conv1(x)) + self.bn1(x)
-
-
-class _ConvUsedTwice(_OutputUsedTwice):
-    def forward(self, x):
-        return self.bn1(self.conv1(x)) + self.conv1(x * 2)
-
-
-class _OneConvForTwoNorms(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1 = _conv()
-        self.bn1, self.bn2 = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
-
-    def forward(self, x):
-        return self.bn1(self.conv1(x)), self.bn2(self.conv1(x * 2))
-
-
-class _DependsOnTheMode(_OutputUsedTwice):
-    def forward(self, x):
-        y = self.conv1(x)
-        return self.bn1(y) if self.training else y
-
-
-class _ConvInAChildToo(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.bn1 = _conv(), nn.BatchNorm2d(8)
-        self.child = nn.Sequential(self.conv1, nn.ReLU())
-
-    def forward(self, x):
-        return self.bn1(self.conv1(x)) + self.child(x)
-
-
-class _Untraceable(_OutputUsedTwice):
-    def forward(self, x):
-        if x.sum() > 1e9:
-            return x
-        return self.bn1(self.conv1(x))
-
-
-class _KeepsWhatItSaw(_OutputUsedTwice):
-    seen = None
-
-    def forward(self, x):
-        self.seen = x
-        return self.bn1(self.conv1(x))
-
-
-@pytest.mark.parametrize(
-    ('cls', 'pairs'),
-    [
-        (_Residual, [('a', 'b'), ('c', 'n2'), ('convs.0', 'convs.1')]),
-        (_PreActivation, [('conv1', 'bn2')]),
-        (_PreActivationAlone, []),
-        (_OutputUsedTwice, []),
-        (_NormUsedTwice, []),
-        (_ConvUsedTwice, []),
-        (_OneConvForTwoNorms, []),
-        (_DependsOnTheMode, []),
-        (_ConvInAChildToo, []),
-        (_Untraceable, []),
-        (_KeepsWhatItSaw, [('conv1', 'bn1')]),
-    ],
-)
-def test_pairs_of_the_graph(cls, pairs, norms_done):
-    model = _frozen(cls())
-    state = dict(model.__dict__)
-    assert find_conv_norm_pairs(model) == pairs
-    assert model.__dict__ == state
-
-    plain = copy.deepcopy(model)
-    assert fold_batch_norm(model) == len(pairs)
+def test_mmcvs_own_folding(freeze):
     image = torch.randn(2, 8, 6, 5)
-    for mode in (False, True, False):
-        norms_done.clear()
-        _assert_same(model.train(mode)(image), plain.train(mode)(image))
-        assert len(norms_done) == (0 if mode else len(pairs))
-
-
-def test_says_which_modules_can_not_be_traced(caplog):
-    with caplog.at_level(logging.WARNING, logger='focal_retinanet'):
-        fold_batch_norm(nn.ModuleList([_Untraceable(), _Untraceable()]))
-    (record,) = caplog.records
-    assert '_Untraceable' in record.getMessage()
-
-
-def test_convolutions_that_levels_share(norms_done):
-    """mmdet's head with one convolution and a batch norm for each level."""
-    head = RetinaSepBNHead(3, 5, 8, stacked_convs=2, feat_channels=8, norm_cfg=_BN)
-    head = _frozen(head)
-    plain = copy.deepcopy(head)
-    assert fold_batch_norm(head) == 2 * 2 * 5
-    levels = [torch.randn(1, 8, n, n) for n in (9, 7, 5, 3, 1)]
-    with torch.no_grad():
-        _assert_same(head(levels), plain(levels))
-    assert len(norms_done) == len(set(norms_done)) == 2 * 2 * 5
-
-
-_BN = dict(type='BN')
-
-
-@pytest.mark.parametrize(
-    'order',
-    [('conv', 'norm', 'act'), ('conv', 'act', 'norm'), ('norm', 'conv', 'act')],
-    ids=str,
-)
-def test_order_of_a_conv_module(order):
-    model = _frozen(ConvModule(8, 8, 3, norm_cfg=_BN, order=order))
-    plain = copy.deepcopy(model)
-    assert fold_batch_norm(model) == (order[1] == 'norm')
-    image = torch.randn(2, 8, 6, 5)
-    _assert_same(model(image), plain(image))
-    # The argument that leaves the norm out, in any way it may be given.
-    _assert_same(model(image, norm=False), plain(image, norm=False))
-    _assert_same(model(image, True, False), plain(image, True, False))
-
-
-def test_mmcvs_own_folding():
-    image = torch.randn(2, 8, 6, 5)
-    model = _frozen(ConvModule(8, 8, 3, norm_cfg=_BN, efficient_conv_bn_eval=True))
+    model = freeze(
+        ConvModule(8, 8, 3, norm_cfg=dict(type='BN'), efficient_conv_bn_eval=True)
+    )
     expected = model(image)
     fold_batch_norm(model)
     _assert_same(model(image), expected)
 
 
-def test_mmengines_own_folding(norms_done):
-    """It finds the same modules behind ours, and does not double what they do."""
+def test_mmengines_own_folding(folded, freeze):
+    """It finds the same modules, and the norms are not applied twice."""
     from mmengine.model.efficient_conv_bn_eval import turn_on_efficient_conv_bn_eval
 
     model = nn.Sequential(nn.Sequential(_conv(), nn.BatchNorm2d(8)), nn.ReLU())
-    model, image = _frozen(model), torch.randn(2, 8, 6, 5)
+    model, image = freeze(model), torch.randn(2, 8, 6, 5)
     expected = model(image)
     assert fold_batch_norm(model) == 1
     turn_on_efficient_conv_bn_eval(model, '0')
     _assert_same(model(image), expected)
-    assert not norms_done
+    assert not folded
 
 
-def test_a_convolution_by_itself_convolves(norms_done):
-    model = _frozen(ResNet(18, base_channels=8))
+def test_convolution_outside_of_its_block_only_convolves(folded, freeze):
+    model = freeze(ResNet(18, base_channels=8))
     image = torch.randn(1, 3, 32, 32)
     expected = model.conv1(image)
     fold_batch_norm(model)
     assert torch.equal(model.conv1(image), expected)
     model(image)
-    assert len(norms_done) == 20
+    assert len(folded) == 20
 
 
 def _hook(model, seen):
@@ -320,11 +123,11 @@ def _unfrozen(model, seen):
         _unfrozen,
     ],
 )
-def test_what_is_changed_afterwards_counts(change, norms_done):
+def test_changes_after_folding_take_effect(change, folded, freeze):
     results = []
     for fold in (False, True):
         torch.manual_seed(1)
-        model = _frozen(nn.Sequential(_conv(), nn.BatchNorm2d(8)))
+        model = freeze(nn.Sequential(_conv(), nn.BatchNorm2d(8)))
         if fold:
             assert fold_batch_norm(model) == 1
         seen = []
@@ -334,18 +137,22 @@ def test_what_is_changed_afterwards_counts(change, norms_done):
         results.append([output, *seen])
     assert len(results[0]) == len(results[1])
     _assert_same(results[1], results[0])
-    assert not norms_done
+    assert not folded
 
 
-def test_a_way_that_was_not_traced_is_an_error():
-    class Switched(_OutputUsedTwice):
+def test_path_that_was_not_traced_is_an_error(freeze):
+    class Switched(nn.Module):
         skip = False
 
-        def forward(self, x):
-            y = self.conv1(x)
-            return y if self.skip else self.bn1(y)
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = _conv(), nn.BatchNorm2d(8)
 
-    model = _frozen(Switched())
+        def forward(self, x):
+            y = self.conv(x)
+            return y if self.skip else self.norm(y)
+
+    model = freeze(Switched())
     assert fold_batch_norm(model) == 1
     model.skip = True
     with pytest.raises(RuntimeError, match=r'Switched\.forward.*fold_batch_norm'):
@@ -354,8 +161,8 @@ def test_a_way_that_was_not_traced_is_an_error():
     assert model(torch.randn(1, 8, 4, 4)).shape == (1, 8, 4, 4)
 
 
-def test_an_error_inside_leaves_nothing_behind():
-    model = _frozen(nn.Sequential(_conv(), nn.BatchNorm2d(8)))
+def test_error_inside_of_a_block_leaves_no_state(freeze):
+    model = freeze(nn.Sequential(_conv(), nn.BatchNorm2d(8)))
     fold_batch_norm(model)
     with pytest.raises(RuntimeError):
         model(torch.randn(1, 7, 4, 4))
@@ -365,18 +172,18 @@ def test_an_error_inside_leaves_nothing_behind():
     )
 
 
-def test_folding_twice_changes_nothing(norms_done):
-    model = _frozen(nn.Sequential(_conv(), nn.BatchNorm2d(8)))
+def test_folding_twice_changes_nothing(folded, freeze):
+    model = freeze(nn.Sequential(_conv(), nn.BatchNorm2d(8)))
     image = torch.randn(1, 8, 4, 4)
     expected = model(image)
     assert fold_batch_norm(model) == 1
     assert fold_batch_norm(model) == 0
     _assert_same(model(image), expected)
-    assert len(norms_done) == 1
+    assert len(folded) == 1
 
 
-def test_classes_stay_what_they_were():
-    """By name and by ancestry; copies and slices of a block are blocks."""
+def test_classes_keep_names_and_bases():
+    """Copies and slices of a block are blocks."""
     model = nn.Sequential(_conv(), nn.BatchNorm2d(8), nn.ReLU())
     plain = copy.deepcopy(model)
     fold_batch_norm(model)
@@ -389,22 +196,22 @@ def test_classes_stay_what_they_were():
         _assert_same(other.eval()(image), plain.eval()[: len(other)](image))
 
 
-def test_recomputed_blocks(norms_done):
-    """mmdet's own checkpoints inside of a block: its norms are not folded."""
-    model = _frozen(ResNet(18, base_channels=8, with_cp=True))
+def test_recomputed_blocks(folded, freeze):
+    """mmdet recomputes the inside of a block, whose norms are not folded."""
+    model = freeze(ResNet(18, base_channels=8, with_cp=True))
     plain = copy.deepcopy(model)
-    assert fold_batch_norm(model) == 1 + 3  # of the stem, and of the shortcuts
+    assert fold_batch_norm(model) == 1 + 3  # the stem and the shortcuts
     image = torch.randn(1, 3, 32, 32)
     for net in (plain, model):
         sum(x.square().mean() for x in net(image)).backward()
     for ours, reference in zip(model.parameters(), plain.parameters(), strict=True):
         _assert_same(ours.grad, reference.grad)
-    assert norms_done
+    assert folded
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_half_precision_is_as_ever(dtype, norms_done, caplog):
-    model = _frozen(nn.Sequential(_conv(), nn.BatchNorm2d(8))).to(dtype)
+def test_half_precision_is_not_folded(dtype, folded, caplog, freeze):
+    model = freeze(nn.Sequential(_conv(), nn.BatchNorm2d(8))).to(dtype)
     image = torch.randn(1, 8, 4, 4).to(dtype)
     try:
         expected = model(image)
@@ -414,4 +221,4 @@ def test_half_precision_is_as_ever(dtype, norms_done, caplog):
     with caplog.at_level(logging.WARNING, logger='focal_retinanet'):
         for _ in range(2):
             assert torch.equal(model(image), expected)
-    assert len(caplog.records) == 1 and not norms_done
+    assert len(caplog.records) == 1 and not folded

@@ -1,4 +1,4 @@
-"""Winograd's convolution against the definition in fp64."""
+"""Winograd's convolution against PyTorch's in fp64."""
 
 import logging
 
@@ -8,33 +8,11 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 
 from focal_retinanet.acceleration import winograd
-from focal_retinanet.ops.fast_paths import step_aside
 
-pytestmark = pytest.mark.skipif(
-    not winograd.is_available(), reason='needs a C++ compiler'
-)
-
-
-@pytest.fixture(autouse=True)
-def maps_of_any_size(monkeypatch):
-    monkeypatch.setattr(winograd, '_MIN_TILES', 0)
-
-
-@pytest.fixture
-def is_entered(monkeypatch):
-    """Whether the kernel was, since it was last asked."""
-    names = []
-    call = winograd._call
-    monkeypatch.setattr(
-        winograd, '_call', lambda name, *args: names.append(name) or call(name, *args)
-    )
-
-    def ask():
-        entered = bool(names)
-        names.clear()
-        return entered
-
-    return ask
+pytestmark = [
+    pytest.mark.skipif(not winograd.is_available(), reason='needs a C++ compiler'),
+    pytest.mark.usefixtures('kernel_calls'),
+]
 
 
 def _inputs(batch, channels, outputs, height, width, layout=torch.channels_last):
@@ -56,7 +34,7 @@ def _relative_error(ours, reference):
     [
         (1, 1, 1, 1, 1),
         (2, 16, 32, 8, 8),
-        (1, 33, 17, 5, 3),  # neither tiles nor lanes come out even
+        (1, 33, 17, 5, 3),  # a multiple of neither tiles nor lanes
         (3, 20, 36, 2, 11),
         (1, 64, 48, 101, 99),  # more than one chunk of tiles
     ],
@@ -70,14 +48,14 @@ def test_values_and_gradients(shape, layout):
     grad_output = torch.randn(output.shape)
     grads = torch.autograd.grad(output, inputs, grad_output)
     references = torch.autograd.grad(reference, doubles, grad_output.double())
-    # Kernels of 1x1 pixel cancel to something small beside their terms.
+    # For 1x1 pixels, large terms cancel.
     limit = 1e-4 if output.numel() == 1 else 1e-5
     assert _relative_error(output, reference) < limit
     for ours, expected in zip(grads, references, strict=True):
         assert _relative_error(ours, expected) < limit
 
 
-def test_only_what_is_asked_for():
+def test_only_needed_gradients_are_computed():
     input, weight, bias = _inputs(1, 16, 16, 6, 6)
     output = winograd.conv3x3(input.detach(), weight.detach(), bias)
     output.sum().backward()
@@ -87,7 +65,7 @@ def test_only_what_is_asked_for():
         assert not winograd.conv3x3(input, weight).requires_grad
 
 
-def test_second_backward_gives_the_same():
+def test_second_backward_equals_the_first():
     inputs = _inputs(2, 16, 16, 9, 7)
     output = winograd.conv3x3(*inputs).square().sum()
     first = torch.autograd.grad(output, inputs, retain_graph=True)
@@ -96,7 +74,7 @@ def test_second_backward_gives_the_same():
 
 
 def test_calls_do_not_share_results():
-    """The memory between the transforms is shared, what is returned is not."""
+    """Working memory is shared between calls, results are not."""
     a, b = _inputs(1, 16, 16, 8, 8), _inputs(1, 16, 16, 8, 8)
     first = winograd.conv3x3(*a)
     kept = first.clone()
@@ -112,18 +90,19 @@ def test_empty_batch():
     assert not weight.grad.any()
 
 
-def test_small_maps_are_not_worth_it(monkeypatch, is_entered):
+def test_small_maps_are_computed_by_pytorch(monkeypatch, kernel_calls):
     monkeypatch.setattr(winograd, '_MIN_TILES', 32)
     winograd.conv3x3(*_inputs(2, 16, 16, 16, 15))  # 2 x 4 x 4 tiles
-    assert is_entered()
+    assert kernel_calls
+    kernel_calls.clear()
     inputs = _inputs(1, 16, 16, 31, 12)  # 1 x 8 x 3 tiles
     expected = functional.conv2d(*inputs, padding=1)
     assert torch.equal(winograd.conv3x3(*inputs), expected)
-    assert not is_entered()
+    assert not kernel_calls
 
 
 def test_gradient_of_a_gradient():
-    """Of all that a gradient depends on, against fp64."""
+    """All that the gradients depend on gets one."""
     inputs = _inputs(2, 16, 20, 9, 7)
     grad_output = torch.randn(2, 20, 9, 7).requires_grad_()
     results = []
@@ -142,7 +121,7 @@ def test_gradient_of_a_gradient():
 
 @pytest.mark.parametrize('needed', ['input', 'weight', 'bias'])
 @pytest.mark.parametrize('changed', ['input', 'weight', 'bias'])
-def test_changes_in_place_are_errors_where_they_are_for_pytorch(changed, needed):
+def test_changes_in_place_are_errors_as_in_pytorch(changed, needed):
     errors = []
     for conv in (winograd.conv3x3, lambda *x: functional.conv2d(*x, padding=1)):
         names = ('input', 'weight', 'bias')
@@ -163,8 +142,8 @@ def test_changes_in_place_are_errors_where_they_are_for_pytorch(changed, needed)
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf'), 2e38])
 @pytest.mark.parametrize('where', ['input', 'weight', 'bias', 'grad_output'])
-def test_what_is_not_finite_stays_where_it_is(where, value, is_entered):
-    """A tile would spread it; 2e38 overflows in a tile, but not in the sum."""
+def test_values_that_are_not_finite_do_not_spread(where, value, kernel_calls):
+    """A tile would spread them. 2e38 overflows in a tile but not in the sum."""
     tensors = _inputs(2, 16, 24, 13, 10)
     grad_output = torch.randn(2, 24, 13, 10)
     target = {
@@ -174,13 +153,13 @@ def test_what_is_not_finite_stays_where_it_is(where, value, is_entered):
         'grad_output': grad_output[1, 3],
     }[where]
     target[-1, -1] = value
-    if value == 2e38:  # by weights small enough
+    if value == 2e38:  # with small enough weights
         tensors[1].data.mul_(0 if where == 'weight' else 1e-3)
     results = []
     for conv in (winograd.conv3x3, lambda *x: functional.conv2d(*x, padding=1)):
         output = conv(*tensors)
         results.append([output, *torch.autograd.grad(output, tensors, grad_output)])
-    assert is_entered()
+    assert kernel_calls
     for ours, expected in zip(*results, strict=True):
         assert torch.equal(ours.isnan(), expected.isnan())
         assert torch.equal(ours.isinf(), expected.isinf())
@@ -194,11 +173,11 @@ def test_what_is_not_finite_stays_where_it_is(where, value, is_entered):
     ],
     ids=str,
 )
-def test_other_shapes_are_pytorchs(shapes, is_entered):
+def test_other_shapes_are_computed_by_pytorch(shapes, kernel_calls):
     input, weight = map(torch.randn, shapes)
     expected = functional.conv2d(input, weight, padding=1)
     assert torch.equal(winograd.conv3x3(input, weight), expected)
-    assert not is_entered()
+    assert not kernel_calls
 
 
 @pytest.mark.parametrize(
@@ -211,7 +190,7 @@ def test_other_shapes_are_pytorchs(shapes, is_entered):
     ],
     ids=str,
 )
-def test_wrong_shapes_are_pytorchs_errors(shapes):
+def test_wrong_shapes_raise_as_in_pytorch(shapes):
     tensors = [torch.randn(shape) for shape in shapes]
     with pytest.raises(RuntimeError) as expected:
         functional.conv2d(*tensors, padding=1)
@@ -220,7 +199,7 @@ def test_wrong_shapes_are_pytorchs_errors(shapes):
     assert str(error.value) == str(expected.value)
 
 
-def test_inference_mode_first_then_training(monkeypatch):
+def test_inference_mode_before_training(monkeypatch):
     monkeypatch.setattr(winograd._local, 'memory', None, raising=False)
     inputs = _inputs(2, 16, 16, 9, 7)
     with torch.inference_mode():
@@ -231,7 +210,7 @@ def test_inference_mode_first_then_training(monkeypatch):
     assert torch.equal(output, inferred)
 
 
-def test_tensors_of_inference_mode_are_refused_where_pytorch_refuses_them():
+def test_inference_tensors_are_refused_as_in_pytorch():
     _, weight, bias = _inputs(2, 16, 16, 9, 7)
     with torch.inference_mode():
         input = torch.randn(2, 16, 9, 7)
@@ -243,8 +222,8 @@ def test_tensors_of_inference_mode_are_refused_where_pytorch_refuses_them():
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
 
 
-def test_a_sign_that_is_not_in_memory():
-    """The imaginary part of a conjugate is a view whose minus is still to be done."""
+def test_sign_that_is_not_in_memory():
+    """The imaginary part of a conjugate is a view that is negated on access."""
     _, weight, _ = _inputs(2, 16, 16, 9, 7)
     input = torch.view_as_complex(torch.randn(2, 16, 9, 7, 2)).conj().imag
     assert input.is_neg()
@@ -276,22 +255,21 @@ def _rounded_products(input, weight):
 @pytest.mark.parametrize(
     ('call', 'reason'),
     [
-        (lambda x, w: winograd.conv3x3(x.double(), w.double()), 'for fp32'),
-        (lambda x, w: winograd.conv3x3(x.to('meta'), w.to('meta')), 'for CPUs'),
+        (lambda x, w: winograd.conv3x3(x.double(), w.double()), 'fp32 only'),
+        (lambda x, w: winograd.conv3x3(x.to('meta'), w.to('meta')), 'CPUs only'),
         (lambda x, w: torch.vmap(winograd.conv3x3, (0, None))(x[None], w), 'compiled'),
         (_forward_mode, 'forward-mode'),
         (_autocast, 'autocast'),
-        (_rounded_products, 'rounded'),
+        (_rounded_products, 'less precision'),
     ],
 )
-def test_says_once_why_it_steps_aside(call, reason, is_entered, monkeypatch, caplog):
-    monkeypatch.setattr(step_aside, '_said', set())
+def test_says_once_why_it_steps_aside(call, reason, kernel_calls, caplog):
     input, weight, _ = (x.detach() for x in _inputs(2, 16, 16, 9, 7))
     with caplog.at_level(logging.WARNING, logger='focal_retinanet'):
         for _ in range(2):
             call(input, weight)
-    assert not is_entered()
+    assert not kernel_calls
     (message,) = [r.getMessage() for r in caplog.records]
     assert reason in message
     winograd.conv3x3(input, weight)
-    assert is_entered()
+    assert kernel_calls

@@ -1,4 +1,4 @@
-"""What the anchors cover, against mmdet's assigner and numbers made by hand."""
+"""Coverage of objects by anchors, against mmdet's assigner and hand-made numbers."""
 
 import csv
 
@@ -6,25 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmdet.models.task_modules import (
-    AnchorGenerator,
-    MaxIoUAssigner,
-    SSDAnchorGenerator,
-)
-from mmdet.registry import MODELS
+from mmdet.models.task_modules import AnchorGenerator, MaxIoUAssigner
 from mmdet.structures.bbox import bbox_overlaps
-from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
-from torch import nn
 
 from focal_retinanet.anchors.advice import advise, best_iou_on_grid
-from focal_retinanet.anchors.assignment import (
-    AnchorRule,
-    Kind,
-    NoAnchorsError,
-    describe_assignment,
-)
+from focal_retinanet.anchors.assignment import AnchorRule, Kind, describe_assignment
 from focal_retinanet.anchors.coverage import Coverage, count_by_kind
 from focal_retinanet.anchors.report import (
     as_dict,
@@ -43,11 +30,6 @@ PAPER = dict(
 )
 
 
-@pytest.fixture(autouse=True)
-def mmdet_scope():
-    DefaultScope.get_instance('test', scope_name='mmdet')
-
-
 def rule(allowed_border=-1, assigner=OurAssigner, min_pos_iou=0.0, **generator):
     return AnchorRule(
         AnchorGenerator(**PAPER | generator),
@@ -64,12 +46,12 @@ def objects(*boxes):
 
 
 def box(x, y, width, height):
-    """By its centre."""
+    """Return a box from its centre."""
     return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
 
 
 def test_by_hand():
-    """One anchor of 10 x 10 a cell of 10 x 10, two cells; one level of 20 x 20."""
+    """Two anchors of 10 x 10 on the first level, and one of 20 x 20 on the second."""
     small = torch.tensor([[0.0, 0, 10, 10], [10.0, 0, 20, 10]])
     large = torch.tensor([[0.0, 0, 20, 20]])
     gts = torch.tensor(
@@ -94,7 +76,7 @@ def test_by_hand():
     got = describe_assignment(gts, [small, large], matched, 0.5, usable)
     assert got.best_iou[0] == pytest.approx(80 / 400)
     assert got.best_level.tolist() == [1, 0, 0]
-    assert not got.ignored.any()  # left out is not the same as ignored
+    assert not got.ignored.any()  # unusable anchors do not count as ignored
 
 
 sizes = st.floats(2, 90)
@@ -104,9 +86,9 @@ boxes = st.lists(st.builds(box, places, places, sizes, sizes), max_size=8)
 
 @settings(max_examples=40, deadline=None)
 @given(boxes, st.sampled_from([-1, 0, 16]))
-def test_as_mmdets_assigner_and_overlaps(gt_boxes, allowed_border):
+def test_assignment_equals_mmdets_assigner_and_overlaps(gt_boxes, allowed_border):
     gts = objects(*gt_boxes)
-    # Above 0, where mmdet and ours agree on objects that nothing overlaps.
+    # With min_pos_iou=0, mmdet gives every anchor to an object without overlap.
     setup = dict(allowed_border=allowed_border, min_pos_iou=0.01)
     got = rule(**setup).assign(gts, (100, 120), (128, 128))
     anchors = torch.cat(
@@ -138,7 +120,7 @@ def test_as_mmdets_assigner_and_overlaps(gt_boxes, allowed_border):
 
 @settings(max_examples=40, deadline=None)
 @given(boxes.filter(len), st.sampled_from([0.0, 0.5]))
-def test_best_iou_without_the_anchors(gt_boxes, center_offset):
+def test_best_iou_equals_that_of_listed_anchors(gt_boxes, center_offset):
     generator = AnchorGenerator(**PAPER, center_offset=center_offset)
     gts = objects(*gt_boxes).bboxes
     anchors = torch.cat(generator.grid_priors([(12, 16), (6, 8), (3, 4)], device='cpu'))
@@ -159,9 +141,9 @@ def coverage_of(a_rule, *images):
 
 
 def test_data_set(tmp_path):
-    """A large, a small object; none; two objects in one place."""
+    """A large and a small object, an empty image, and two objects in one place."""
     a_rule = rule()
-    twins = [box(64, 64, 10, 10)] * 2  # the later has the anchors of both
+    twins = [box(64, 64, 10, 10)] * 2  # the later one gets the anchors of both
     coverage = coverage_of(a_rule, [box(96, 96, 64, 64), box(32, 32, 8, 8)], [], twins)
     kinds = [Kind.COVERED, Kind.LOW_QUALITY, Kind.NONE, Kind.LOW_QUALITY]
     assert coverage.kinds.tolist() == kinds
@@ -169,7 +151,7 @@ def test_data_set(tmp_path):
     assert coverage.images == ['0.jpg', '1.jpg', '2.jpg']
     assert coverage.sizes.tolist() == [64, 8, 10, 10]
     assert coverage.ratios.tolist() == [1, 1, 1, 1]
-    # 8 x 8 in the smallest anchor, 32 x 32.
+    # The object of 8 x 8 lies in the smallest anchor of 32 x 32.
     assert coverage.best_iou[1] == pytest.approx(64 / 1024)
     assert coverage.level_low_quality.tolist()[1:] == [0, 0]
     assert coverage.level_positive.sum() == coverage.num_positives.sum()
@@ -206,127 +188,3 @@ def test_histogram():
     edges = torch.tensor([1.0, 2.0, 4.0])
     counts = count_by_kind(values, kinds, edges)
     assert counts.tolist() == [[2, 0], [0, 1], [1, 1]]
-
-
-def advice_for(*gt_boxes, **generator):
-    gts = torch.tensor(gt_boxes)
-    shapes = torch.tensor([[512, 512]]).expand(len(gts), 2)
-    return advise(gts, shapes, rule(**generator).generator, 0.5)
-
-
-GRID = [(x, y) for x in range(100, 400, 16) for y in range(100, 400, 48)]
-
-
-def test_anchors_that_fit():
-    advice = advice_for(*(box(x, y, 64, 64) for x, y in GRID))
-    assert (
-        advice.text
-        == 'The anchors fit: 100.0 % of the objects have one with IoU >= 0.5.'
-    )
-    assert advice.share == 1
-    assert advice.options == []
-
-
-def test_small_objects_want_smaller_anchors():
-    """Of 16 pixels on cells, where the smallest anchor has 32: IoU is 1/4."""
-    advice = advice_for(*(box(x // 8 * 8, y // 8 * 8, 16, 16) for x, y in GRID))
-    assert advice.share == 0
-    assert '100.0 % are smaller than the smallest anchor (32 pixels)' in advice.text
-    # 24 x 24 is not enough, 16^2 / 24^2 < 0.5; 16 x 16 is.
-    assert 'octave_base_scale=2 (now 4)' in advice.text
-    assert 'go from 0.0 % to 100.0 %' in advice.text
-    texts = [option.change for option in advice.options]
-    assert 'make the images 1.5 times as large in the pipeline' in texts
-
-
-def test_flat_objects_want_a_ratio():
-    """A third will do for 128 x 25."""
-    advice = advice_for(*(box(x // 8 * 8, y // 8 * 8, 128, 25) for x, y in GRID))
-    assert '100.0 % are flatter than all anchors (height/width 0.5)' in advice.text
-    assert 'ratios=[0.333,0.5,1,2] (now [0.5,1,2])' in advice.text
-
-
-def test_two_changes_when_one_is_not_enough():
-    """Small ones and flat ones: no single change covers both."""
-    cells = [(x // 8 * 8, y // 8 * 8) for x, y in GRID]
-    advice = advice_for(
-        *(box(x, y, 12, 12) for x, y in cells), *(box(x, y, 128, 25) for x, y in cells)
-    )
-    assert ' and set ' in advice.text or ' and make ' in advice.text
-    assert 'to 100.0 %' in advice.text
-
-
-def test_objects_that_the_border_cuts():
-    """A quarter are slivers at the left border; the others fit."""
-    inside = [box(x, y, 64, 64) for x, y in GRID[:9]]
-    slivers = [[0.0, y, 3.0, y + 30.0] for y in (10, 100, 300)]
-    gts = torch.tensor([*inside, *slivers])
-    shapes = torch.tensor([[512, 512]]).expand(len(gts), 2)
-    advice = advise(gts, shapes, rule().generator, 0.5, at_border=gts[:, 0] == 0)
-    assert advice.share == 0.75
-    expected = (
-        '100.0 % of them reach the border of the image, of the others 100.0 % are'
-    )
-    assert expected in advice.text
-
-
-def test_one_scale_of_a_generator_without_octaves():
-    advice = advice_for(
-        *(box(x // 8 * 8, y // 8 * 8, 16, 16) for x, y in GRID),
-        octave_base_scale=None,
-        scales_per_octave=None,
-        scales=[4],
-    )
-    assert '.scales=[2] (now [4])' in advice.text
-
-
-def test_ssds_generator():
-    generator = SSDAnchorGenerator(
-        strides=[8, 16],
-        ratios=[[2], [2, 3]],
-        min_sizes=[40, 80],
-        max_sizes=[80, 120],
-        input_size=300,
-    )
-    gts = torch.tensor([box(x // 8 * 8 + 4, y // 8 * 8 + 4, 20, 20) for x, y in GRID])
-    shapes = torch.tensor([[512, 512]]).expand(len(gts), 2)
-    advice = advise(gts, shapes, generator, 0.5)
-    assert 'make all anchors of model.bbox_head.anchor_generator 0.5' in advice.text
-
-
-def test_no_objects():
-    advice = advise(torch.zeros(0, 4), torch.zeros(0, 2), rule().generator, 0.5)
-    assert advice.text == 'There is no object to fit anchors to.'
-
-
-def detector(name, **config):
-    model = nn.Module()
-    setattr(
-        model, name, MODELS.build(ConfigDict(num_classes=1, in_channels=8, **config))
-    )
-    return model
-
-
-IOU = dict(type='MaxIoUAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3)
-
-
-def test_rule_of_a_detector():
-    train_cfg = dict(assigner=IOU, allowed_border=0, pos_weight=-1)
-    got = AnchorRule.of_detector(
-        detector('rpn_head', type='RPNHead', train_cfg=train_cfg)
-    )
-    assert got.key == 'model.rpn_head.anchor_generator'
-    assert got.assigner.pos_iou_thr == 0.7
-    assert got.allowed_border == 0
-    assert got.strides == [4, 8, 16, 32, 64]
-
-
-def test_detectors_without_such_anchors():
-    with pytest.raises(NoAnchorsError, match='FCOSHead has no anchors'):
-        AnchorRule.of_detector(detector('bbox_head', type='FCOSHead'))
-    atss = dict(type='ATSSAssigner', topk=9)
-    head = detector('bbox_head', type='RetinaHead', train_cfg=dict(assigner=atss))
-    with pytest.raises(NoAnchorsError, match='anchors by ATSSAssigner'):
-        AnchorRule.of_detector(head)
-    with pytest.raises(NoAnchorsError, match='Module has no dense head'):
-        AnchorRule.of_detector(nn.Module())

@@ -1,7 +1,7 @@
-"""The fused loss in every way a framework may call it, against the plain one.
+"""The fused loss in every way that a framework may call it, against the plain loss.
 
-The plain one is the loss of each element, by PyTorch's operations alone, from the
-same maps; the fused one is called as a detector calls it.
+The plain loss is computed for each element by PyTorch's operators from the same maps.
+The fused loss is called as a detector calls it.
 """
 
 import copy
@@ -19,6 +19,7 @@ from focal_retinanet.ops.focal_loss import native as focal_loss_native
 from focal_retinanet.ops.focal_loss import operator as focal_loss_operator
 from focal_retinanet.ops.focal_loss.definition import sigmoid_focal_loss
 from focal_retinanet.ops.focal_loss.fused import (
+    _prepare,
     sigmoid_focal_loss_of_anchors,
     sigmoid_focal_loss_sum,
 )
@@ -33,7 +34,7 @@ needs_operators = pytest.mark.skipif(
 def backend(request, monkeypatch):
     if request.param == 'native':
         if not focal_loss_native.is_available([torch.zeros(1)]):
-            pytest.skip('no C++ compiler here, so no compiled kernel')
+            pytest.skip('needs a C++ compiler')
         return request.param
     monkeypatch.setattr(focal_loss_native, 'is_available', lambda levels: False)
     if request.param == 'chunked as on a device':
@@ -71,7 +72,7 @@ def fused(maps, targets, **options):
 
 
 def elements(maps, targets, **options):
-    """The plain loss, (B*N, K)."""
+    """Return the plain loss (B*N, K) of each element."""
     rows = torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps], dim=1)
     return sigmoid_focal_loss(rows.view(-1, K), targets.flatten(), **options)
 
@@ -101,9 +102,9 @@ def test_no_grad(backend, layout):
 
 
 def test_inference_mode_before_training(backend, layout):
-    """Nothing that was made there may be left for autograd to stumble over."""
+    """Nothing that inference mode created is reused in training."""
     maps, targets = make_maps(layout), make_targets()
-    alpha = [0.1, 0.2, 0.7]  # as many numbers as are kept on the device
+    alpha = [0.1, 0.2, 0.7]  # converted to a tensor in the call
     with torch.inference_mode():
         inside = fused(maps, targets, alpha=alpha)
         losses = sigmoid_focal_loss_of_anchors(maps, targets, K, alpha=alpha)
@@ -145,7 +146,7 @@ def test_default_device_of_meta(backend, layout):
 
 
 def test_autocast(backend, layout):
-    """In bf16, where convolutions leave the maps; the arithmetic stays in fp32."""
+    """Maps are bf16, as convolutions return them, and the arithmetic is fp32."""
     maps, targets = make_maps(layout), make_targets()
     with torch.autocast('cpu', dtype=torch.bfloat16):
         logits = [(m * 1.0).bfloat16() for m in maps]
@@ -161,7 +162,7 @@ def test_autocast(backend, layout):
         torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-7)
 
 
-def test_accumulation_and_a_module_used_twice(backend, layout):
+def test_accumulation_and_shared_module(backend, layout):
     conv = nn.Conv2d(4, ANCHORS * K, 1)
     targets, loss_cls = make_targets(), FocalLoss(loss_weight=0.3)
 
@@ -191,7 +192,7 @@ def test_deepcopy_and_load_state_dict(backend):
 
 
 def test_maps_changed_in_place_between_forward_and_backward(backend):
-    """The gradient is of the values that the loss saw, or torch's own error."""
+    """The gradient belongs to the values that the loss saw."""
     leaves, targets = make_maps(), make_targets()
     expected = torch.autograd.grad(plain(leaves, targets), leaves)
     maps = [m * 1.0 for m in leaves]
@@ -209,9 +210,11 @@ def test_second_derivative_is_refused(backend):
         gradients, torch.autograd.grad(plain(maps, targets), maps), strict=True
     ):
         torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-7)
-    # Beside another term, a constant would not be noticed.
+    # With another term, a constant gradient would not be noticed.
     penalty = gradients[0].square().sum() + maps[0].square().sum()
-    with pytest.raises(RuntimeError, match='differentiable once'):
+    with pytest.raises(
+        RuntimeError, match='the fused focal loss has no second derivative'
+    ):
         penalty.backward()
 
 
@@ -236,7 +239,7 @@ def test_empty_batch(backend, layout, batch):
 
 @pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
 def test_infinite_logits(backend, layout, gamma):
-    """Where the plain loss and gradient are finite, so are these, and the same."""
+    """Loss and gradient are finite and equal if those of the plain loss are."""
     maps, targets = make_maps(layout), make_targets()
     with torch.no_grad():
         for m in maps:
@@ -244,7 +247,7 @@ def test_infinite_logits(backend, layout, gamma):
             m[1, :, :, 0] = -torch.inf
     loss = fused(maps, targets, gamma=gamma)
     expected = plain(maps, targets, gamma=gamma)
-    assert loss == expected == torch.inf  # some of them are wrong
+    assert loss == expected == torch.inf  # some logits are wrong
     losses = sigmoid_focal_loss_of_anchors(maps, targets, K, gamma=gamma)
     per_anchor = elements(maps, targets, gamma=gamma).sum(1).view(targets.shape)
     torch.testing.assert_close(losses, per_anchor.detach())
@@ -260,7 +263,7 @@ def test_infinite_logits(backend, layout, gamma):
 
 
 @pytest.mark.parametrize('value', [torch.nan, torch.inf, -torch.inf])
-def test_ignored_anchors_may_be_anything(backend, layout, value):
+def test_logits_of_ignored_anchors_may_be_anything(backend, layout, value):
     maps, targets = make_maps(layout), torch.full_like(make_targets(), K)
     targets[0, :2] = -1  # the anchors of the first cell
     with torch.no_grad():
@@ -271,7 +274,7 @@ def test_ignored_anchors_may_be_anything(backend, layout, value):
     assert all(g.isfinite().all() for g in torch.autograd.grad(loss, maps))
 
 
-def test_nan_is_not_lost(backend, layout):
+def test_nan_reaches_the_loss(backend, layout):
     maps, targets = make_maps(layout), torch.zeros_like(make_targets())
     with torch.no_grad():
         maps[0][1, 3, 2, 2] = torch.nan
@@ -396,9 +399,9 @@ def test_functional_gradient(backend, layout):
 
 
 @needs_operators
-@pytest.mark.parametrize('weights', [None, 'of anchors'])
-def test_operator_keeps_the_rules_of_operators(backend, layout, weights):
-    """Fake results as the real ones, no aliases, autograd registered."""
+@pytest.mark.parametrize('weights', [None, 'anchors'])
+def test_operator_passes_opcheck(backend, layout, weights):
+    """Fake results fit the real ones, there are no aliases, and autograd is registered."""
     maps, targets = make_maps(layout), make_targets()
     torch.library.opcheck(
         torch.ops.focal_retinanet.sigmoid_focal_loss_sum.default,
@@ -414,30 +417,14 @@ def test_operator_keeps_the_rules_of_operators(backend, layout, weights):
     )
 
 
-def test_the_device_path_never_asks_the_device(monkeypatch):
-    """On a GPU each question makes the host wait for all that was launched."""
+def test_device_path_never_reads_from_the_device(monkeypatch, no_reads):
     chunks = focal_loss_chunked._device_chunks
     monkeypatch.setattr(focal_loss_native, 'is_available', lambda levels: False)
     monkeypatch.setattr(focal_loss_chunked, '_cpu_chunks', chunks)
     monkeypatch.setattr(focal_loss_backends, 'on_host', lambda scale: scale)
     maps, targets = make_maps(), make_targets()
 
-    class NoQuestions(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            name = function.overloadpacket.__name__
-            assert name not in ('_local_scalar_dense', 'nonzero', 'is_nonzero'), name
-            return function(*args, **(kwargs or {}))
-
-    levels, terms = sigmoid_focal_loss_sum_terms(maps, targets)
-    with NoQuestions():
-        focal_loss_backends.compute_both(levels, terms, torch.tensor(0.3))
-        focal_loss_backends.compute_anchor_losses(levels, terms)
-
-
-def sigmoid_focal_loss_sum_terms(maps, targets):
-    from focal_retinanet.ops.focal_loss.fused import _prepare
-
-    return _prepare(
+    levels, terms = _prepare(
         [m.detach() for m in maps],
         targets,
         K,
@@ -447,3 +434,6 @@ def sigmoid_focal_loss_sum_terms(maps, targets):
         label_smoothing=0.0,
         ignore_index=-1,
     )
+    with no_reads:
+        focal_loss_backends.compute_both(levels, terms, torch.tensor(0.3))
+        focal_loss_backends.compute_anchor_losses(levels, terms)

@@ -1,7 +1,7 @@
 """Matching by each backend, called in every way that a framework may call it.
 
-The reference is mmdet's assigner, called plainly, image by image; and exact
-fractions. Triton's kernels run in its interpreter, where there is no GPU.
+The references are mmdet's assigner, called image by image, and exact fractions. Without
+a GPU, Triton's kernels run in its interpreter.
 """
 
 import functools
@@ -57,10 +57,10 @@ class Calls(list):
 
 @pytest.fixture(params=BACKENDS)
 def backend(request, monkeypatch):
-    """Lets one backend serve, or the plain one where it steps aside.
+    """Selects a backend, and records which one serves; plain PyTorch does if it cannot.
 
     Returns:
-        Calls, with the ``name`` and the ``device`` of the one.
+        Calls with the ``name`` and the ``device`` of the selected backend.
     """
     calls = Calls()
     calls.name = request.param
@@ -71,7 +71,7 @@ def backend(request, monkeypatch):
         monkeypatch.setenv('TRITON_INTERPRET', INTERPRET)
         monkeypatch.setattr(triton_probe, 'works', lambda *args: True)
     elif request.param == 'native' and matching_native._kernel() is None:
-        pytest.skip('no C++ compiler here')
+        pytest.skip('needs a C++ compiler')
     if request.param != 'native':
         monkeypatch.setattr(matching_native, 'is_available', lambda *args: False)
     for name, module in BACKENDS.items():
@@ -82,7 +82,7 @@ def backend(request, monkeypatch):
 def _recorded(match, name, calls):
     @functools.wraps(match)
     def record(*args):
-        # Compiled, the outer list may not be changed.
+        # Compiled code must not change the list.
         if not is_compiling():
             calls.append(name)
         return match(*args)
@@ -91,7 +91,7 @@ def _recorded(match, name, calls):
 
 
 def boxes_on_a_grid(count, seed=0):
-    """Boxes whose IoUs are exact and tie, some without area or turned inside out."""
+    """Return boxes whose IoUs are exact and tie, some without area or inverted."""
     torch.manual_seed(seed)
     corner = torch.randint(0, 12, (count, 2))
     extent = torch.randint(-1, 8, (count, 2))
@@ -99,29 +99,29 @@ def boxes_on_a_grid(count, seed=0):
 
 
 def inputs(device='cpu'):
-    """Anchors of three blocks of the Triton kernels, objects of three images."""
+    """Return anchors for three blocks of a Triton kernel, and objects of three images."""
     anchors = boxes_on_a_grid(150).repeat(2, 1)
     gt_bboxes = [boxes_on_a_grid(count, seed=count) for count in (6, 0, 3)]
     return anchors.to(device), [gts.to(device) for gts in gt_bboxes]
 
 
 def by_mmdet(anchors, gt_bboxes, options=PAPER):
-    """What mmdet says, with objects counted through all images."""
+    """Match by mmdet, with objects counted over all images."""
     matched, max_ious, offset = [], [], 0
     for gts in gt_bboxes:
         instances = InstanceData(bboxes=gts, labels=torch.zeros(len(gts)).long())
-        of_image = MaxIoUAssigner(**options).assign(
+        result = MaxIoUAssigner(**options).assign(
             InstanceData(priors=anchors), instances
         )
-        gt_inds = of_image.gt_inds
+        gt_inds = result.gt_inds
         matched.append(torch.where(gt_inds > 0, gt_inds + offset, gt_inds))
-        max_ious.append(of_image.max_overlaps)
+        max_ious.append(result.max_overlaps)
         offset += len(gts)
     return torch.stack(matched), torch.stack(max_ious)
 
 
 def assert_same(ours, expected):
-    """To the last bit; NaN is NaN."""
+    """Assert that results are bitwise equal, where NaN equals NaN."""
     for tensor, reference in zip(ours, expected, strict=True):
         assert tensor.dtype == reference.dtype
         torch.testing.assert_close(
@@ -156,7 +156,7 @@ def under(make_context):
     return call
 
 
-def with_anchors_that_want_a_gradient(anchors, gt_bboxes):
+def with_anchors_that_require_a_gradient(anchors, gt_bboxes):
     return match_plainly(
         anchors.clone().requires_grad_(), [gts.requires_grad_() for gts in gt_bboxes]
     )
@@ -194,7 +194,7 @@ EAGER = {
     'autocast': under(lambda: torch.autocast('cpu', torch.bfloat16)),
     'default dtype float64': with_default_dtype,
     'default device meta': under(lambda: torch.device('meta')),
-    'anchors that want a gradient': with_anchors_that_want_a_gradient,
+    'anchors that require a gradient': with_anchors_that_require_a_gradient,
     'anchors as a parameter': with_a_parameter,
     'not contiguous': with_strided_boxes,
     'at an odd address': with_anchors_at_an_odd_address,
@@ -233,12 +233,12 @@ def recorded_by_a_mode(anchors, gt_bboxes):
 
     with Recorder() as recorder:
         result = match_plainly(anchors, gt_bboxes)
-    assert recorder.operators > 50  # it sees the arithmetic
+    assert recorder.operators > 50  # the mode sees the arithmetic
     return result
 
 
 def replayed(transform):
-    """Recorded with other boxes than it is then called with."""
+    """Record a call with other boxes than those of the replay."""
 
     def call(anchors, gt_bboxes):
         def match(anchors, *gt_bboxes):
@@ -276,7 +276,7 @@ def test_recorded(call, backend):
     torch.compiler.reset()
     expected = by_mmdet(*inputs())
     assert_same(call(*inputs(backend.device)), expected)
-    assert set(backend) <= {'plain'}  # which alone is seen by what records
+    assert set(backend) <= {'plain'}  # the only backend that can be recorded
 
 
 @pytest.mark.parametrize('real_anchors', [True, False])
@@ -292,7 +292,7 @@ def test_fake_tensors(real_anchors, backend):
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16, torch.float16])
-def test_anchors_of_another_type_are_none_of_the_kernels(dtype, backend):
+def test_anchors_of_another_dtype_are_matched_by_pytorch(dtype, backend):
     anchors, gt_bboxes = inputs(backend.device)
     ours = match_plainly(anchors.to(dtype), gt_bboxes)
     anchors, gt_bboxes = inputs()
@@ -301,7 +301,7 @@ def test_anchors_of_another_type_are_none_of_the_kernels(dtype, backend):
     assert backend == ['plain']
 
 
-def test_integer_anchors_are_refused_alike(backend):
+def test_integer_anchors_are_refused(backend):
     anchors, gt_bboxes = inputs(backend.device)
     with pytest.raises(RuntimeError, match="can't be cast"):
         match_plainly(anchors.long(), gt_bboxes)
@@ -309,7 +309,7 @@ def test_integer_anchors_are_refused_alike(backend):
 
 @pytest.mark.parametrize('counts', [(), (0,), (0, 0, 0), (1,), (0, 40)])
 @pytest.mark.parametrize('num_anchors', [0, 1, 128, 129])
-def test_nothing_or_little_to_match(counts, num_anchors, backend):
+def test_few_or_no_anchors_and_objects(counts, num_anchors, backend):
     anchors = boxes_on_a_grid(num_anchors).to(backend.device)
     gt_bboxes = [boxes_on_a_grid(count).to(backend.device) for count in counts]
     matched, max_ious = match_plainly(anchors, gt_bboxes)
@@ -333,11 +333,11 @@ ODD_BOXES = {
     'a point': [3, 3, 3, 3],
     'a segment': [3, 3, 3, 9],
     'inside out': [9, 9, 3, 3],
-    'of subnormal area': [3, 3, 3 + 2**-20, 3 + 2**-20],
+    'subnormal area': [3, 3, 3 + 2**-20, 3 + 2**-20],
 }
 
 
-@pytest.mark.filterwarnings('ignore::RuntimeWarning')  # NumPy's, of the interpreter
+@pytest.mark.filterwarnings('ignore::RuntimeWarning')  # NumPy in the interpreter
 @pytest.mark.parametrize('among', ['objects', 'anchors', 'both'])
 @pytest.mark.parametrize('box', ODD_BOXES.values(), ids=ODD_BOXES)
 def test_odd_boxes(box, among, backend, monkeypatch):
@@ -359,7 +359,7 @@ def test_odd_boxes(box, among, backend, monkeypatch):
 
 
 def exactly(anchors, gts, options):
-    """The rules of the paper and RPN for one image, in fractions."""
+    """Match one image by the rules of the paper and of RPN, in fractions."""
 
     def area(x1, y1, x2, y2):
         return (x2 - x1) * (y2 - y1)
@@ -373,22 +373,22 @@ def exactly(anchors, gts, options):
     ious = [[iou(gt, anchor) for gt in gts] for anchor in anchors]
     low, high = map(Fraction, options['neg_iou_thr'])
     matched = []
-    for of_anchor in ious:
-        if not gts or low <= max(of_anchor) < high:
+    for anchor_ious in ious:
+        if not gts or low <= max(anchor_ious) < high:
             matched.append(0)
-        elif max(of_anchor) >= Fraction(options['pos_iou_thr']):
-            matched.append(of_anchor.index(max(of_anchor)) + 1)
+        elif max(anchor_ious) >= Fraction(options['pos_iou_thr']):
+            matched.append(anchor_ious.index(max(anchor_ious)) + 1)
         else:
             matched.append(-1)
     for i in range(len(gts) if options['match_low_quality'] else 0):
-        of_gt = [of_anchor[i] for of_anchor in ious]
-        best = max(of_gt)
+        gt_ious = [anchor_ious[i] for anchor_ious in ious]
+        best = max(gt_ious)
         if best > 0 and best >= Fraction(options['min_pos_iou']):
-            for n in [n for n, value in enumerate(of_gt) if value == best]:
+            for n in [n for n, value in enumerate(gt_ious) if value == best]:
                 matched[n] = i + 1
                 if not options['gt_max_assign_all']:
                     break
-    return matched, [float(max(of_anchor, default=0)) for of_anchor in ious]
+    return matched, [float(max(anchor_ious, default=0)) for anchor_ious in ious]
 
 
 @pytest.mark.parametrize('seed', range(2))
@@ -429,39 +429,25 @@ def test_exact_arithmetic(
     assert backend == [backend.name]
 
 
-class NoSynchronisation(TorchDispatchMode):
-    """Refuses what a host would wait for a device for; counts the rest."""
-
-    FORBIDDEN = ('_local_scalar_dense', 'nonzero', 'is_nonzero', 'equal', 'unique')
-
-    def __init__(self):
-        super().__init__()
-        self.operators = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        assert not name.startswith(self.FORBIDDEN), name
-        self.operators.append(name)
-        return func(*args, **kwargs or {})
-
-
 @pytest.mark.parametrize('gt_max_assign_all', [True, False])
 @pytest.mark.parametrize('with_excluded', [True, False])
-def test_plain_matching_never_asks_the_device(gt_max_assign_all, with_excluded):
-    # A tensor on meta has no values that a host could ask for.
+def test_plain_matching_never_reads_from_the_device(
+    gt_max_assign_all, with_excluded, no_reads
+):
+    # A tensor on meta has no values to read.
     anchors, gt_bboxes = inputs('meta')
     excluded = torch.zeros(3, 300, dtype=torch.bool, device='meta')
     rule = MatchingRule(**{**PAPER, 'gt_max_assign_all': gt_max_assign_all})
     if not with_excluded:
         excluded = None
-    with NoSynchronisation() as mode:
+    with no_reads:
         matched, max_ious = match_max_iou_batch(anchors, gt_bboxes, rule, excluded)
     assert matched.device == max_ious.device == torch.device('meta')
-    assert len(mode.operators) < 200
+    assert len(no_reads.operators) < 200
 
 
 @pytest.mark.skipif(not HAS_TRITON, reason='no Triton 3.0 or later')
-def test_a_launch_never_asks_the_device(monkeypatch):
+def test_launch_never_reads_from_the_device(monkeypatch, no_reads):
     launched = []
 
     class Kernel:
@@ -474,22 +460,22 @@ def test_a_launch_never_asks_the_device(monkeypatch):
     for name in ('match_by_threshold', 'match_low_quality'):
         monkeypatch.setattr(matching_kernels, name, Kernel(name))
     anchors, gt_bboxes = inputs()
-    with NoSynchronisation() as mode:
+    with no_reads:
         matching_triton.match(anchors, gt_bboxes, MatchingRule(**PAPER), None)
     grid = (-(-300 // matching_triton._BLOCK), 3)
     assert launched == [('match_by_threshold', grid), ('match_low_quality', grid)]
-    assert len(mode.operators) < 12
+    assert len(no_reads.operators) < 12
 
 
-def test_boxes_that_are_not_finite_are_told_of_once(caplog):
+def test_boxes_that_are_not_finite_are_logged_once(caplog):
     if matching_native._kernel() is None:
-        pytest.skip('no C++ compiler here')
+        pytest.skip('needs a C++ compiler')
     matching_native._say_that_boxes_are_not_finite.cache_clear()
     anchors, gt_bboxes = inputs()
     gt_bboxes[0][1, 2] = INF
     for _ in range(2):
         match_plainly(anchors, gt_bboxes)
     assert [record.message for record in caplog.records] == [
-        'Some boxes are NaN, infinite, or too large for fp32: plain PyTorch matches '
+        'Some boxes are NaN, infinite, or too large for fp32, so plain PyTorch matches '
         'them, which is slower'
     ]

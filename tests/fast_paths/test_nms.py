@@ -1,7 +1,7 @@
 """The compiled suppression, called in every way that a framework may call it.
 
-The reference is the definition: the best box that is left stays, and what
-overlaps it by more than the threshold goes.
+The reference is the definition: the best remaining box stays, and those that overlap it
+by more than the threshold are dropped.
 """
 
 import contextlib
@@ -17,12 +17,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from focal_retinanet.models.nms import batch_nms, nms
-from focal_retinanet.ops.fast_paths import step_aside
 from focal_retinanet.ops.nms import native as nms_native
 from focal_retinanet.ops.nms.native import grouped_nms
 
 if not nms_native.is_available(torch.zeros(1, 4)):
-    pytest.skip('no C++ compiler here, so no compiled kernel', allow_module_level=True)
+    pytest.skip('needs a C++ compiler', allow_module_level=True)
 INF, NAN = float('inf'), float('nan')
 ALL = 10**6
 K = 5
@@ -61,8 +60,7 @@ EXPECTED_OF_ALL = by_definition(BOXES, SCORES, torch.zeros_like(GROUPS))
 
 @pytest.fixture
 def lines(caplog, monkeypatch):
-    """What is logged, as in a fresh process."""
-    monkeypatch.setattr(step_aside, '_said', set())
+    """Lines of the log."""
     monkeypatch.setattr(logging.getLogger('focal_retinanet'), 'propagate', True)
     caplog.set_level(logging.INFO, 'focal_retinanet')
     return caplog
@@ -108,7 +106,7 @@ def test_default_device():
     assert torch.equal(nms(BOXES, SCORES, 0.5), EXPECTED_OF_ALL)
 
 
-def test_tensors_of_inference_mode_serve_outside_of_it():
+def test_inference_tensors_outside_of_inference_mode():
     with torch.inference_mode():
         boxes, scores, groups = BOXES.clone(), SCORES.clone(), GROUPS.clone()
     keep = grouped_nms(boxes, scores, groups, 0.5, ALL)
@@ -152,7 +150,7 @@ def test_threads():
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float16, torch.bfloat16])
-def test_boxes_of_another_type_are_refused(dtype):
+def test_boxes_of_another_dtype_are_refused(dtype):
     assert not nms_native.is_available(BOXES.to(dtype))
     with pytest.raises(ValueError, match='float32'):
         grouped_nms(BOXES.to(dtype), SCORES, GROUPS, 0.5, ALL)
@@ -161,9 +159,9 @@ def test_boxes_of_another_type_are_refused(dtype):
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float16, torch.bfloat16])
-def test_scores_of_any_type_are_compared_as_they_are(dtype):
+def test_scores_are_compared_in_their_own_dtype(dtype):
     scores = SCORES.to(dtype)
-    if dtype == torch.float64:  # apart by less than fp32 can tell
+    if dtype == torch.float64:  # closer than fp32 can resolve
         scores = 0.5 + scores * 1e-12
     keep = grouped_nms(BOXES, scores, GROUPS, 0.5, ALL)
     assert torch.equal(keep, by_definition(BOXES, scores, GROUPS))
@@ -181,7 +179,7 @@ def test_limit(limit):
     assert keep.tolist() == expected
 
 
-def test_nothing():
+def test_no_boxes():
     keep = grouped_nms(BOXES[:0], SCORES[:0], GROUPS[:0], 0.5, ALL)
     assert keep.shape == (0,) and keep.dtype == torch.int64
 
@@ -202,18 +200,18 @@ def test_nothing():
     ],
     ids=str,
 )
-def test_boxes_without_a_sound_area(row):
+def test_boxes_without_a_positive_finite_area(row):
     boxes, scores, groups = (t.clone() for t in (BOXES, SCORES, GROUPS))
     boxes[::9] = torch.tensor(row)
     keep = grouped_nms(boxes, scores, groups, 0.5, ALL)
     assert torch.equal(keep, by_definition(boxes, scores, groups))
-    for group in range(K):  # and mmcv's operator to the last bit
+    for group in range(K):  # bitwise equal to mmcv's operator
         of_group = (groups == group).nonzero()[:, 0]
         expected = of_group[mmcv_nms(boxes[of_group], scores[of_group], 0.5)[1]]
         assert torch.equal(keep[groups[keep] == group], expected)
 
 
-def test_scores_that_are_no_numbers():
+def test_scores_that_are_not_finite():
     scores = SCORES.clone()
     scores[::7], scores[1::7], scores[2::7] = NAN, INF, -INF
     keep = grouped_nms(BOXES, scores, GROUPS, 0.5, ALL)
@@ -232,7 +230,7 @@ def assert_found(found):
     assert torch.equal(found[2], GROUPS[EXPECTED])
 
 
-def test_trace_steps_aside_and_says_so_once(lines):
+def test_trace_steps_aside_and_logs_it_once(lines):
     class Model(torch.nn.Module):
         def forward(self, boxes, scores, groups):
             assert not nms_native.is_available(boxes)
@@ -243,13 +241,13 @@ def test_trace_steps_aside_and_says_so_once(lines):
     )
     assert_found(traced(BOXES, SCORES, GROUPS))
     assert sum("mmcv's operator" in line for line in lines.messages) == 1
-    # What was recorded is the operator, not what it gave for these boxes.
+    # The trace records the operator and not its result for these boxes.
     other = traced(BOXES, SCORES.flip(0), GROUPS)
     expected = by_definition(BOXES, SCORES.flip(0), GROUPS)
     assert torch.equal(other[1], SCORES.flip(0)[expected])
 
 
-def test_fake_tensors_and_other_modes_see_no_kernel(lines):
+def test_kernel_is_not_available_in_other_modes(lines):
     with FakeTensorMode() as mode:
         assert not nms_native.is_available(mode.from_tensor(BOXES))
 
@@ -286,7 +284,7 @@ def test_compiled_with_graph_breaks():
 
 @pytest.mark.skipif(
     not hasattr(torch.compiler, 'is_exporting'),
-    reason='this torch exports through its compiler, of which see above',
+    reason='this torch exports by its compiler, see above',
 )
 def test_export_does_not_see_the_kernel(monkeypatch):
     class Model(torch.nn.Module):

@@ -1,4 +1,4 @@
-"""Anchors of section 4: mmdet's to the last bit, however they are asked for."""
+"""Anchors of section 4 are bitwise equal to mmdet's, in whatever way they are made."""
 
 import copy
 import pickle
@@ -21,7 +21,7 @@ PAPER = dict(
 SIZES = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)]
 
 
-def test_nine_anchors_a_cell_from_32_to_813_pixels():
+def test_nine_anchors_per_cell_from_32_to_813_pixels():
     generator = AnchorGenerator(**PAPER)
     assert generator.num_base_priors == [9] * 5
     side = [
@@ -149,7 +149,7 @@ def test_no_call_changes_a_later_one(generator, call):
     call(generator)
     grids = generator.grid_priors(SIZES, device='cpu')
     assert_plain(grids)
-    # A tensor of inference mode would refuse to be part of a training step.
+    # Autograd would refuse a tensor from inference mode.
     weight = torch.ones((), requires_grad=True)
     sum((grid * weight).sum() for grid in grids).backward()
     assert weight.grad.isfinite()
@@ -166,7 +166,7 @@ def test_copies(generator, copied):
 
 
 class Anchors(torch.nn.Module):
-    """The anchors of a feature map, as a head asks for them."""
+    """The anchors of a feature map, made as a head makes them."""
 
     def __init__(self):
         super().__init__()

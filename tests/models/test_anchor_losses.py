@@ -1,4 +1,4 @@
-"""Losses of anchors, chunk by chunk, against those of all logits side by side."""
+"""Losses of anchors, computed by chunks, against those of all logits at once."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def batch(channels, dtype=torch.float32):
     return maps, labels
 
 
-def side_by_side(loss, maps, labels, channels):
+def at_once(loss, maps, labels, channels):
     logits = flatten_levels(maps, channels)
     targets = torch.where(labels < 0, K, labels).flatten()
     losses = loss(logits, targets, reduction_override='none').reshape(len(logits), -1)
@@ -39,21 +39,21 @@ def side_by_side(loss, maps, labels, channels):
 
 @pytest.mark.parametrize('loss_cls', SIGMOIDS + SOFTMAXES, ids=str)
 @pytest.mark.parametrize('chunk', [1, 100, 2**20])
-def test_equals_all_logits_side_by_side(loss_cls, chunk, monkeypatch):
+def test_chunks_do_not_change_the_losses(loss_cls, chunk, monkeypatch):
     monkeypatch.setattr(module, '_CHUNK', chunk)
     channels = K if loss_cls['use_sigmoid'] else K + 1
     maps, labels = batch(channels)
     loss = MODELS.build(loss_cls)
     losses = anchor_losses(loss, maps, labels, channels)
-    torch.testing.assert_close(losses, side_by_side(loss, maps, labels, channels))
+    torch.testing.assert_close(losses, at_once(loss, maps, labels, channels))
     assert (losses > 0).any(dim=1).all()
 
 
 @pytest.mark.parametrize('loss_cls', SIGMOIDS, ids=str)
-def test_layouts_types_and_graphs(loss_cls):
+def test_layouts_dtypes_and_gradients(loss_cls):
     loss = MODELS.build(loss_cls)
     maps, labels = batch(K)
-    expected = side_by_side(loss, maps, labels, K)
+    expected = at_once(loss, maps, labels, K)
     strided = [m.contiguous(memory_format=torch.channels_last) for m in maps]
     torch.testing.assert_close(anchor_losses(loss, strided, labels, K), expected)
     leaves = [m.requires_grad_() for m in maps]
@@ -64,7 +64,7 @@ def test_layouts_types_and_graphs(loss_cls):
     halves = [m.detach().half() for m in maps]
     losses = anchor_losses(loss, halves, labels, K)
     assert losses.dtype == torch.float32
-    exact = side_by_side(loss, [m.float() for m in halves], labels, K)
+    exact = at_once(loss, [m.float() for m in halves], labels, K)
     torch.testing.assert_close(losses, exact)
     doubles = anchor_losses(loss, [m.double() for m in maps], labels, K)
     assert doubles.dtype == torch.float32
@@ -79,7 +79,7 @@ def test_all_ignored_and_no_images():
     assert none.shape == (0, N)
 
 
-def test_no_more_logits_than_a_chunk_are_seen_at_a_time(monkeypatch):
+def test_loss_gets_at_most_one_chunk_at_a_time(monkeypatch):
     monkeypatch.setattr(module, '_CHUNK', 4 * A * K)
     seen = []
 

@@ -1,4 +1,4 @@
-"""Our losses in mmdet's heads: what a config must say, and what the heads make of it."""
+"""Drop-in use: our losses in mmdet's heads, and arguments of mmdet's classes."""
 
 import copy
 import inspect
@@ -25,7 +25,7 @@ from focal_retinanet.models.losses import with_use_sigmoid
 
 CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 LOSSES = [FocalLoss, FocalLossStar, HingeLoss]
-#: The file of a detector, and where in its model the head is.
+#: Config file of each detector, and changes of its head.
 DENSE = {
     'retinanet/retinanet_r50_fpn_1x_coco.py': {},
     'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py': {},
@@ -41,7 +41,7 @@ DENSE = {
 
 
 class OwnLoss(FocalLoss):
-    """As a user may derive one."""
+    """A user's loss."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -56,8 +56,8 @@ def dense_head(file, loss_cls):
 
 
 @pytest.mark.parametrize('file', DENSE)
-def test_a_config_that_does_not_say_use_sigmoid_is_refused_by_every_head(file):
-    with pytest.raises(ValueError, match='FocalLoss must say use_sigmoid'):
+def test_config_without_use_sigmoid_is_refused_in_every_head(file):
+    with pytest.raises(ValueError, match='FocalLoss must set use_sigmoid'):
         dense_head(file, dict(type='focal_retinanet.FocalLoss', gamma=2.0))
     loss_cls = dict(type='focal_retinanet.FocalLoss', use_sigmoid=True)
     head = dense_head(file, loss_cls)
@@ -67,20 +67,20 @@ def test_a_config_that_does_not_say_use_sigmoid_is_refused_by_every_head(file):
 
 @pytest.mark.parametrize('loss', LOSSES)
 @pytest.mark.parametrize('as_type', ['name', 'path', 'class'])
-def test_a_config_must_say_use_sigmoid_whatever_its_type_is(loss, as_type):
+def test_config_must_set_use_sigmoid_whatever_its_type_is(loss, as_type):
     type_ = {
         'name': f'focal_retinanet.{loss.__name__}',
-        'path': f'{loss.__module__}.{loss.__name__}',  # of a lazy config's dump
-        'class': loss,  # a lazy config
+        'path': f'{loss.__module__}.{loss.__name__}',  # as in a dumped lazy config
+        'class': loss,  # as in a lazy config
     }[as_type]
-    with pytest.raises(ValueError, match=f'{loss.__name__} must say use_sigmoid'):
+    with pytest.raises(ValueError, match=f'{loss.__name__} must set use_sigmoid'):
         MMDET_MODELS.build(dict(type=type_, alpha=0.5))
     built = MMDET_MODELS.build(dict(type=type_, use_sigmoid=True, alpha=0.5))
     assert type(built) is loss
     assert (built.use_sigmoid, built.alpha) == (True, 0.5)
 
 
-def test_a_lazy_config_file_must_say_use_sigmoid(tmp_path):
+def test_lazy_config_file_must_set_use_sigmoid(tmp_path):
     file = tmp_path / 'lazy.py'
     file.write_text(
         'from focal_retinanet.models.losses import FocalLoss\n'
@@ -88,13 +88,13 @@ def test_a_lazy_config_file_must_say_use_sigmoid(tmp_path):
         'said = dict(type=FocalLoss, use_sigmoid=False)\n'
     )
     cfg = Config.fromfile(file, lazy_import=True)
-    with pytest.raises(ValueError, match='must say use_sigmoid'):
+    with pytest.raises(ValueError, match='must set use_sigmoid'):
         MMDET_MODELS.build(cfg.silent)
     assert not MMDET_MODELS.build(cfg.said).use_sigmoid
 
 
-def test_a_derived_loss_must_say_it_too_and_python_has_mmdets_default():
-    with pytest.raises(ValueError, match='OwnLoss must say use_sigmoid'):
+def test_derived_loss_must_set_it_too_but_python_has_a_default():
+    with pytest.raises(ValueError, match='OwnLoss must set use_sigmoid'):
         MMDET_MODELS.build(dict(type=OwnLoss))
     for loss in (*LOSSES, OwnLoss):
         made = loss()
@@ -122,10 +122,10 @@ def make_own_loss(gamma, use_sigmoid=True):
         (dict(type='mmdet.NoSuchLoss'), None),
         (dict(type=make_own_loss), True),
     ],
-    # A function's address is another one in each process.
+    # The address of a function differs between processes.
     ids=lambda value: str(value).partition(' at 0x')[0],
 )
-def test_a_head_may_ask_for_the_default_of_the_loss_itself(loss_cls, expected):
+def test_use_sigmoid_is_set_to_the_default_of_the_loss(loss_cls, expected):
     before = dict(loss_cls)
     found = with_use_sigmoid(loss_cls)
     assert found.get('use_sigmoid') is expected
@@ -141,7 +141,7 @@ def test_a_head_may_ask_for_the_default_of_the_loss_itself(loss_cls, expected):
         (AnchorGenerator, MMDetAnchorGenerator),
     ],
 )
-def test_arguments_of_mmdets_classes_keep_their_place_and_default(ours, theirs):
+def test_arguments_keep_their_position_and_default_in_mmdet(ours, theirs):
     given = {name: p.default for name, p in parameters(theirs).items()}
     own = parameters(ours)
     passed_on = {p.kind for p in own.values()} >= {2, 4}  # *args and **kwargs
@@ -169,7 +169,7 @@ def roi_head(**loss_cls):
 
 @pytest.fixture
 def rois():
-    """Images, boxes (8, 4), labels of which two are background, and weights."""
+    """RoIs (8, 5), labels (two of them background) and weights."""
     torch.manual_seed(0)
     corner = torch.rand(8, 2) * 60
     rois = torch.cat([torch.zeros(8, 1), corner, corner + 5 + torch.rand(8, 2) * 30], 1)
@@ -177,7 +177,7 @@ def rois():
 
 
 def test_a_roi_head_trains_as_with_mmdets_loss(rois):
-    """It gives any loss a channel for the background; checkpoints stay the same."""
+    """The head has a background channel with any loss, so checkpoints fit."""
     rois, labels, weights = rois
     results = []
     for prefix in ('', 'focal_retinanet.'):
@@ -192,7 +192,7 @@ def test_a_roi_head_trains_as_with_mmdets_loss(rois):
 @pytest.mark.parametrize(
     'file', ['atss/atss_r50_fpn_1x_coco.py', 'retinanet/retinanet_r50_fpn_1x_coco.py']
 )
-def test_dense_heads_find_what_they_find_with_mmdets_loss(file):
+def test_dense_heads_detect_as_with_mmdets_loss(file):
     found = []
     for prefix in ('', 'focal_retinanet.'):
         head = dense_head(file, dict(type=prefix + 'FocalLoss', use_sigmoid=True))

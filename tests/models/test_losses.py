@@ -1,4 +1,4 @@
-"""FocalLoss against mmdet's own, in all that mmdet's can do."""
+"""FocalLoss against mmdet's, with every option of mmdet's."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ N, K = 60, 4
 @pytest.fixture
 def batch():
     torch.manual_seed(0)
-    # fp64: mmdet's own arithmetic is off by up to 1 % for easy examples in fp32.
+    # In fp32, mmdet's loss of easy examples has errors of up to 1 %.
     return torch.randn(N, K, dtype=torch.float64) * 4, torch.randint(K + 1, (N,))
 
 
@@ -59,7 +59,7 @@ def test_equals_mmdet_on_probabilities(batch):
     [('none', 3, True), ('mean', None, False), ('mean', 4.5, True), ('sum', None, 1)],
 )
 @pytest.mark.parametrize('activated', [False, True])
-def test_labels_of_the_logits_shape_which_may_be_any(
+def test_labels_of_the_logits_shape_may_have_any_shape(
     shape, labels, reduction, avg_factor, weighted, activated
 ):
     torch.manual_seed(0)
@@ -76,12 +76,12 @@ def test_labels_of_the_logits_shape_which_may_be_any(
         loss.sum().backward()
         found.append((loss, pred.grad))
     if 0 in shape and reduction == 'mean' and avg_factor is None:
-        assert found[1][0].isnan() and found[0][0] == 0  # a mean over nothing
+        assert found[1][0].isnan() and found[0][0] == 0  # the mean of no elements
     else:
         torch.testing.assert_close(found[0], found[1])
 
 
-def test_alpha_of_each_class_is_that_of_axis_1():
+def test_classes_of_alpha_are_on_axis_1():
     torch.manual_seed(0)
     logits, target = torch.randn(2, K, 3, 5), torch.rand(2, K, 3, 5).round()
     loss = FocalLoss(alpha=[0.1, 0.2, 0.3, 0.4], reduction='none')
@@ -90,6 +90,16 @@ def test_alpha_of_each_class_is_that_of_axis_1():
     )
     expected = as_rows.reshape(2, 3, 5, K).movedim(3, 1)
     torch.testing.assert_close(loss(logits, target), expected)
+
+
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+@pytest.mark.parametrize('loss_class', [FocalLoss, HingeLoss])
+def test_traced_mean_fits_other_sizes(loss_class):
+    torch.manual_seed(0)
+    loss = loss_class()
+    inputs, others = ((torch.randn(n, K), torch.rand(n, K)) for n in (4, 7))
+    traced = torch.jit.trace(lambda *args: loss(*args), inputs)
+    torch.testing.assert_close(traced(*others), loss(*others))
 
 
 def test_one_class():
@@ -166,13 +176,13 @@ def test_bad_calls_are_refused(batch):
     ],
     ids=str,
 )
-def test_errors_are_caught_as_mmdets_are(batch, call, error):
+def test_errors_may_be_caught_like_mmdets(batch, call, error):
     for loss in (FocalLoss(), FocalLossStar(), HingeLoss()):
         with pytest.raises(error):
             loss(*batch, **call)
 
 
-def test_is_built_by_its_scope_and_leaves_mmdets_alone():
+def test_scope_selects_this_loss_or_mmdets():
     import mmdet.registry
 
     ours = mmdet.registry.MODELS.build(

@@ -1,4 +1,4 @@
-"""MaxIoUAssigner against mmdet's own on random boxes full of ties."""
+"""MaxIoUAssigner against mmdet's on random boxes with many ties."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ PAPER = dict(pos_iou_thr=0.5, neg_iou_thr=0.4)
 
 
 def grid_boxes(generator, count, degenerate=False):
-    """Boxes on a coarse grid, so that IoUs tie; some without area."""
+    """Return boxes on a coarse grid, so that IoUs tie; some have no area."""
     corner = torch.randint(0, 12, (count, 2), generator=generator)
     low = 0 if degenerate else 1
     size = torch.randint(low, 8, (count, 2), generator=generator)
@@ -86,7 +86,7 @@ def test_batch_equals_its_images():
     before = excluded.clone()
     assigner = MaxIoUAssigner(**PAPER, min_pos_iou=1e-6, ignore_iof_thr=0.5)
     matched, ious = assigner.assign_batch(priors, gt, crowds, excluded)
-    assert torch.equal(excluded, before)  # the caller's
+    assert torch.equal(excluded, before)  # it belongs to the caller
 
     offset = 0
     for b in range(3):
@@ -103,7 +103,7 @@ def test_many_objects_on_the_cpu_as_mmdet():
     compare(dict(**PAPER, min_pos_iou=1e-6, gpu_assign_thr=10), seed=0, num_gts=30)
 
 
-def test_object_without_overlap_does_not_take_every_anchor():
+def test_object_without_overlap_does_not_get_every_anchor():
     priors = InstanceData(priors=torch.tensor([[0.0, 0, 10, 10], [20.0, 0, 30, 10]]))
     gt = InstanceData(
         bboxes=torch.tensor([[500.0, 500, 510, 510]]), labels=torch.tensor([2])
@@ -117,7 +117,7 @@ def test_thresholds_survive_a_config_file(tmp_path):
     file.write_text(
         "assigner = dict(type='focal_retinanet.MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=(0.1, 0.4))"
     )
-    dumped = tmp_path / 'assigner.json'  # where a tuple becomes a list
+    dumped = tmp_path / 'assigner.json'  # which makes a list of a tuple
     Config.fromfile(file).dump(dumped)
     assigner = TASK_UTILS.build(Config.fromfile(dumped).assigner)
     assert assigner.neg_iou_thr == (0.1, 0.4)
@@ -146,14 +146,14 @@ def assert_same_as_mmdet(options, priors, bboxes, labels, ignored=None):
     for key in ('gt_inds', 'max_overlaps', 'labels'):
         expected = getattr(theirs, key)
         if key == 'max_overlaps' and not len(bboxes):
-            expected = expected.to(ours.max_overlaps)  # zeros, of the objects' type
+            expected = expected.to(ours.max_overlaps)  # zeros of the objects' dtype
         assert getattr(ours, key).dtype == expected.dtype
         assert torch.equal(getattr(ours, key), expected)
 
 
 @pytest.mark.parametrize('num_priors', [0, 50])
 @pytest.mark.parametrize('labels', [torch.empty(0), torch.empty(0).int()], ids=str)
-def test_image_without_objects_has_labels_of_any_type(num_priors, labels):
+def test_image_without_objects_may_have_labels_of_any_dtype(num_priors, labels):
     options = dict(**PAPER, min_pos_iou=1e-6, ignore_iof_thr=0.5)
     priors, ignored = boxes_of(torch.float32, num_priors), boxes_of(torch.float32, 3)
     nothing = torch.empty(0, 4)
@@ -166,21 +166,21 @@ TYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int6
 
 @pytest.mark.parametrize('type_of_priors', TYPES, ids=str)
 @pytest.mark.parametrize('type_of_objects', TYPES, ids=str)
-def test_boxes_of_any_type_and_of_two(type_of_priors, type_of_objects):
-    """As mmdet, IoUs are of the type that arithmetic between the two has."""
+def test_boxes_of_any_two_dtypes(type_of_priors, type_of_objects):
+    """IoUs have the common dtype of the two, as in mmdet."""
     priors, bboxes = boxes_of(type_of_priors, 60), boxes_of(type_of_objects, 7)
     options = dict(**PAPER, min_pos_iou=1e-6, ignore_iof_thr=0.5)
     assert_same_as_mmdet(options, priors, bboxes, torch.arange(7))
     assert_same_as_mmdet(options, priors, bboxes, torch.arange(7), bboxes[:2])
 
 
-def test_a_column_of_scores_is_left_out():
+def test_column_of_scores_is_ignored():
     priors, bboxes = (boxes_of(torch.float32, n, columns=5) for n in (60, 7))
     options = dict(**PAPER, min_pos_iou=1e-6)
     assert_same_as_mmdet(options, priors, bboxes, torch.arange(7))
 
 
-def test_repeated_objects_are_moved_as_mmdet_moves_them():
+def test_repeated_objects_are_moved_as_in_mmdet():
     bboxes = boxes_of(torch.float32, 7).repeat(2, 1)
     options = dict(
         **PAPER, min_pos_iou=1e-6, perm_repeat_gt_cfg=dict(iou_thr=0.7, perm_range=0.01)
@@ -194,8 +194,8 @@ def test_repeated_objects_are_moved_as_mmdet_moves_them():
     assert torch.equal(found[0].gt_inds, found[1].gt_inds)
 
 
-def test_thresholds_may_be_set_while_it_trains():
-    """Dynamic R-CNN does so, with plain numbers."""
+def test_thresholds_may_change_during_training():
+    """Dynamic R-CNN sets them to plain numbers."""
     priors = InstanceData(priors=boxes_of(torch.float32, 60))
     gt = InstanceData(bboxes=boxes_of(torch.float32, 7), labels=torch.arange(7))
     ours, theirs = MaxIoUAssigner(0.7, 0.3), MMDetMaxIoUAssigner(0.7, 0.3)

@@ -1,4 +1,4 @@
-"""FL* and the hinge loss against their formulas in float64."""
+"""FL* and the hinge loss against their formulas."""
 
 import math
 
@@ -19,9 +19,9 @@ def log_sigmoid(x):
 
 @pytest.mark.parametrize('y', [0, 1])
 @pytest.mark.parametrize('gamma, beta', [(2.0, 1.0), (4.0, 0.0)])
-def test_focal_loss_star_is_that_of_appendix_a(gamma, beta, y):
+def test_focal_loss_star_equals_appendix_a(gamma, beta, y):
     x = torch.tensor(X, requires_grad=True)
-    # Class 0 of one: index 0 is y = 1, index 1 the background.
+    # There is one class: index 0 means y = 1, and index 1 background.
     loss = focal_loss_star(x[:, None], torch.full((len(X),), 1 - y), gamma, beta, 0.25)
     loss.sum().backward()
     a_t = 0.25 if y else 0.75
@@ -51,7 +51,7 @@ def test_hinge_loss_is_zero_above_its_margin(y):
 
 
 @pytest.mark.parametrize('loss', LOSSES)
-def test_weights_ignored_and_reductions_are_those_of_the_focal_loss(loss):
+def test_weights_ignored_anchors_and_reductions(loss):
     torch.manual_seed(0)
     logits = torch.randn(6, 3)
     targets = torch.tensor([0, 2, 3, -1, 1, 3])
@@ -77,7 +77,7 @@ def test_weights_ignored_and_reductions_are_those_of_the_focal_loss(loss):
 
 
 @pytest.mark.parametrize('loss', LOSSES)
-def test_labels_of_the_logits_shape_which_may_be_any(loss):
+def test_one_hot_labels_may_have_any_shape(loss):
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 3, 4, 5), torch.rand(2, 3, 4, 5).round()
     elements = loss(reduction='none')(logits, labels)

@@ -1,4 +1,4 @@
-"""What the tests of the fused loss's backends share."""
+"""What the tests of kernels share."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from focal_retinanet.ops.focal_loss.definition import sigmoid_focal_loss
 from focal_retinanet.ops.focal_loss.fused import sigmoid_focal_loss_sum
 
-#: How well a gradient of each type can agree, and below what it has no digits.
+#: Relative and absolute tolerance for gradients of each dtype.
 PRECISION = {
     torch.float64: (1e-10, 1e-300),
     torch.float32: (2e-5, 1e-37),
@@ -16,8 +16,16 @@ PRECISION = {
 
 
 @pytest.fixture
+def number_of_threads():
+    """Sets PyTorch's number of threads, and restores it after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def random_maps():
-    """Makes maps (B, channels, H, W) that want a gradient."""
+    """Makes maps (B, channels, H, W) that require a gradient."""
 
     def make(
         sizes,
@@ -43,7 +51,7 @@ def random_maps():
 
 @pytest.fixture
 def assert_as_plain_loss():
-    """Compares the fused loss and its gradient with the plain one's in fp64."""
+    """Compares the fused loss and its gradient with the plain loss in fp64."""
     return _assert_as_plain_loss
 
 
@@ -71,10 +79,10 @@ def _assert_as_plain_loss(
         loss.double(), exact, rtol=1e-10 if is_double else 1e-5, atol=1e-30
     )
     rtol, atol = PRECISION[dtype]
-    if upstream != 1:  # in bf16 it is rounded before, and after
+    if upstream != 1:  # bf16 rounds before and after the product
         rtol *= 2
     if options.get('label_smoothing'):
-        # The gradient goes through zero, and is a difference of larger terms.
+        # The gradient crosses zero as a difference of larger terms.
         atol = max(atol, 1e-6 * max(g.abs().max().item() for g in exact_gradients))
     for logits, gradient, expected in zip(
         levels, gradients, exact_gradients, strict=True

@@ -10,7 +10,7 @@ from focal_retinanet.ops.postprocess import logit, select_candidates
 
 def random_maps(num_classes, anchors=3, size=(5, 7), batch=2, box_dims=4):
     shape = (batch, anchors * num_classes, *size)
-    # All different, so that there is one right answer.
+    # All logits differ, so there is one correct answer.
     count = math.prod(shape)
     logits = torch.randperm(count).view(shape) * (16 / max(count, 1)) - 8
     deltas = torch.randn(batch, anchors * box_dims, *size)
@@ -18,7 +18,7 @@ def random_maps(num_classes, anchors=3, size=(5, 7), batch=2, box_dims=4):
 
 
 def flat(maps, channels):
-    """(B, A*channels, H, W) to (B, N, channels), as anchors stand."""
+    """Map (B, A*channels, H, W) to (B, N, channels), in anchor order."""
     return maps.permute(0, 2, 3, 1).reshape(len(maps), -1, channels)
 
 
@@ -53,7 +53,7 @@ def test_equals_plain_top_k(num_classes, limit, memory_format, box_dims):
 
 
 @pytest.mark.parametrize('limit', [5, 60])
-def test_of_equals_some_are_taken_each_once(limit):
+def test_tied_scores_are_taken_once_each(limit):
     torch.manual_seed(0)
     logits = torch.randint(0, 4, (2, 3 * 4, 5, 7)).float()
     found = select_candidates(logits, torch.randn(2, 12, 5, 7), 4, limit)
@@ -66,7 +66,7 @@ def test_of_equals_some_are_taken_each_once(limit):
         assert len(pairs.unique()) == limit
 
 
-def test_all_the_best_in_one_anchor():
+def test_best_scores_of_one_anchor():
     logits = torch.full((1, 2 * 4, 3, 3), -5.0)
     logits[0, 4:, 1, 2] = torch.tensor([1.0, 4.0, 2.0, 3.0])  # a = 1 of cell 5
     found = select_candidates(logits, torch.zeros(1, 8, 3, 3), 4, 4)

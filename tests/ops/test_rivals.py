@@ -28,7 +28,7 @@ def anchors(count, seed, positives):
 
 
 def reference_ohem(losses, bboxes, positive, ignored, num, threshold, ratio):
-    """Greedy NMS over all that are not ignored, then the choice."""
+    """Suppress all anchors that are not ignored, then choose the minibatch."""
     survivors = []
     for i in sorted(np.flatnonzero(~ignored), key=lambda i: -losses[i]):
         if all(iou(bboxes[i], bboxes[j]) <= threshold for j in survivors):

@@ -1,9 +1,9 @@
-"""The arithmetic of the paper is there for those who have PyTorch and nothing else."""
+"""The operators need PyTorch and no other package."""
 
 import subprocess
 import sys
 
-# Prints the packages that an import adds to those of PyTorch.
+# Prints the packages that are imported in addition to those of PyTorch.
 SCRIPT = """
 import sys, torch
 before = set(sys.modules)

@@ -1,4 +1,4 @@
-"""A model made faster without another result: convolutions, batch norms, bf16."""
+"""Faster convolutions, folded batch norms and bf16 for the same model."""
 
 from focal_retinanet.acceleration.amp import AmpOptimWrapper
 

@@ -1,4 +1,4 @@
-"""What a config may ask for so that the same model runs faster."""
+"""Settings of a config that make the same model faster."""
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger, print_log
@@ -6,31 +6,30 @@ from torch import channels_last, nn
 
 from focal_retinanet.acceleration.fast_conv import fold_batch_norm, use_winograd
 
-# What torch.compile gets: all that is dense and has no data-dependent shapes.
+# The parts that torch.compile gets: dense ones, without data-dependent shapes.
 _NETWORK = ('backbone', 'neck', 'bbox_head', 'rpn_head')
 
 
 def accelerate(model: nn.Module, cfg: Config, logger: MMLogger | str) -> None:
-    """Make a model as fast as its config asks for.
+    """Make a model faster in place, in the ways that its config asks for.
 
-    Everything is off by default, which is fp32 in the plain order of its
-    operations. Parameters and state-dict keys stay in any case.
+    Every setting is off by default. Parameters and state-dict keys do not change.
 
     Args:
-        model: a detector, changed in place.
-        cfg: of the run, with the settings
+        model: Detector.
+        cfg: Config of the run, with the settings
 
-            - ``channels_last = True``: feature maps in NHWC order;
-            - ``fold_batch_norm = True``: frozen batch norms are done by the
-              convolutions before them, see :mod:`focal_retinanet.acceleration.folding`;
-            - ``winograd = True``: on a CPU, 3x3 convolutions by Winograd's
-              algorithm, see :mod:`focal_retinanet.acceleration.winograd`; best with
-              ``channels_last``;
-            - ``compile = True``, or a dict of arguments of ``torch.compile``:
-              backbone, neck and the convolutions of the head are compiled, by
-              default for any input size at once. What is compiled are PyTorch's
-              own operators: the two settings before this one change nothing in it.
-        logger: is told what was done, and what it costs.
+            - ``fold_batch_norm = True``: Convolutions do the frozen batch norms behind
+              them, see :mod:`focal_retinanet.acceleration.folding`.
+            - ``channels_last = True``: Feature maps are in NHWC order.
+            - ``winograd = True``: Winograd's algorithm computes 3x3 convolutions on a
+              CPU, see :mod:`focal_retinanet.acceleration.winograd`. It is fastest with
+              ``channels_last``.
+            - ``compile = True``, or a dict of arguments of ``torch.compile``: Backbone,
+              neck and the convolutions of the head are compiled, by default for all
+              input sizes at once. Compiled code consists of PyTorch's own operators, so
+              ``fold_batch_norm`` and ``winograd`` do not change it.
+        logger: Logger that gets one line per setting.
     """
     if cfg.get('fold_batch_norm', False):
         pairs = fold_batch_norm(model)
@@ -39,7 +38,7 @@ def accelerate(model: nn.Module, cfg: Config, logger: MMLogger | str) -> None:
         model.to(memory_format=channels_last)
     if cfg.get('winograd', False):
         convs = use_winograd(model)
-        print_log(f"{convs} convolutions by Winograd's algorithm on a CPU", logger)
+        print_log(f"{convs} convolutions use Winograd's algorithm on a CPU", logger)
     if options := cfg.get('compile', False):
         options = {} if options is True else dict(options)
         options.setdefault('dynamic', True)
@@ -47,7 +46,7 @@ def accelerate(model: nn.Module, cfg: Config, logger: MMLogger | str) -> None:
         for name in compiled:
             getattr(model, name).compile(**options)
         print_log(
-            f'{", ".join(compiled)} will be compiled: the first iterations take '
+            f'{", ".join(compiled)} will be compiled, so the first iterations take '
             'minutes',
             logger,
         )

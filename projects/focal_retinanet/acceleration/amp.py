@@ -1,4 +1,4 @@
-"""Mixed precision as an optimizer wrapper of the config."""
+"""Mixed precision on GPUs and CPUs, as an optimizer wrapper of a config."""
 
 import weakref
 from collections.abc import Iterator
@@ -16,16 +16,17 @@ from focal_retinanet.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class AmpOptimWrapper(MMEngineAmpOptimWrapper):
-    """mmengine's ``AmpOptimWrapper``, on CPUs as well: in bf16, without a scaler.
+    """mmengine's ``AmpOptimWrapper`` that also works on a CPU, in bf16.
 
     Args:
-        loss_scale: scale of the loss, as mmengine's; bf16 has the range of fp32 and needs none.
-        dtype: 'float16' or 'bfloat16'; on a CPU only the latter, which is its
-            default there.
-        **kwargs: as mmengine's.
+        loss_scale: Scale of the loss, see mmengine's class. A CPU does not use it,
+            because bf16 has the range of fp32.
+        dtype: 'float16' or 'bfloat16'. On a CPU, only 'bfloat16', which is the default
+            there.
+        **kwargs: Arguments of mmengine's class.
 
     Raises:
-        ValueError: another dtype on a CPU.
+        ValueError: ``dtype`` is not 'bfloat16' on a CPU.
     """
 
     def __init__(
@@ -38,17 +39,19 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
             super().__init__(loss_scale=loss_scale, dtype=dtype, **kwargs)
             return
         if dtype not in (None, 'bfloat16', torch.bfloat16):
-            raise ValueError(f'dtype={dtype!r}: mixed precision on a CPU is bfloat16')
-        # Not mmengine's constructor, which insists on a GPU.
+            raise ValueError(
+                f'mixed precision on a CPU needs dtype=bfloat16, got {dtype!r}'
+            )
+        # mmengine's constructor would insist on a GPU.
         OptimWrapper.__init__(self, **kwargs)
         self.cast_dtype = torch.bfloat16
-        self.loss_scaler = _scaler_that_does_nothing()
+        self.loss_scaler = _disabled_scaler()
         self._scale_update_param = None
         self._models: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """As mmengine's."""
+        """Enable autocast; on a CPU, also pad the small maps of the model."""
         if get_device() == 'cpu' and model not in self._models:
             self._models.add(model)
             pad_small_maps(model)
@@ -57,14 +60,14 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
 
 
 def pad_small_maps(model: nn.Module) -> None:
-    """Let strided convolutions see no map smaller than their stride.
+    """Pad the inputs of strided convolutions that are smaller than the stride.
 
-    The gradient of their weights in bf16 on a CPU is otherwise memory that nobody has
-    written, in every torch from 2.1 to 2.14: P7 of an image of up to 64 pixels, for
-    example. Zeros below and on the right change no result.
+    On a CPU, torch 2.1 to 2.14 leave the gradient of their weights in bf16
+    uninitialized, for example for P7 of an image of up to 64 pixels. Zeros below and on
+    the right do not change the output.
 
     Args:
-        model: model whose ``Conv2d`` get a hook.
+        model: Model whose ``Conv2d`` get a hook.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and max(module.stride) > 1:
@@ -92,7 +95,7 @@ def _pad_small_map(conv: nn.Conv2d, inputs: tuple[Tensor]) -> tuple[Tensor] | No
     return (F.pad(maps, (0, added[1], 0, added[0])),)
 
 
-def _scaler_that_does_nothing():
+def _disabled_scaler():
     if hasattr(torch.amp, 'GradScaler'):  # from torch 2.3 on
         return torch.amp.GradScaler('cpu', enabled=False)
     return torch.cuda.amp.GradScaler(enabled=False)

@@ -1,4 +1,4 @@
-"""Which convolutions of a module have a batch norm behind them, by its graph."""
+"""Pairs of a convolution and the batch norm behind it, found in a module's graph."""
 
 import inspect
 from collections import Counter
@@ -10,22 +10,22 @@ from focal_retinanet.ops.fast_paths.step_aside import say_once
 
 
 def find_conv_norm_pairs(block: nn.Module) -> list[tuple[str, str]]:
-    """Pairs of which the second gets what the first gives, and nothing else does.
+    """Return the convolutions whose output goes to one batch norm and nowhere else.
 
-    The ``forward`` of the block is traced, in training and in evaluation mode, with
-    its arguments at their defaults; of its submodules, only the calls are recorded.
-    So the graph decides, not the names: a batch norm before its convolution
-    (pre-activation) makes no pair, nor does a convolution whose output goes
-    elsewhere too, or one that is called twice.
+    The ``forward`` of the block is traced in training and in evaluation mode, with the
+    defaults of its arguments. The trace records calls of submodules and does not enter
+    them. The graph decides and names do not matter: a batch norm before its convolution
+    (pre-activation) is not part of a pair, and neither is a convolution that is called
+    twice or whose output is used twice.
 
     Args:
-        block: a module that calls convolutions and batch norms which are its
-            children, or elements of its ``nn.ModuleList``\\ s. It stays as it is.
+        block: Module that calls its children, or elements of an ``nn.ModuleList``. It
+            does not change.
 
     Returns:
-        Names of ``nn.Conv2d`` and of ``nn.BatchNorm2d``, subclasses among them, in
-        the block. None where its ``forward`` cannot be traced, of which a line in
-        the log tells.
+        Name of an ``nn.Conv2d`` and name of an ``nn.BatchNorm2d`` (subclasses included)
+        of each pair. If ``forward`` cannot be traced, the list is empty and one line in
+        the log says why.
     """
     kinds = [type(child) for child in _own_children(block)]
     if not all(
@@ -41,34 +41,34 @@ def find_conv_norm_pairs(block: nn.Module) -> list[tuple[str, str]]:
     try:
         for block.training in (True, False):
             graphs.append(_ShallowTracer().trace(block, concrete_args=options))
-    except Exception as error:  # whatever a module raises that expects a tensor
+    except Exception as error:  # a module that expects a tensor may raise anything
         say_once(
             f'Batch norms of {type(block).__name__} are not folded: its forward '
             f'cannot be traced ({str(error).splitlines()[0]})'
         )
         return []
-    finally:  # what the forward kept is no tensor
+    finally:  # forward may have stored proxies in place of tensors
         block.__dict__.clear()
         block.__dict__.update(state)
-    of_training, of_evaluation = (_pairs_of_graph(graph, block) for graph in graphs)
-    return [pair for pair in of_training if pair in of_evaluation]
+    training_pairs, evaluation_pairs = (_pairs_of_graph(g, block) for g in graphs)
+    return [pair for pair in training_pairs if pair in evaluation_pairs]
 
 
 def count_inputs(block: nn.Module) -> int:
-    """Number of arguments of ``forward`` without default."""
+    """Return the number of arguments of ``forward`` that have no default."""
     parameters = inspect.signature(block.forward).parameters.values()
     return sum(p.default is p.empty for p in parameters)
 
 
 class _ShallowTracer(fx.Tracer):
-    """Records calls of submodules, but does not look into them."""
+    """Tracer that records calls of submodules and does not enter them."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return True
 
 
 def _own_children(module: nn.Module) -> Iterator[nn.Module]:
-    """Children, and those of containers that are never called themselves."""
+    """Yield the children, with those of containers in place of the containers."""
     for child in module.children():
         if type(child) in (nn.ModuleList, nn.ModuleDict):
             yield from _own_children(child)
@@ -77,7 +77,7 @@ def _own_children(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _default_options(module: nn.Module) -> dict | None:
-    """Arguments that have a default; None where there is no telling of arguments."""
+    """Return arguments with their defaults; None for ``*args`` or ``**kwargs``."""
     parameters = inspect.signature(module.forward).parameters.values()
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
         return None
@@ -86,7 +86,7 @@ def _default_options(module: nn.Module) -> dict | None:
 
 def _pairs_of_graph(graph: fx.Graph, block: nn.Module) -> list[tuple[str, str]]:
     modules = dict(block.named_modules())
-    # A module that is in the block twice may be called from a place unseen.
+    # A module that the block holds twice may also be called under its other name.
     places = Counter(m for _, m in block.named_modules(remove_duplicate=False))
     calls = [node for node in graph.nodes if node.op == 'call_module']
     times_called = Counter(node.target for node in calls)

@@ -1,14 +1,14 @@
-"""Convolutions that have less to do, with the same parameters and results.
+"""Faster convolutions with the same parameters and results.
 
-1. A frozen batch norm is done by the convolution before it, see
-   :mod:`focal_retinanet.acceleration.folding`. Batch norm in training mode is computed
-   as ever, so the modes may alternate.
+1. A convolution does the frozen batch norm behind it, see
+   :mod:`focal_retinanet.acceleration.folding`. In training mode, batch norm is computed
+   as usual, so the modes may alternate.
 2. On a CPU, 3x3 convolutions take a quarter of the multiplications, see
    :mod:`focal_retinanet.acceleration.winograd`.
 
-State-dict keys stay, and gradients reach the same parameters. The modules may be
-called in any way that PyTorch's own may be; where these two cannot serve,
-PyTorch's own are computed, and one line in the log says why.
+State-dict keys do not change, and gradients reach the same parameters. The modules may
+be called in every way that PyTorch's own may be. If a fast path cannot serve a call,
+PyTorch's own operators compute it, and one line in the log says why.
 """
 
 from torch import Tensor, fx, nn
@@ -19,19 +19,19 @@ from focal_retinanet.acceleration.winograd import conv3x3
 
 
 class FastConv2d(nn.Conv2d):
-    """A convolution; with the frozen batch norm behind it, if it has one."""
+    """Convolution that also does the frozen batch norm behind it, if there is one."""
 
     _by_winograd = False
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H', W')."""
+        """Map (B, C, H, W) to (B, C', H', W')."""
         if isinstance(input, fx.Proxy):
-            return folding.as_leaf(self, input)
+            return folding.record_call(self, input)
         norm = folding.norm_behind(self, input)
         if norm is None:
             return super().forward(input)
         output = self._conv_forward(input, *folding.fold(self, norm))
-        return folding.folded(self, norm, output)
+        return folding.pass_on(self, norm, output)
 
     def _conv_forward(
         self, input: Tensor, weight: Tensor, bias: Tensor | None
@@ -41,18 +41,22 @@ class FastConv2d(nn.Conv2d):
         return super()._conv_forward(input, weight, bias)
 
 
-# Other subclasses compute something else.
+# Other subclasses may compute something else.
 _CONVS = (nn.Conv2d, FastConv2d)
 _NORMS = (nn.BatchNorm2d, folding.FoldedBatchNorm2d)
 
 
 def use_winograd(model: nn.Module) -> int:
-    """Compute 3x3 convolutions of stride 1 by Winograd's algorithm, in place.
+    """Compute the 3x3 convolutions of stride 1 by Winograd's algorithm.
 
-    In fp32 on a CPU, where a C++ compiler was found; as ever elsewhere.
+    The algorithm needs fp32, a CPU and a C++ compiler. Other calls are computed as
+    usual.
+
+    Args:
+        model: Any model, changed in place.
 
     Returns:
-        Number of convolutions.
+        Number of convolutions that may use the algorithm.
     """
     convs = [
         conv
@@ -66,20 +70,20 @@ def use_winograd(model: nn.Module) -> int:
 
 
 def fold_batch_norm(model: nn.Module) -> int:
-    """Fold each batch norm that follows a convolution, in place.
+    """Fold each batch norm into the convolution before it.
 
-    Which ones do is read off the graph of each module, see
-    :func:`focal_retinanet.acceleration.conv_norm_pairs.find_conv_norm_pairs`.
+    :func:`~focal_retinanet.acceleration.conv_norm_pairs.find_conv_norm_pairs` finds the
+    pairs. A batch norm is folded only while it is in evaluation mode.
 
     Args:
-        model: any; a batch norm counts while it is in evaluation mode only.
+        model: Any model, changed in place.
 
     Returns:
-        Number of batch norms.
+        Number of batch norms that are folded.
     """
     norms = set()
     for block in list(model.modules()):
-        if isinstance(block, folding.FoldingBlock):  # by an earlier call
+        if isinstance(block, folding.FoldingBlock):  # from an earlier call
             continue
         pairs = [
             (conv, norm)

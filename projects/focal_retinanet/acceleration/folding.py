@@ -1,14 +1,15 @@
-"""Frozen batch norms that the convolutions before them do.
+"""Frozen batch norms folded into the convolutions before them.
 
-In evaluation mode, in which detectors fine-tune, batch norm is a scale and a shift
-of each channel, and BN(W * x) = (s W) * x + t: scaling the weights costs a pass over
-the weights, scaling the feature maps a pass over them in each direction.
+In evaluation mode, in which detectors fine-tune, batch norm is a scale s and a shift t
+of each channel, so BN(W * x) = (s W) * x + t. Scaling the weights costs one pass over
+the weights. Scaling the feature maps costs one pass over the maps in the forward and
+one in the backward pass.
 
-A convolution does so only while the ``forward`` of a :class:`FoldingBlock` runs in
-the same thread, whose graph says that the batch norm is next: called by itself, it
-convolves. The block looks the two up in each call, so that either may have been
-replaced, frozen or hooked meanwhile. Weights are scaled anew in every call, since
-there is no telling whether they changed (a write through ``.data`` leaves no trace).
+A convolution folds only while the ``forward`` of its :class:`FoldingBlock` runs in the
+same thread, because then the batch norm is called next. Outside of it, the convolution
+only convolves. The block looks up both modules in every call, so either may be
+replaced, frozen or hooked between calls. The weights are scaled in every call, because
+nothing shows whether they changed (a write through ``.data`` leaves no trace).
 """
 
 import functools
@@ -17,12 +18,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.autograd import forward_ad
 from torch.nn.modules import module as nn_module
 
 from focal_retinanet.acceleration.conv_norm_pairs import count_inputs
 from focal_retinanet.ops.fast_paths.autocast import autocast_dtype
-from focal_retinanet.ops.fast_paths.eager import is_eager
+from focal_retinanet.ops.fast_paths.eager import has_tangents, is_eager
 from focal_retinanet.ops.fast_paths.step_aside import say_once
 
 _HOOKS = ('_forward_pre_hooks', '_forward_hooks')
@@ -31,22 +31,22 @@ _local = threading.local()
 
 
 class FoldingBlock(nn.Module):
-    """Mixed into the class of a block: in its calls, pairs are one convolution."""
+    """Mixin of a block in whose calls each pair is one convolution."""
 
     _pairs: tuple[tuple[str, str], ...] = ()
     _num_inputs = 1
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
-        """As the block's own.
+        """Call the block's own ``forward``.
 
         Raises:
-            RuntimeError: it does not go the way that it went when it was traced.
+            RuntimeError: The call does not follow the path that was traced.
         """
         if not self._pairs or options or len(inputs) != self._num_inputs:
             return super().forward(*inputs, **options)
         if not is_eager(*inputs):
             say_once(
-                'Batch norms are not folded where a call is traced, compiled or '
+                'Batch norms are not folded: the call is traced, compiled or '
                 'transformed, or its tensors are special'
             )
             return super().forward(*inputs)
@@ -58,20 +58,26 @@ class FoldingBlock(nn.Module):
             _local.call = outer
         if call.folded:
             raise RuntimeError(
-                f'{type(self).__name__}.forward passed the output of a convolution by '
-                'its batch norm, which it did not when fold_batch_norm traced it; '
-                'change modules first, then call fold_batch_norm'
+                f'{type(self).__name__}.forward did not pass the output of a '
+                'convolution to its batch norm, as it did when fold_batch_norm traced '
+                'it; change modules before you call fold_batch_norm'
             )
         return result
 
     def __reduce_ex__(self, protocol: int) -> tuple:
-        # The class was made at run time; a copy in another process makes it anew.
+        # The class is made at run time, so another process has to make it again.
         _, (cls, *_), *rest = super().__reduce_ex__(protocol)
         return _new_block, (cls.__bases__[1],), *rest
 
 
 class _Call:
-    """A call of a block: which norms are due, and which were done."""
+    """State of one call of a block.
+
+    Attributes:
+        norms: Batch norm that each convolution may do.
+        folded: Output of each batch norm that a convolution did and that the batch norm
+            itself has not passed on yet.
+    """
 
     def __init__(self, block: FoldingBlock) -> None:
         self.norms: dict[nn.Module, FoldedBatchNorm2d] = {}
@@ -83,12 +89,12 @@ class _Call:
 
 
 class FoldedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that passes on what a convolution did already."""
+    """Batch norm that returns its input if a convolution did its work already."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
+        """Normalize maps (B, C, H, W)."""
         if isinstance(input, fx.Proxy):
-            return as_leaf(self, input)
+            return record_call(self, input)
         if is_eager(input):
             call = getattr(_local, 'call', None)
             if call is not None and call.folded.get(self) is input:
@@ -98,12 +104,12 @@ class FoldedBatchNorm2d(nn.BatchNorm2d):
 
 
 def make_folding(block: nn.Module, pairs: list[tuple[str, str]]) -> None:
-    """Let the convolutions of a block do the batch norms behind them, in place.
+    """Let the convolutions of a block do the batch norms behind them.
 
     Args:
-        block: any, but no :class:`FoldingBlock`.
-        pairs: names of convolutions that ask for :func:`norm_behind`, and of
-            :class:`FoldedBatchNorm2d`.
+        block: Module that is not a :class:`FoldingBlock` yet, changed in place.
+        pairs: Name of a convolution that calls :func:`norm_behind` and name of a
+            :class:`FoldedBatchNorm2d`, for each pair.
     """
     block._num_inputs = count_inputs(block)
     block._pairs = tuple(pairs)
@@ -111,9 +117,9 @@ def make_folding(block: nn.Module, pairs: list[tuple[str, str]]) -> None:
 
 
 def norm_behind(conv: nn.Conv2d, input: Tensor) -> FoldedBatchNorm2d | None:
-    """The batch norm that this convolution of the input has to do now, if any.
+    """Return the batch norm that a convolution has to do in this call, or None.
 
-    Whoever does it passes the output through :func:`folded`.
+    A convolution that does it passes its output through :func:`pass_on`.
     """
     call = getattr(_local, 'call', None) if is_eager(input) else None
     norm = call.norms.get(conv) if call is not None else None
@@ -127,33 +133,33 @@ def norm_behind(conv: nn.Conv2d, input: Tensor) -> FoldedBatchNorm2d | None:
 
 
 def _why_apart(conv: nn.Conv2d, norm: FoldedBatchNorm2d, input: Tensor) -> str | None:
-    """Why the two have to be computed one after the other; None if they need not."""
+    """Return why the two cannot be folded, or None if they can."""
     tensors = [input, *_parameters(conv, norm), conv.bias, norm.bias]
     tensors = [x for x in tensors if x is not None]
     if norm.running_mean is None:
-        return 'without running statistics they are never frozen'
+        return 'they have no running statistics, so they are never frozen'
     if any(getattr(nn_module, f'_global{name}') for name in _HOOKS):
-        return 'hooks of all modules see what is between them'
-    # A hook before the convolution sees, and may change, what goes into both.
+        return 'global module hooks need the output of each convolution'
+    # A hook before the convolution only needs the input of both.
     of_conv = [name for name in _HOOKS if name != '_forward_pre_hooks']
     if any(vars(conv)[name] for name in of_conv) or any(
         vars(norm)[name] for name in _HOOKS
     ):
-        return 'hooks of a convolution or a batch norm see what is between them'
+        return 'hooks need the output of a convolution'
     if 'forward' in vars(norm) or vars(norm).get('_compiled_call_impl') is not None:
-        return 'another forward was given to a batch norm'
+        return 'a batch norm has a forward of its own'
     dtypes = {x.dtype for x in tensors[1:]}
     if dtypes not in ({torch.float32}, {torch.float64}):
         return 'their parameters are not fp32 or fp64'
     if autocast_dtype(input.device.type) == torch.float16:
-        return 'scaled weights can leave the range of fp16'
-    if any(forward_ad.unpack_dual(x).tangent is not None for x in tensors):
-        return 'forward-mode derivatives are taken'
+        return 'scaled weights may overflow in fp16'
+    if has_tangents(*tensors):
+        return 'forward-mode derivatives are computed'
     return None
 
 
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the two in one."""
+    """Return weight and bias of the convolution that does both."""
     scale = torch.rsqrt(norm.running_var + norm.eps)
     if norm.weight is not None:
         scale = scale * norm.weight
@@ -165,8 +171,8 @@ def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return conv.weight * scale[:, None, None, None], shift
 
 
-def folded(conv: nn.Conv2d, norm: FoldedBatchNorm2d, output: Tensor) -> Tensor:
-    """The output of both, to be passed on by the norm."""
+def pass_on(conv: nn.Conv2d, norm: FoldedBatchNorm2d, output: Tensor) -> Tensor:
+    """Return the output of both, and let the batch norm pass it on."""
     if output.requires_grad:
         output = _RaiseIfChanged.apply(output, *_parameters(conv, norm))
     _local.call.folded[norm] = output
@@ -174,10 +180,10 @@ def folded(conv: nn.Conv2d, norm: FoldedBatchNorm2d, output: Tensor) -> Tensor:
 
 
 class _RaiseIfChanged(torch.autograd.Function):
-    """Its input; in backward, parameters changed in place are an error.
+    """Identity whose backward raises if parameters were changed in place.
 
-    PyTorch's convolution and batch norm raise it for these parameters. What is
-    scaled are copies of them, which nothing changes.
+    PyTorch's convolution and batch norm raise for these parameters. The folded
+    convolution only saves scaled copies, so it would not notice.
     """
 
     @staticmethod
@@ -192,14 +198,14 @@ class _RaiseIfChanged(torch.autograd.Function):
         return grad_output, *([None] * len(parameters))
 
 
-def as_leaf(module: nn.Module, input: fx.Proxy) -> fx.Proxy:
-    """What ``torch.fx`` records of a call: the module, as it is with PyTorch's own."""
+def record_call(module: nn.Module, input: fx.Proxy) -> fx.Proxy:
+    """Record a call in a ``torch.fx`` trace, as for one of PyTorch's own modules."""
     name = input.tracer.path_of_module(module)
     return input.tracer.create_proxy('call_module', name, (input,), {})
 
 
 def _parameters(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> list[Tensor]:
-    """All that enters a product, from which PyTorch computes gradients."""
+    """Return the parameters and statistics that PyTorch saves for backward."""
     tensors = (conv.weight, norm.weight, norm.running_mean, norm.running_var)
     return [x for x in tensors if x is not None]
 
@@ -207,13 +213,13 @@ def _parameters(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> list[Tensor]:
 def _find(block: nn.Module, name: str) -> nn.Module | None:
     try:
         return block.get_submodule(name)
-    except AttributeError:  # it was taken out
+    except AttributeError:  # the module was removed
         return None
 
 
 @functools.cache
 def _folding_class(cls: type) -> type:
-    @functools.wraps(cls.forward)  # whose arguments torch.fx and others look up
+    @functools.wraps(cls.forward)  # torch.fx and others look at its signature
     def forward(self, *inputs, **options):
         return FoldingBlock.forward(self, *inputs, **options)
 

@@ -1,16 +1,14 @@
-"""3x3 convolutions in a quarter of the multiplications, on a CPU.
+"""3x3 convolutions with a quarter of the multiplications, on a CPU.
 
-Four fifths of RetinaNet's arithmetic are 3x3 convolutions of stride 1. By
-Winograd's algorithm (Lavin and Gray, 2016), 4x4 pixels of the output take 36
-multiplications for each pair of channels in place of 144. What is multiplied
-are matrices, by the BLAS that torch has; the transforms before and after are in
-``winograd.cpp``. The arithmetic is fp32; rounding errors are some ten times
-those of the plain sum, about 1e-6 of the largest output in the same tile of 4x4
-pixels.
+Four fifths of RetinaNet's arithmetic are 3x3 convolutions of stride 1. Winograd's
+algorithm (Lavin and Gray, 2016) needs 36 multiplications for 4x4 pixels of the output
+and each pair of channels, in place of 144. They are products of matrices, which
+PyTorch's BLAS computes; the transforms before and after are in ``winograd.cpp``. The
+arithmetic is fp32. Rounding errors are about ten times those of the plain sum, or 1e-6
+of the largest output in the same tile of 4x4 pixels.
 
-Nothing is kept between calls but working memory: the weights are transformed in
-every call, since there is no telling whether they changed (a write through
-``.data`` leaves no trace).
+Only working memory is kept between calls. The weights are transformed in every call,
+because nothing shows whether they changed (a write through ``.data`` leaves no trace).
 """
 
 import ctypes
@@ -21,71 +19,70 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import functional
 
 from focal_retinanet.ops.fast_paths import compile
 from focal_retinanet.ops.fast_paths.autocast import autocast_dtype
-from focal_retinanet.ops.fast_paths.eager import is_eager
+from focal_retinanet.ops.fast_paths.eager import has_tangents, is_eager
 from focal_retinanet.ops.fast_paths.step_aside import say_once
 
-# Tiles at a time: enough for fast products, few enough for their transforms to
-# stay small beside the feature maps.
+# Tiles at a time: enough for fast products, few enough that their transforms are small
+# compared with the feature maps.
 _CHUNK = 512
-# Of fewer tiles, a convolution saves less than it takes to transform its weights.
+# With fewer tiles, transforming the weights costs more than it saves.
 _MIN_TILES = 32
 _local = threading.local()
 
 
 def is_available() -> bool:
-    """Whether the transforms can be compiled here."""
+    """Whether the transforms can be compiled on this machine."""
     return _library() is not None
 
 
 def conv3x3(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolution of stride 1 with zero padding of 1, differentiable.
+    """Convolve with stride 1 and zero padding of 1.
 
-    It is ``torch.nn.functional.conv2d(input, weight, bias, padding=1)``, which also
-    computes it
+    The result is that of ``torch.nn.functional.conv2d(input, weight, bias, padding=1)``
+    up to rounding, and differentiable. PyTorch computes it itself
 
-    - where the arguments are not fp32 tensors on a CPU, under autocast, and where
-      the call is traced, compiled or transformed, of which a line in the log tells;
-    - where the feature map is small, or empty;
-    - where an output or a gradient is not finite. By tiles, a NaN would spread over
-      4x4 pixels in place of 3x3;
-    - for the gradient of a gradient.
+    - if the arguments are not fp32 tensors on a CPU, under autocast, and if the call is
+      traced, compiled or transformed; one line in the log then says why,
+    - if the feature map is small or empty,
+    - if an output or a gradient is not finite, because a NaN would spread over the 4x4
+      pixels of a tile and not over 3x3,
+    - for second derivatives.
 
     Args:
-        input: (B, C, H, W); channels-last is fastest.
-        weight: (O, C, 3, 3).
-        bias: (O,).
+        input: Maps (B, C, H, W); channels-last is fastest.
+        weight: Weight (O, C, 3, 3).
+        bias: Bias (O,).
 
     Returns:
-        (B, O, H, W), channels-last where the input or the weight is.
+        (B, O, H, W), channels-last if the input or the weight is.
     """
     reason = _why_plain(input, weight, bias)
     if reason is not None:
-        say_once(f"3x3 convolutions are not computed by Winograd's algorithm: {reason}")
+        say_once(f"Winograd's algorithm does not compute 3x3 convolutions: {reason}")
     elif _fits(input, weight, bias):
         return _Conv3x3.apply(input, weight, bias)
     return functional.conv2d(input, weight, bias, padding=1)
 
 
 def _why_plain(*arguments: Tensor | None) -> str | None:
-    """Why these tensors cannot be served, whatever their shapes; None if they can."""
-    # First, so that nothing else is seen by what records or compiles the call.
+    """Return why tensors of any shape cannot be served, or None if they can."""
+    # First, so that whatever records or compiles the call sees nothing of the rest.
     if not is_eager(*arguments):
         return 'the call is traced, compiled or transformed, or its tensors are special'
     tensors = [x for x in arguments if x is not None]
     if any(x.device.type != 'cpu' for x in tensors):
-        return 'it is written for CPUs'
+        return 'it runs on CPUs only'
     if autocast_dtype('cpu') is not None:
         return 'autocast is on'
     if any(x.dtype != torch.float32 for x in tensors):
-        return 'it is written for fp32'
+        return 'it computes in fp32 only'
     if not _products_are_fp32():
-        return 'products of matrices may be rounded to less than fp32'
-    if any(forward_ad.unpack_dual(x).tangent is not None for x in tensors):
+        return 'matrix products are allowed less precision than fp32'
+    if has_tangents(*tensors):
         return 'it has no forward-mode derivative'
     if not is_available():
         return 'its kernel could not be compiled'
@@ -99,7 +96,7 @@ def _products_are_fp32() -> bool:
 
 
 def _fits(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether the shapes agree, and it is worth the while."""
+    """Whether the shapes agree and the algorithm pays off."""
     if input.is_nested or input.dim() != 4 or input.numel() == 0:
         return False
     batch, channels, height, width = input.shape
@@ -147,7 +144,7 @@ class _Conv3x3(torch.autograd.Function):
 def _gradients(
     input: Tensor, weight: Tensor, grad_output: Tensor, needed: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, ...] | None:
-    """Of input, weight and bias, where needed; None if one of them is not finite."""
+    """Return the needed gradients of input, weight and bias; None if not finite."""
     needs_input, needs_weight, needs_bias = needed
     layout = _layout(input, weight)
     grad_input = grad_weight = grad_bias = None
@@ -168,7 +165,7 @@ def _gradients(
 
 
 def _layout(*tensors: Tensor) -> torch.memory_format:
-    """Channels-last where one of them is, as PyTorch has it."""
+    """Return channels-last if one of the tensors is, as PyTorch does."""
     for tensor in tensors:
         is_nhwc = tensor.is_contiguous(memory_format=torch.channels_last)
         if is_nhwc and not tensor.is_contiguous():
@@ -177,7 +174,11 @@ def _layout(*tensors: Tensor) -> torch.memory_format:
 
 
 def _transform(weight: Tensor, for_input_gradient: bool = False) -> Tensor:
-    """(O, C, 3, 3) at the 36 points: (36, C, O), or (36, O, C) turned around."""
+    """Transform a weight (O, C, 3, 3) to the 36 points.
+
+    Returns:
+        (36, C, O), or (36, O, C) of the flipped weight for the input's gradient.
+    """
     weight = _as_channels_last(weight)
     outputs, channels = weight.shape[:2]
     points = _empty(36, outputs, channels)
@@ -188,7 +189,7 @@ def _transform(weight: Tensor, for_input_gradient: bool = False) -> Tensor:
 def _convolve(
     input: Tensor, points_of_weight: Tensor, bias: Tensor | None = None
 ) -> Tensor | None:
-    """(B, O, H, W), channels-last; None if it is not finite."""
+    """Return (B, O, H, W), channels-last; None if it is not finite."""
     input = _as_channels_last(input)
     batch, channels, height, width = input.shape
     outputs = points_of_weight.size(2)
@@ -207,7 +208,7 @@ def _convolve(
 
 
 def _weight_gradient(input: Tensor, grad_output: Tensor) -> Tensor | None:
-    """(O, C, 3, 3), channels-last; None if it is not finite."""
+    """Return (O, C, 3, 3), channels-last; None if it is not finite."""
     input, grad_output = _as_channels_last(input), _as_channels_last(grad_output)
     batch, channels, height, width = input.shape
     outputs = grad_output.size(1)
@@ -231,21 +232,22 @@ def _count_tiles(batch: int, height: int, width: int) -> int:
 
 
 def _chunks(batch: int, height: int, width: int) -> list[tuple[int, int]]:
-    """First tile and number of tiles of each chunk, of about the same size."""
+    """Return first tile and number of tiles of each chunk; sizes are about equal."""
     tiles = _count_tiles(batch, height, width)
     size = math.ceil(tiles / math.ceil(tiles / _CHUNK))
     return [(first, min(size, tiles - first)) for first in range(0, tiles, size)]
 
 
 def _workspace(*shapes: tuple[int, int]) -> list[Tensor]:
-    """Tensors (36, *shape) of undefined content, of memory that is kept.
+    """Return tensors (36, *shape) of undefined content.
 
-    Memory that is fresh costs more, page by page, than the transforms do.
+    The memory is reused in later calls: the page faults of fresh memory cost more than
+    the transforms.
     """
     sizes = [36 * rows * columns for rows, columns in shapes]
     memory = getattr(_local, 'memory', None)
     if memory is None or len(memory) < sum(sizes):
-        # A tensor of inference mode could not be written to outside of it.
+        # A tensor from inference mode cannot be written to outside of it.
         with torch.inference_mode(False):
             memory = _local.memory = _empty(sum(sizes))
     return [
@@ -257,12 +259,12 @@ def _workspace(*shapes: tuple[int, int]) -> list[Tensor]:
 def _empty(
     *shape: int, layout: torch.memory_format = torch.contiguous_format
 ) -> Tensor:
-    """Memory for the kernels: whatever the defaults are, fp32 on the CPU."""
+    """Return memory for the kernels, in fp32 on the CPU whatever the defaults are."""
     return torch.empty(shape, dtype=torch.float32, device='cpu', memory_format=layout)
 
 
 def _call(name: str, *arguments: Tensor | int | None) -> bool:
-    """Run a kernel; whether all that it gave is finite, where it looks at that."""
+    """Run a kernel, and return whether its result is finite if the kernel checks it."""
     pointers = [x.data_ptr() if isinstance(x, Tensor) else x for x in arguments]
     return bool(getattr(_library(), name)(*pointers, torch.get_num_threads()))
 

@@ -1,4 +1,4 @@
-"""What a config names: thin classes that hold parameters and call ``ops``."""
+"""Components of a config: thin classes that hold parameters and call ``ops``."""
 
 from focal_retinanet.models.anchor_generator import AnchorGenerator
 from focal_retinanet.models.losses import FocalLoss, FocalLossStar, HingeLoss

@@ -1,4 +1,4 @@
-"""The classification loss of each anchor, by any loss of mmdet's."""
+"""Classification loss of each anchor for any loss with mmdet's interface."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from focal_retinanet.ops.matching import IGNORED
 
-# Logits at a time: a loss of each element keeps several tensors of this size.
+# Logits at a time. A loss without reduction allocates several tensors of this size.
 _CHUNK = 2**20
 
 
@@ -15,25 +15,25 @@ _CHUNK = 2**20
 def anchor_losses(
     loss_cls: nn.Module, cls_scores: Sequence[Tensor], labels: Tensor, channels: int
 ) -> Tensor:
-    """Loss of each anchor, over its classes, not averaged.
+    """Return the loss of each anchor, summed over its classes, without gradient.
 
-    Memory does not grow with the number of logits: the maps are taken image by
-    image, level by level, some cells at a time.
+    Memory does not grow with the number of logits, because the loss is computed for
+    some cells of one image and level at a time.
 
     Args:
-        loss_cls: called with logits (n, channels), labels (n,) and
-            ``reduction_override='none'``; one whose elements do not depend on
-            each other.
-        cls_scores: logits of each level, (B, A*channels, H, W), any floating
-            dtype; the loss is given fp32, or fp64 for fp64.
-        labels: (B, N) int64 for the anchors of all levels: class, the highest class
-            plus one for background, -1 for ignored.
+        loss_cls: Loss that takes logits (n, channels), labels (n,) and
+            ``reduction_override='none'``. The losses of anchors must not depend on each
+            other.
+        cls_scores: Logits (B, A*channels, H, W) of each level, any floating dtype. The
+            loss gets them in fp32, or in fp64 for fp64.
+        labels: Labels (B, N), int64, of the anchors of all levels: a class 0..K-1, K
+            for background, -1 for ignored.
         channels: K, or K + 1 for a softmax.
 
     Returns:
-        (B, N) fp32, 0 for what is ignored.
+        (B, N) fp32, 0 for ignored anchors.
     """
-    # Any loss will do here, so the ignored have a label that each knows.
+    # -1 is not a valid label for every loss. The result is masked below.
     targets = torch.where(labels == IGNORED, 0, labels)
     losses = torch.empty(labels.shape, dtype=torch.float32, device=labels.device)
     for b in range(len(labels)):
@@ -47,10 +47,10 @@ def anchor_losses(
 
 
 def _chunks(maps: Sequence[Tensor], image: int, channels: int) -> Iterator[Tensor]:
-    """Logits (n, channels) of the anchors of an image, in their order."""
+    """Yield logits (n, channels) of the anchors of an image, in their order."""
     for level in maps:
         cells = level[image].flatten(1).t()  # (H*W, A*channels)
         for part in cells.split(max(1, _CHUNK // cells.size(1))):
-            # Half precision would cost the sum over the classes its digits.
+            # Half precision is too coarse for the sum over the classes.
             part = part if part.dtype == torch.float64 else part.float()
             yield part.reshape(-1, channels)

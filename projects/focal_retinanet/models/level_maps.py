@@ -1,16 +1,16 @@
-"""The maps that a head's convolutions leave, read in the order of the anchors."""
+"""Maps of a head, read in the order of the anchors."""
 
 import torch
 from torch import Tensor
 
 
 def featmap_sizes(maps: list[Tensor]) -> list[tuple[int, int]]:
-    """(height, width) of each level."""
+    """Return (height, width) of each level."""
     return [tuple(m.shape[-2:]) for m in maps]
 
 
 def flatten_levels(maps: list[Tensor], channels: int) -> Tensor:
-    """(B, A*channels, H, W) of each level to (B*N, channels), as anchors are."""
+    """Map (B, A*channels, H, W) of each level to (B*N, channels) in anchor order."""
     return torch.cat(
         [m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps], dim=1
     ).flatten(0, 1)
@@ -19,10 +19,16 @@ def flatten_levels(maps: list[Tensor], channels: int) -> Tensor:
 def gather_positives(
     bbox_preds: list[Tensor], anchors: Tensor, matched: Tensor, channels: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What the box loss needs of the P positives, level by level.
+    """Return deltas, anchors and objects of the P positives, level by level.
+
+    Args:
+        bbox_preds: Deltas (B, A*channels, H, W) of each level.
+        anchors: Anchors (N, 4), xyxy.
+        matched: Object of each anchor (B, N): i + 1 for object i, otherwise <= 0.
+        channels: Number of deltas per anchor.
 
     Returns:
-        Their deltas (P, channels), anchors (P, 4), and objects (P,) int64.
+        Deltas (P, channels), anchors (P, 4) and object indices (P,), int64.
     """
     deltas, positive_anchors, objects = [], [], []
     first_anchor = 0
@@ -30,12 +36,12 @@ def gather_positives(
         batch, height, width = len(maps), *maps.shape[-2:]
         maps = maps.reshape(batch, -1, channels, height * width)
         stop = first_anchor + maps.size(1) * maps.size(3)
-        of_level = matched[:, first_anchor:stop]
-        image, anchor = (of_level > 0).nonzero(as_tuple=True)
+        level_matched = matched[:, first_anchor:stop]
+        image, anchor = (level_matched > 0).nonzero(as_tuple=True)
         cell, a = anchor // maps.size(1), anchor % maps.size(1)
         deltas.append(maps[image, a, :, cell])
         positive_anchors.append(anchors[first_anchor + anchor])
-        objects.append(of_level[image, anchor] - 1)
+        objects.append(level_matched[image, anchor] - 1)
         first_anchor = stop
     return torch.cat(deltas), torch.cat(positive_anchors), torch.cat(objects)
 
@@ -47,20 +53,21 @@ def blank_negatives(
     gt_bboxes: Tensor,
     channels: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What the box loss needs of all anchors, without asking how many are positive.
+    """Return deltas, anchors and target boxes of all anchors.
 
-    An anchor without an object has deltas of 0 and itself as the target, so that
-    whatever the network says of it reaches neither the loss nor the gradient.
+    The host need not know how many anchors are positive. The others get deltas of 0 and
+    themselves as the target, so their predictions reach neither the loss nor the
+    gradient.
 
     Args:
-        bbox_preds: (B, A*channels, H, W) of each level.
-        anchors: (N, 4) xyxy.
-        matched: (B, N), i + 1 for object i.
-        gt_bboxes: (M, 4) xyxy objects of all images, M > 0.
-        channels: deltas of an anchor.
+        bbox_preds: Deltas (B, A*channels, H, W) of each level.
+        anchors: Anchors (N, 4), xyxy.
+        matched: Object of each anchor (B, N): i + 1 for object i, otherwise <= 0.
+        gt_bboxes: Objects (M, 4) of all images, xyxy; M > 0.
+        channels: Number of deltas per anchor.
 
     Returns:
-        Deltas (B*N, channels), anchors (B*N, 4) and targets (B*N, 4).
+        Deltas (B*N, channels), anchors (B*N, 4) and target boxes (B*N, 4).
     """
     positive = matched.flatten()[:, None] > 0  # (B*N, 1)
     deltas = flatten_levels(bbox_preds, channels)

@@ -19,20 +19,20 @@ from focal_retinanet.registry import TASK_UTILS
 class MaxIoUAssigner(MMDetMaxIoUAssigner):
     """Assign anchors by IoU (section 4), drop-in for mmdet's ``MaxIoUAssigner``.
 
-    The same result as mmdet's, but for one thing: an object that no anchor
-    overlaps stays without an anchor, where mmdet with ``min_pos_iou=0`` gives
-    it every anchor of the image (mmdetection issues 6821 and 8289).
+    The result is mmdet's, with one exception: an object that no anchor overlaps gets no
+    anchor, whereas mmdet with ``min_pos_iou=0`` gives it every anchor of the image
+    (mmdetection issues 6821 and 8289).
 
     Args:
-        pos_iou_thr: lowest IoU of a positive; 0.5 in the paper.
-        neg_iou_thr: IoU below which an anchor is background, 0.4 in the paper;
-            or [low, high) as a tuple or a list. What lies between this and
-            ``pos_iou_thr`` is ignored.
-        *args: as mmdet's.
-        **kwargs: as mmdet's.
+        pos_iou_thr: Lowest IoU of a positive anchor, 0.5 in the paper.
+        neg_iou_thr: IoU below which an anchor is background, 0.4 in the paper; or an
+            interval [low, high) as a tuple or a list. Anchors between it and
+            ``pos_iou_thr`` are ignored.
+        *args: Other arguments of mmdet's class.
+        **kwargs: Other arguments of mmdet's class.
 
     Raises:
-        ValueError: thresholds that are no numbers or out of order.
+        ValueError: The thresholds are not numbers or not in order.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
         """Assign the anchors of one image.
 
         Args:
-            pred_instances: its ``priors``, (N, 4) xyxy in pixels; as everywhere
-                in mmdet's assigner, a fifth column, the scores, is left out.
-            gt_instances: ``bboxes`` (M, 4) and ``labels`` (M,); M may be 0.
+            pred_instances: ``priors`` (N, 4), xyxy, absolute pixels. A fifth column of
+                scores is ignored, as in mmdet.
+            gt_instances: ``bboxes`` (M, 4), likewise, and ``labels`` (M,); M may be 0.
             gt_instances_ignore: ``bboxes`` of crowds and ignored regions.
 
         Returns:
-            ``gt_inds`` (N,) int64: 0 background, -1 ignored, i + 1 for object
-            i; ``max_overlaps`` (N,); ``labels`` (N,) int64, -1 where no object.
+            ``gt_inds`` (N,), int64: 0 for background, -1 for ignored, i + 1 for object
+            i; ``max_overlaps`` (N,); ``labels`` (N,), int64, -1 without an object.
         """
         gt_inds, max_overlaps = self.assign_batch(
             pred_instances.priors, [gt_instances], [gt_instances_ignore]
@@ -75,7 +75,7 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
         gt_inds, max_overlaps = gt_inds[0], max_overlaps[0]
         labels = gt_inds.new_full(gt_inds.shape, -1)
         positive = gt_inds > 0
-        # Of an image without objects they may be of any type.
+        # The labels of an image without objects may have any dtype.
         labels[positive] = gt_instances.labels.to(labels)[gt_inds[positive] - 1]
         return AssignResult(
             num_gts=len(gt_instances.bboxes),
@@ -94,15 +94,15 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
         """Assign the same anchors to the objects of each of B images.
 
         Args:
-            priors: (N, 4) xyxy in pixels.
-            batch_gt_instances: ``bboxes`` (M_b, 4) of each image.
-            batch_gt_instances_ignore: ``bboxes`` of crowds and ignored regions
-                of each image, or None.
-            excluded: (B, N) bool, anchors that are ignored, or None.
+            priors: Anchors (N, 4), xyxy, absolute pixels.
+            batch_gt_instances: ``bboxes`` (M_b, 4) of each image, likewise.
+            batch_gt_instances_ignore: ``bboxes`` of crowds and ignored regions of each
+                image, or None.
+            excluded: Mask (B, N), bool, of anchors that are ignored, or None.
 
         Returns:
-            - (B, N) int64: 0 background, -1 ignored, i + 1 for object i,
-              counted through all images' objects one after the other.
+            - (B, N) int64: 0 for background, -1 for ignored, i + 1 for object i, with
+              objects counted over all images.
             - (B, N) highest IoU of each anchor.
         """
         device = priors.device
@@ -118,7 +118,7 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
                 perm_repeat_bboxes(gts, self.iou_calculator, self.perm_repeat_gt_cfg)
                 for gts in gt_bboxes
             ]
-        # Read in each call: Dynamic R-CNN changes the thresholds as it trains.
+        # Read in each call, because Dynamic R-CNN changes the thresholds in training.
         rule = MatchingRule(
             self.pos_iou_thr,
             _background_ious(self.neg_iou_thr),
@@ -136,7 +136,7 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
 
     @property
     def _iou_fn(self) -> Callable[[Tensor, Tensor], Tensor] | None:
-        # A user's own iou_calculator is obeyed; mmdet's default is ours.
+        # match_max_iou_batch computes the IoU of mmdet's default calculator itself.
         calculator = self.iou_calculator
         plain = type(calculator) is BboxOverlaps2D and calculator.dtype is None
         return None if plain else calculator
@@ -148,13 +148,13 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
         batch_gt_instances_ignore: Sequence[InstanceData | None],
         excluded: Tensor | None,
     ) -> Tensor | None:
-        """``excluded``, and the anchors that crowds cover, (B, N) bool."""
+        """Return ``excluded`` and the anchors that crowds cover, (B, N) bool."""
         if self.ignore_iof_thr <= 0 or not len(priors):
             return excluded
         shape = (len(gt_bboxes), len(priors))
         covered = torch.zeros(shape, dtype=torch.bool, device=priors.device)
         for b, ignore in enumerate(batch_gt_instances_ignore):
-            # As mmdet: without objects, all is background.
+            # Without objects, all anchors are background, as in mmdet.
             if ignore is None or not len(ignore.bboxes) or not len(gt_bboxes[b]):
                 continue
             regions = _corners(ignore.bboxes).to(priors)
@@ -169,14 +169,14 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
 def _background_ious(
     neg_iou_thr: float | tuple[float, float] | list[float],
 ) -> tuple[float, float]:
-    """[low, high) of a threshold as a config has it.
+    """Return [low, high) for the ``neg_iou_thr`` of a config.
 
     Raises:
-        ValueError: it is neither a number nor two of them.
+        ValueError: It is neither one number nor two.
     """
     if isinstance(neg_iou_thr, int | float):
         return 0.0, float(neg_iou_thr)
-    if len(neg_iou_thr) != 2:  # a tuple, or the list that a config file made of it
+    if len(neg_iou_thr) != 2:  # a tuple, or a list in a dumped config
         raise ValueError(
             f'neg_iou_thr must be a number or (low, high), got {neg_iou_thr}'
         )
@@ -185,13 +185,13 @@ def _background_ious(
 
 
 def _corners(bboxes: Tensor | BaseBoxes) -> Tensor:
-    """Boxes (n, 4) xyxy of boxes with or without a type or a column of scores."""
+    """Return (n, 4) xyxy for tensors or typed boxes, with or without scores."""
     bboxes = get_box_tensor(bboxes)
     return bboxes[:, :4] if bboxes.numel() else bboxes.reshape(-1, 4)
 
 
 def _promote(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors in the type that arithmetic between them has; fp32 for integers."""
+    """Return the tensors in their common floating dtype; fp32 for integers."""
     dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors))
     if not dtype.is_floating_point:
         dtype = torch.float32

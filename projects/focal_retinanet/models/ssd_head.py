@@ -1,4 +1,4 @@
-"""SSD's head, for the baseline that is compared with."""
+"""SSD's head, for the baseline."""
 
 from mmdet.models.dense_heads import SSDHead as MMDetSSDHead
 
@@ -7,10 +7,11 @@ from focal_retinanet.registry import MODELS
 
 @MODELS.register_module()
 class SSDHead(MMDetSSDHead):
-    """mmdet's, with arguments, results and state-dict keys unchanged.
+    """mmdet's ``SSDHead`` with the attribute that prediction needs.
 
-    mmdet 3.3 trains it but fails when it predicts: it asks every head for its
-    ``loss_cls``, and this one computes its loss by itself.
+    mmdet 3.3 can train its own head but not predict with it: prediction reads the
+    ``loss_cls`` of every head, which this one lacks because it computes its loss
+    itself. Arguments, results and state-dict keys do not change.
     """
 
     loss_cls = None

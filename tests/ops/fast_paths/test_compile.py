@@ -1,4 +1,4 @@
-"""Kernels are compiled once and kept; where they cannot be, it is said once."""
+"""Kernels are compiled once and cached. If they cannot be, one warning says why."""
 
 import ctypes
 import logging
@@ -41,7 +41,7 @@ def load_answer(kernels, *flags):
 
 
 def forget():
-    """Make it as a new process has it."""
+    """Forget what this process has compiled, as a new process would."""
     compile.load.cache_clear()
     compile._accepted_flags.cache_clear()
 
@@ -56,7 +56,7 @@ def compiler(kernels):
 
 @pytest.fixture
 def commands(monkeypatch):
-    """What is compiled, leaving out the questions to the compiler."""
+    """Commands that compile a kernel, without those that test the compiler."""
     ran = []
     run = subprocess.run
 
@@ -74,7 +74,7 @@ def libraries(folder):
 
 
 @pytest.mark.usefixtures('compiler')
-def test_is_compiled_once_for_all_processes(kernels, commands):
+def test_kernel_is_compiled_once_for_all_processes(kernels, commands):
     assert load_answer(kernels, '-DANSWER=42').answer() == 42
     assert len(commands) == 1
     load_answer(kernels, '-DANSWER=42')
@@ -179,7 +179,7 @@ def damaged_library(kernels, monkeypatch):
         damaged_library,
     ],
 )
-def test_what_can_not_be_compiled_is_one_warning(
+def test_kernel_that_cannot_be_compiled_is_one_warning(
     obstacle, kernels, compiler, monkeypatch, caplog
 ):
     says = obstacle(kernels, monkeypatch)
@@ -187,14 +187,14 @@ def test_what_can_not_be_compiled_is_one_warning(
         for _ in range(3):
             assert load_answer(kernels, '-DANSWER=42') is None
     warnings = [r for r in caplog.records if r.levelno >= logging.WARNING]
-    # A compiler without OpenMP is another line.
+    # A compiler without OpenMP gives another warning.
     warnings = [r for r in warnings if 'run on one thread' not in r.message]
     assert len(warnings) == 1
     assert 'No compiled answer kernel, plain PyTorch' in warnings[0].message
     assert re.search(says, warnings[0].message)
 
 
-def test_same_reason_is_said_once_for_all_kernels(kernels, monkeypatch, caplog):
+def test_same_reason_is_logged_once_for_all_kernels(kernels, monkeypatch, caplog):
     no_compiler(kernels, monkeypatch)
     assert (
         load_answer(kernels)
@@ -205,7 +205,7 @@ def test_same_reason_is_said_once_for_all_kernels(kernels, monkeypatch, caplog):
 
 
 def compiler_without(kernels, monkeypatch, *flags):
-    """Let there be a compiler that does not know these flags."""
+    """Install a compiler that does not know these flags."""
     monkeypatch.delenv('CXX', raising=False)
     (real,) = compile._find_compiler()
     script = kernels / 'compiler'
@@ -252,7 +252,7 @@ def test_openmp_that_is_installed_later_is_used(kernels, monkeypatch, commands):
 
 @pytest.mark.usefixtures('compiler')
 @pytest.mark.parametrize('capability', ['AVX2', 'AVX512'])
-def test_without_instruction_sets_a_kernel_is_compiled_plainly(
+def test_kernel_is_compiled_without_unknown_instruction_sets(
     capability, kernels, monkeypatch, commands, caplog
 ):
     monkeypatch.setattr(compile.platform, 'machine', lambda: 'x86_64')
@@ -270,7 +270,7 @@ def test_without_instruction_sets_a_kernel_is_compiled_plainly(
 
 @pytest.mark.parametrize('level', ['v3', 'v4'])
 def test_instruction_sets_are_those_of_the_level(level, kernels, compiler):
-    """GCC's own list: the macros that it defines for the level and for ours."""
+    """GCC defines the same macros for the level and for our flags."""
     capability = {'v3': 'AVX2', 'v4': 'AVX512'}[level]
 
     def macros(*flags):
@@ -278,7 +278,7 @@ def test_instruction_sets_are_those_of_the_level(level, kernels, compiler):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             pytest.skip(f'this compiler does not know {flags}')
-        # What else a level defines is the processor that it has no name for.
+        # A level also defines k8, its generic processor.
         return {x for x in done.stdout.splitlines() if 'k8' not in x}
 
     assert macros(*compile._INSTRUCTION_SETS[capability]) == macros(
@@ -287,7 +287,9 @@ def test_instruction_sets_are_those_of_the_level(level, kernels, compiler):
 
 
 @pytest.mark.usefixtures('compiler')
-def test_shared_home_serves_no_code_of_another_machine(kernels, monkeypatch, commands):
+def test_code_of_another_machine_in_a_shared_home_is_not_used(
+    kernels, monkeypatch, commands
+):
     load_answer(kernels, '-DANSWER=42')
     monkeypatch.setattr(compile, '_describe_machine', lambda: 'another')
     forget()
@@ -323,7 +325,7 @@ def test_other_capability_is_another_library(kernels, monkeypatch, commands):
 
 
 @pytest.mark.usefixtures('compiler')
-def test_full_disk_is_passed_over(kernels, monkeypatch):
+def test_full_disk_is_skipped(kernels, monkeypatch):
     def make(dir=None, temporary=tempfile.TemporaryDirectory):
         if dir and str(dir).startswith(str(kernels / 'cache')):
             raise OSError('Disk quota exceeded')
@@ -344,7 +346,7 @@ def test_library_that_others_may_write_to_is_not_loaded(kernels, commands):
     assert len(commands) == 2
 
 
-def test_can_be_switched_off(kernels, monkeypatch, commands, caplog):
+def test_kernels_can_be_switched_off(kernels, monkeypatch, commands, caplog):
     monkeypatch.setenv('FOCAL_RETINANET_NATIVE', '0')
     assert load_answer(kernels, '-DANSWER=42') is None
     assert not commands
@@ -367,7 +369,7 @@ def test_kernels_of_the_package_compile_without_a_warning(module, kernels, compi
 
 
 @pytest.mark.parametrize('module', [focal_loss_native, matching_native, nms_native])
-def test_without_a_kernel_its_callers_are_told_so(module, monkeypatch):
+def test_kernel_that_did_not_compile_is_not_available(module, monkeypatch):
     monkeypatch.setattr(compile, 'load', lambda *args: None)
     module._kernel.cache_clear()
     assert not module.is_available(torch.zeros(1, 4))

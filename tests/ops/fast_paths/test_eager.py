@@ -1,4 +1,4 @@
-"""A kernel serves plain tensors of a call that nobody records, and no others."""
+"""A kernel serves plain tensors in calls that nothing records, and no others."""
 
 import pytest
 import torch

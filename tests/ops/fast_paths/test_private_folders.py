@@ -1,4 +1,4 @@
-"""What is loaded lies where no other user can have put it."""
+"""Libraries are loaded only from folders that no other user can write to."""
 
 import os
 import stat
@@ -15,7 +15,7 @@ from focal_retinanet.ops.fast_paths.private_folders import (
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """A cache, a home and a folder for temporary files, all of them empty."""
+    """An empty cache, home and folder for temporary files."""
     for name in ('cache', 'home', 'temporary'):
         (tmp_path / name).mkdir()
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
@@ -39,7 +39,7 @@ def test_order_and_mode(places):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_none_is_made_unless_it_is_asked_for(places):
+def test_folders_are_made_only_on_request(places):
     assert not list(private_folders())
     next(private_folders(make=True))
     assert [str(x) for x in private_folders()] == [str(places / CACHE)]
@@ -76,13 +76,13 @@ def read_only_home(places, monkeypatch):
     return [CACHE, TEMPORARY]
 
 
-def parent_that_all_may_write_to(places, monkeypatch):
+def parent_that_others_may_write_to(places, monkeypatch):
     (places / 'cache').chmod(0o777)
     return [HOME, TEMPORARY]
 
 
-def parent_that_all_may_add_to(places, monkeypatch):
-    (places / 'temporary').chmod(0o1777)  # as /tmp is: others cannot rename ours
+def sticky_parent(places, monkeypatch):
+    (places / 'temporary').chmod(0o1777)  # like /tmp, where others cannot rename ours
     return [CACHE, HOME, TEMPORARY]
 
 
@@ -91,16 +91,16 @@ def link_to_elsewhere(places, monkeypatch):
     return [CACHE, HOME]
 
 
-def folder_of_another(places, monkeypatch):
+def folder_of_another_user(places, monkeypatch):
     lstat = module.Path.lstat
 
-    def of_another(path):
+    def lstat_of_another_user(path):
         status = lstat(path)
         if path == places / TEMPORARY:
             status = os.stat_result((*status[:4], os.getuid() + 1, *status[5:10]))
         return status
 
-    monkeypatch.setattr(module.Path, 'lstat', of_another)
+    monkeypatch.setattr(module.Path, 'lstat', lstat_of_another_user)
     return [CACHE, HOME]
 
 
@@ -111,18 +111,18 @@ def folder_of_another(places, monkeypatch):
         no_home,
         file_in_the_way,
         read_only_home,
-        parent_that_all_may_write_to,
-        parent_that_all_may_add_to,
+        parent_that_others_may_write_to,
+        sticky_parent,
         link_to_elsewhere,
-        folder_of_another,
+        folder_of_another_user,
     ],
 )
-def test_unsafe_or_impossible_folders_are_passed_over(case, places, monkeypatch):
+def test_unsafe_or_impossible_folders_are_skipped(case, places, monkeypatch):
     expected = case(places, monkeypatch)
     assert found(places) == expected
 
 
-def test_open_folder_is_closed(places):
+def test_folder_that_others_may_read_is_closed(places):
     (places / CACHE).mkdir(mode=0o755)
     assert CACHE in found(places)
     assert stat.S_IMODE((places / CACHE).stat().st_mode) == 0o700

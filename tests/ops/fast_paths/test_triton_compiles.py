@@ -1,10 +1,10 @@
-"""Every Triton kernel compiles for the GPUs of today, by Triton's real compiler.
+"""Every Triton kernel compiles for current GPUs with Triton's real compiler.
 
-No GPU is needed: see ``triton_compiler.py``. ``FOCAL_RETINANET_TRITONS`` names
-folders of further versions of Triton, with a colon between (``os.pathsep``).
+The tests need no GPU, see ``triton_compiler.py``. ``FOCAL_RETINANET_TRITONS`` names
+folders with other versions of Triton, separated by ``os.pathsep``.
 
-The functions without ``test_`` launch all that a training run would; a process
-of its own calls them by name.
+The ``launch_`` functions launch all variants that a training run would. A separate
+process calls them by name.
 """
 
 import functools
@@ -43,7 +43,7 @@ def launch_probe():
 
 
 def launch_matching():
-    """Images of many sizes, few and many of them, with and without objects."""
+    """Match few and many images of many sizes, with and without objects."""
     from focal_retinanet.ops.matching import triton as matching_triton
     from focal_retinanet.ops.matching.rule import MatchingRule
 
@@ -59,7 +59,7 @@ def launch_matching():
 
 
 def launch_focal_loss(layout=torch.contiguous_format):
-    """Forward and backward at many scales, as ``RetinaHead`` with 80 classes has it."""
+    """Compute losses and gradients of a head with 80 classes at many scales."""
     from focal_retinanet.ops.focal_loss import triton as focal_loss_triton
     from focal_retinanet.ops.focal_loss.terms import FocalTerms
 
@@ -86,7 +86,7 @@ def launch_focal_loss_of_rows():
 
 
 def launch_focal_loss_with_options():
-    """What is compiled in another way: types, gamma, weights, smoothing."""
+    """Compute with the options that change the code: dtype, gamma, weights, smoothing."""
     from focal_retinanet.ops.focal_loss import triton as focal_loss_triton
     from focal_retinanet.ops.focal_loss.terms import FocalTerms
 
@@ -113,12 +113,12 @@ def launch_focal_loss_with_options():
 
 @functools.cache
 def compile_launches(function, folder):
-    """Launches of a function above, as dicts with kernel, capability, key and ptx."""
+    """Return the launches of a function, as dicts with kernel, capability, key, ptx."""
     environment = {**os.environ, 'TRITON_INTERPRET': '0'}
     paths = [folder, str(ROOT / 'projects'), environment.get('PYTHONPATH', '')]
     environment['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
     compiler = Path(__file__).with_name('triton_compiler.py')
-    with tempfile.TemporaryDirectory() as cache:  # nothing compiled before counts
+    with tempfile.TemporaryDirectory() as cache:  # without earlier compilations
         environment['TRITON_CACHE_DIR'] = cache
         command = [sys.executable, compiler, __file__, function, *CAPABILITIES]
         run = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -127,7 +127,7 @@ def compile_launches(function, folder):
 
 
 def variants(function, folder, capability):
-    """Keys of what was compiled for a capability, each once; all have code for it."""
+    """Return the keys of the variants that were compiled for a capability."""
     launches = [
         launch
         for launch in compile_launches(function, folder)
@@ -163,7 +163,7 @@ def test_matching(capability, folder):
     # Two kernels, with excluded anchors and without.
     assert len(variants('launch_matching', folder, capability)) == 4
     for launch in compile_launches('launch_matching', folder):
-        # Or the IoU would not be PyTorch's to the last bit.
+        # Otherwise the IoU would not be bitwise equal to PyTorch's.
         assert 'fma' not in launch['ptx']
         assert 'div.rn' in launch['ptx']
         assert not re.search(r'div\.(full|approx)', launch['ptx'])

@@ -1,4 +1,4 @@
-"""Triton is used where it works, which is found out once."""
+"""The probe decides once per device whether Triton works."""
 
 import contextlib
 import logging
@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from focal_retinanet.ops import fast_paths, matching
 from focal_retinanet.ops.fast_paths import triton_probe
 from focal_retinanet.ops.matching import triton as matching_triton
 
@@ -23,7 +24,7 @@ CUDA = torch.device('cuda', 0)
 
 @pytest.fixture(autouse=True)
 def as_with_a_gpu(monkeypatch):
-    """What the probe asks of CUDA does nothing, and nothing is known yet."""
+    """Makes the probe's calls of CUDA do nothing, and forgets earlier answers."""
     monkeypatch.setattr(
         triton_probe, '_synchronisation_allowed', contextlib.nullcontext
     )
@@ -39,7 +40,7 @@ def warnings(caplog):
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def test_asked_once_for_each_device_and_kernel(warnings):
+def test_each_device_and_kernel_is_probed_once(warnings):
     launches = []
     for index in (0, 1, 0, 1):
         assert triton_probe.works(torch.device('cuda', index), launches.append)
@@ -47,7 +48,7 @@ def test_asked_once_for_each_device_and_kernel(warnings):
     assert not warnings()
 
 
-def test_another_device_is_none_of_tritons(warnings):
+def test_cpu_is_not_probed(warnings):
     assert not triton_probe.works(torch.device('cpu'), pytest.fail)
     assert not warnings()
 
@@ -61,7 +62,7 @@ def test_another_device_is_none_of_tritons(warnings):
     ],
     ids=repr,
 )
-def test_any_error_is_a_no_with_one_warning(error, warnings):
+def test_any_error_means_no_with_one_warning(error, warnings):
     def launch(device):
         raise error
 
@@ -73,7 +74,7 @@ def test_any_error_is_a_no_with_one_warning(error, warnings):
     assert str(error).replace('\n', ' ') in warning
 
 
-def test_an_error_that_comes_late_is_a_no(monkeypatch, warnings):
+def test_error_of_a_synchronisation_means_no(monkeypatch, warnings):
     def synchronize(device):
         raise RuntimeError('no kernel image is available')
 
@@ -82,7 +83,7 @@ def test_an_error_that_comes_late_is_a_no(monkeypatch, warnings):
     assert 'no kernel image is available' in warnings()[0]
 
 
-def test_the_callers_modes_do_not_reach_the_launch():
+def test_modes_of_the_caller_do_not_reach_the_launch():
     seen = []
 
     def launch(device):
@@ -95,13 +96,13 @@ def test_the_callers_modes_do_not_reach_the_launch():
 
 
 class Nothing:
-    """A kernel that does nothing."""
+    """Kernel that does nothing."""
 
     def __getitem__(self, grid):
         return lambda *args, **kwargs: None
 
 
-def test_a_wrong_result_is_a_no(monkeypatch, warnings):
+def test_wrong_result_means_no(monkeypatch, warnings):
     monkeypatch.setenv('TRITON_INTERPRET', INTERPRET)
     device = torch.device(DEVICE)
     for launch, module, kernel in (
@@ -119,19 +120,22 @@ def test_a_wrong_result_is_a_no(monkeypatch, warnings):
 @pytest.mark.parametrize('launch', [None, matching_triton.match_a_few_anchors])
 def test_without_triton(launch, monkeypatch, warnings):
     monkeypatch.setitem(sys.modules, 'triton', None)
-    for kernels in ('triton_probe_kernel', 'matching_kernels'):
-        monkeypatch.delitem(
-            sys.modules, f'focal_retinanet.ops.{kernels}', raising=False
-        )
-    # What it launches would be on the CPU: Triton is missed first.
+    for package, kernels in (
+        (fast_paths, 'triton_probe_kernel'),
+        (matching, 'triton_kernels'),
+    ):
+        monkeypatch.delitem(sys.modules, f'{package.__name__}.{kernels}')
+        monkeypatch.delattr(package, kernels)
+    # On a CPU, the import of Triton fails before anything is launched.
     device = torch.device('cpu')
     assert not triton_probe._works(device, launch or triton_probe.double_a_few_numbers)
     (warning,) = warnings()
+    assert 'ModuleNotFoundError' in warning
     assert 'triton' in warning
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
-def test_without_a_gpu_the_answer_is_no(monkeypatch, warnings):
+def test_without_a_gpu_the_probe_says_no(monkeypatch, warnings):
     monkeypatch.undo()  # torch.cuda as it is
     triton_probe._works.cache_clear()
     assert not triton_probe.works(CUDA)

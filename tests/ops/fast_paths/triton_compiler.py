@@ -1,12 +1,11 @@
 """Triton's real compiler on a machine without a GPU.
 
-Triton compiles for the target that its active driver names. The driver here
-names one and can do nothing else, so that kernels compile down to PTX, and to
-the GPU's own code by the ``ptxas`` that Triton brings, but never run. What its
-interpreter accepts and its compiler does not is found that way.
+Triton compiles for the target that its active driver names. The driver here only names
+a target, so kernels are compiled to PTX, and by Triton's own ``ptxas`` to machine code,
+but they never run. This finds code that the interpreter accepts and the compiler does
+not.
 
-In Python, in a process where ``TRITON_INTERPRET`` was not set when the kernels
-were imported::
+In Python, in a process that imported the kernels without ``TRITON_INTERPRET``::
 
     compile_to_ptx(kernel, dict(x=torch.float32, n=100, BLOCK=64), capability=90)
 
@@ -14,15 +13,15 @@ were imported::
         match(anchors, gt_bboxes)  # on CPU tensors; every launch only compiles
     assert len({launch.key for launch in compiled}) <= 4
 
-As a command, for tests, whose own process may be the interpreter's::
+As a command, for tests whose own process may use the interpreter::
 
     python triton_compiler.py FILE FUNCTION CAPABILITY [CAPABILITY ...]
 
-It calls ``FUNCTION()`` of the Python file ``FILE`` under
-:func:`compile_launches` for each capability and prints a line of JSON: Triton's
-version, and for every launch its kernel, capability, variant and PTX. Another
-Triton than the installed one is served by a folder on ``PYTHONPATH``, as
-``pip install --no-deps --target FOLDER triton==3.7.1`` makes it.
+It calls ``FUNCTION()`` of the Python file ``FILE`` under :func:`compile_launches` for
+each capability. It prints one line of JSON with Triton's version and the kernel,
+capability, variant and PTX of every launch. To use another version of Triton, put a
+folder on ``PYTHONPATH`` that ``pip install --no-deps --target FOLDER triton==3.7.1``
+made.
 """
 
 import contextlib
@@ -39,16 +38,16 @@ from triton.runtime.jit import JITFunction
 
 
 class Launch(NamedTuple):
-    """A launch that was compiled in place of being run."""
+    """A launch that was compiled and not run."""
 
     kernel: str  #: name of the kernel's function
     capability: int  #: 80 for sm_80
-    key: str  #: name of the compiled variant: equal where Triton compiles once
+    key: str  #: hash of the variant, equal if Triton compiles only once
     ptx: str
 
 
 class _Driver:
-    """Names a target. There is no device behind it."""
+    """Driver that names a target without a device."""
 
     def __init__(self, capability: int):
         self._capability = capability
@@ -61,7 +60,7 @@ class _Driver:
         return GPUTarget('cuda', self._capability, 32)
 
     def get_current_device(self) -> int:
-        # Triton keeps what it compiled by the device's index.
+        # Triton caches compiled kernels by the index of the device.
         return self._capability
 
     def get_device_capability(self, device: int | None = None) -> tuple[int, int]:
@@ -86,12 +85,12 @@ def compile_to_ptx(
     """Compile one variant of a kernel.
 
     Args:
-        kernel: what ``@triton.jit`` made.
-        arguments: by name: tensors on any device, or ``torch.dtype`` in place
-            of one, also in tuples; numbers, which Triton may specialise on;
-            values of ``tl.constexpr`` arguments; ``num_warps`` and the like.
-        grid: as for a launch.
-        capability: 80 for sm_80, 90 for sm_90.
+        kernel: Result of ``@triton.jit``.
+        arguments: Arguments by name: tensors on any device or ``torch.dtype`` in their
+            place, also in tuples; numbers, which Triton may specialise on; values of
+            ``tl.constexpr`` arguments; options such as ``num_warps``.
+        grid: Grid of the launch.
+        capability: Compute capability, 80 for sm_80.
 
     Returns:
         The PTX.
@@ -103,10 +102,10 @@ def compile_to_ptx(
 
 @contextlib.contextmanager
 def compile_launches(capability: int) -> Iterator[list[Launch]]:
-    """Within it, ``kernel[grid](...)`` compiles for the capability, and runs nothing.
+    """Let ``kernel[grid](...)`` compile for the capability and run nothing.
 
     Yields:
-        What was launched, in order; it grows while the context is open.
+        Launches in order. The list grows while the context is open.
     """
     launches = []
     run = JITFunction.run
@@ -139,7 +138,7 @@ def _target(capability: int) -> Iterator[None]:
 
 
 def _as_tensor(value):
-    """A tensor of a dtype, at an address that 16 divides, as PyTorch's all are."""
+    """Return a tensor for a dtype; PyTorch aligns its address to 16 bytes."""
     if isinstance(value, tuple | list):
         return tuple(map(_as_tensor, value))
     return torch.empty(16, dtype=value) if isinstance(value, torch.dtype) else value

@@ -1,4 +1,4 @@
-"""The loss against the paper's formula in fp64, mmdet's, and its own promises."""
+"""The loss of each element against the paper's formulas in fp64."""
 
 import math
 
@@ -132,7 +132,7 @@ def test_finite_and_exact_at_extreme_logits(dtype, gamma, form):
     assert torch.isfinite(logits.grad).all()
     exact = logits.detach().double().requires_grad_()
     focal_loss(exact, target, gamma=gamma).sum().backward()
-    # fp16 cannot hold what is below 6e-8.
+    # fp16 has no numbers below 6e-8.
     atol = 1e-7 if dtype == torch.float16 else 1e-37
     rtol = {torch.float32: 2e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}[dtype]
     torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=rtol, atol=atol)
@@ -159,7 +159,7 @@ def test_gamma_zero_is_alpha_balanced_cross_entropy():
     torch.testing.assert_close(softmax, ce)
 
 
-def test_label_smoothing_leaves_the_modulating_factor_alone():
+def test_label_smoothing_does_not_change_the_modulating_factor():
     logits, target = torch.tensor([[2.0, -1.0]], dtype=torch.float64), torch.tensor([0])
     p = logits.sigmoid()[0]
     y, smooth = torch.tensor([1.0, 0.0]), torch.tensor([0.95, 0.05])

@@ -1,4 +1,4 @@
-"""The fused loss on a CPU, by either backend, against the plain one in fp64."""
+"""The fused loss of both CPU backends against the plain loss in fp64."""
 
 import functools
 
@@ -20,29 +20,22 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 
 @pytest.fixture(params=['native', 'chunked'])
 def backend(request, monkeypatch):
-    """Forces one of the two; native takes fp32 and bf16."""
+    """Forces a backend. The native one takes fp32 and bf16 only."""
     if request.param == 'chunked':
         monkeypatch.setattr(focal_loss_native, 'is_available', lambda logits: False)
     elif not focal_loss_native.is_available(torch.zeros(1)):
-        pytest.skip('no C++ compiler here, so no compiled kernel')
+        pytest.skip('needs a C++ compiler')
     return request.param
 
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """So that small maps have boundaries of chunks in them, everywhere."""
+    """Puts boundaries of chunks in small maps."""
     monkeypatch.setattr(focal_loss_chunked, '_CHUNK', {'cpu': 999})
 
 
-@pytest.fixture
-def number_of_threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 def random_targets(levels, num_classes):
-    """Every class, background and ignored, about as often."""
+    """Return every class, background and ignored, equally often on average."""
     anchors = sum(x[0].numel() // num_classes for x in levels)
     return torch.randint(-1, num_classes + 1, (len(levels[0]), anchors))
 
@@ -203,12 +196,12 @@ def test_second_backward_equals_the_first(backend, random_maps, dtype):
     loss.backward(retain_graph=True)
     loss.backward()
     for x, once, four_times in zip(levels, first, scaled, strict=True):
-        # Exact in fp16 too: where 4 g has all its digits, g may have fewer.
+        # Not exact in fp16, where g may be subnormal and 4 g not.
         torch.testing.assert_close(four_times, once * 4, rtol=1e-3, atol=2e-7)
         torch.testing.assert_close(x.grad, once * 2, rtol=0, atol=0)
 
 
-def test_gradient_accumulates_into_that_of_other_losses(backend, random_maps):
+def test_gradient_adds_to_that_of_another_loss(backend, random_maps):
     levels = random_maps([(4, 5)], 6)
     activations = levels[0] * 1.0  # not a leaf, used twice
     fused = sigmoid_focal_loss_sum([activations], random_targets(levels, 3), 3)
@@ -220,7 +213,7 @@ def test_gradient_accumulates_into_that_of_other_losses(backend, random_maps):
 
 
 def test_fp16_gradient_does_not_underflow_before_it_is_scaled(backend):
-    # 8.5e-11 each, of which fp16 can hold nothing unless scaled.
+    # Gradients of 8.5e-11 are zero in fp16 unless they are scaled.
     logits = torch.full((1, 1, 8, 8), -8.0, dtype=torch.float16, requires_grad=True)
     targets = torch.ones(1, 64, dtype=torch.int64)
     loss = sigmoid_focal_loss_sum([logits], targets, 1)
@@ -259,7 +252,7 @@ def test_value_is_the_same_without_gradient(backend, random_maps, dtype, layout)
         torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
 
 
-def test_only_some_levels_want_a_gradient(backend, random_maps):
+def test_only_some_levels_require_a_gradient(backend, random_maps):
     levels = random_maps(SIZES, 6)
     targets = random_targets(levels, 3)
     expected = torch.autograd.grad(sigmoid_focal_loss_sum(levels, targets, 3), levels)
@@ -281,7 +274,7 @@ def test_every_run_gives_the_same_bits(
         number_of_threads(threads)
         loss = sigmoid_focal_loss_sum(levels, targets, 3)
         result = (loss, *torch.autograd.grad(loss, levels))
-        # PyTorch's own sigmoid depends, in its last bit, on how it is split up.
+        # The last bit of PyTorch's sigmoid depends on how the work is split.
         same = runs.setdefault(threads if backend == 'chunked' else 'any', result)
         assert all(torch.equal(a, b) for a, b in zip(result, same, strict=True))
 
@@ -297,13 +290,13 @@ def test_memory_does_not_grow_with_the_elements(
 
     def peak(logits):
         loss = functools.partial(sigmoid_focal_loss_sum, [logits], targets, 200)
-        loss()  # what is made once, such as threads, is not of this
+        loss()  # threads and other things that are made once do not count
         return peak_memory(loss, torch.device('cpu'))
 
     if peak(logits) is None:
-        pytest.skip('the system keeps no record of a peak')
+        pytest.skip('the system does not record peak memory')
     assert peak(logits.detach()) < 0.2 * size
-    assert peak(logits) < 1.2 * size  # the gradient itself, and nothing like it
+    assert peak(logits) < 1.2 * size  # the gradient and no copy of it
 
 
 ZEROS = torch.zeros(2, 6, 2, 2)
@@ -323,7 +316,7 @@ TARGETS = torch.zeros(2, 8, dtype=torch.int64)
         ([ZEROS], TARGETS, dict(alpha=[0.1, 0.2]), 'alpha has 2 numbers for 3'),
         ([ZEROS[:, :5]], TARGETS, {}, 'levels have 5 channels'),
         ([ZEROS.long()], TARGETS, {}, 'levels must be floating'),
-        # Each of these the kernel would read as it reads the first level.
+        # The kernel would read all levels like the first one.
         ([ZEROS[:1], ZEROS[:, :, :1]], TARGETS, {}, 'agree in images'),
         ([ZEROS[:, :3], ZEROS], TARGETS, {}, 'agree in images, channels'),
         ([ZEROS, ZEROS.bfloat16()], TARGETS, {}, 'agree in images, channels, dtype'),

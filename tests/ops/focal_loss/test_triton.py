@@ -1,6 +1,6 @@
 """The Triton kernels against the plain loss in fp64.
 
-On a GPU they are compiled; elsewhere Triton's interpreter runs them, which is
+On a GPU, the kernels are compiled. Elsewhere Triton's interpreter runs them, which is
 slow, so the maps are tiny.
 """
 
@@ -22,9 +22,8 @@ SIZES = [(3, 4), (2, 2), (1, 1)]
 
 @pytest.fixture(autouse=True)
 def dispatch_to_triton(monkeypatch):
-    """What takes maps on a GPU to Triton takes those on a CPU there too."""
+    """Dispatches maps on a CPU to Triton as well."""
     monkeypatch.setenv('TRITON_INTERPRET', INTERPRET)
-
     monkeypatch.setattr(
         focal_loss_backends, 'choose_backend', lambda levels: focal_loss_triton
     )
@@ -41,7 +40,7 @@ def random_targets(levels, num_classes):
     ('num_classes', 'anchors', 'dtype'),
     [
         (1, 9, torch.float32),
-        (20, 1, torch.float32),  # more than a program's classes
+        (20, 1, torch.float32),  # more classes than one program takes
         (20, 1, torch.bfloat16),
         (3, 2, torch.float16),
     ],
@@ -116,7 +115,7 @@ def test_second_backward_and_gradient_scaling(random_maps):
 @pytest.mark.parametrize('layout', ['contiguous', 'channels-last'])
 @pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
 def test_infinite_logits(gamma, layout):
-    """Right ones have no loss, wrong ones an infinite one, ignored ones none."""
+    """The loss is 0 if the logits are right, infinite if wrong, and 0 if ignored."""
     inf = torch.inf
     logits = torch.tensor([[inf, -inf], [-inf, inf], [inf, -inf], [0.0, 0.0]])
     targets = torch.tensor([[0, 2, -1, 2]], device=DEVICE)  # anchor 1 is wrong
@@ -132,5 +131,5 @@ def test_infinite_logits(gamma, layout):
         assert gradient.isfinite().all()
 
 
-def test_the_probe_knows_the_loss_by_heart():
+def test_probe_accepts_the_loss():
     focal_loss_triton.try_on(torch.device(DEVICE))

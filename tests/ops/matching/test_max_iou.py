@@ -1,4 +1,4 @@
-"""Matching by numbers that one can check by hand, and three ways against mmdet's."""
+"""Matching by hand-checked numbers, and all backends against mmdet's assigner."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ OBJECT = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
 
 
 def anchors_with_iou(*ious):
-    """Anchors inside of OBJECT whose IoU with it is their share of its area."""
+    """Return anchors inside of OBJECT that cover these shares of its area."""
     return torch.tensor([[0.0, 0.0, 10.0, 10.0 * iou] for iou in ious])
 
 
@@ -59,7 +59,7 @@ def test_no_objects_is_all_background():
     assert match_max_iou(OBJECT[:0], OBJECT)[0].shape == (0,)
 
 
-def test_excluded_anchors_are_ignored_and_claimed_by_nobody():
+def test_excluded_anchors_are_ignored_and_match_no_object():
     anchors = anchors_with_iou(0.9, 0.3, 0.2)
     excluded = torch.tensor([True, False, False])
     assert match_max_iou(anchors, OBJECT, excluded=excluded)[0].tolist() == [-1, 1, 0]
@@ -96,18 +96,11 @@ PAPER = dict(
 @pytest.fixture
 def native():
     if not matching_native.is_available(OBJECT):
-        pytest.skip('no C++ compiler here, so no compiled kernel')
-
-
-@pytest.fixture
-def number_of_threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+        pytest.skip('needs a C++ compiler')
 
 
 def pyramid(height, width):
-    """RetinaNet's anchors of an image, (N, 4)."""
+    """Return RetinaNet's anchors (N, 4) of an image."""
     strides = [8, 16, 32, 64, 128]
     generator = AnchorGenerator(
         strides, [0.5, 1.0, 2.0], octave_base_scale=4, scales_per_octave=3
@@ -117,7 +110,7 @@ def pyramid(height, width):
 
 
 def random_boxes(count, size=128.0):
-    """Boxes here and there, partly outside of the image, with duplicates."""
+    """Return random boxes, partly outside of the image, with duplicates."""
     corner = torch.rand(count, 2) * size * 1.2 - size * 0.1
     extent = torch.rand(count, 2) ** 3 * size * 0.7
     boxes = torch.cat([corner, corner + extent], 1)
@@ -126,15 +119,15 @@ def random_boxes(count, size=128.0):
 
 
 def boxes_on_a_grid(count):
-    """Boxes whose IoUs tie, some without area, or turned inside out."""
+    """Return boxes whose IoUs tie, some without area or inverted."""
     corner = torch.randint(0, 12, (count, 2))
     extent = torch.randint(-1, 8, (count, 2))
     return torch.cat([corner, corner + extent], 1).float() * 8
 
 
 def both_ways(anchors, gt_bboxes, excluded=None, **options):
+    """Match by the kernel and in plain PyTorch, with bitwise equal results."""
     rule = MatchingRule(**options)
-    """By the kernel and in plain PyTorch, the same to the last bit."""
     by_kernel = match_max_iou_batch(anchors, gt_bboxes, rule, excluded)
     plain = matching_plain.match(anchors, gt_bboxes, rule, excluded)
     for ours, expected in zip(by_kernel, plain, strict=True):
@@ -187,7 +180,7 @@ def test_ten_thousand_objects():
 def test_a_batch_equals_mmdet(seed, counts, anchors, repeats, **options):
     torch.manual_seed(seed)
     gt_bboxes = [boxes_on_a_grid(count) for count in counts]
-    # Repeated, the best anchors of an object are in several blocks of the kernel.
+    # Repeats put the best anchors of an object in several blocks of the kernel.
     assert_as_mmdet(boxes_on_a_grid(anchors).repeat(repeats, 1), gt_bboxes, **options)
 
 
@@ -217,7 +210,7 @@ def test_excluded_anchors_of_a_batch(gt_max_assign_all, min_pos_iou):
     matched, ious = both_ways(anchors, gt_bboxes, excluded=excluded, **options)
     assert (matched[excluded] == IGNORED).all()
     assert (ious[excluded] == -1).all()
-    # The same as if the excluded were not there.
+    # The result is the same without the excluded anchors.
     for b, gts in enumerate(gt_bboxes):
         there = ~excluded[b]
         alone, _ = match_max_iou(anchors[there], gts, **options)
@@ -234,7 +227,7 @@ def test_boxes_of_any_strides_and_type():
     strided = [boxes.t().contiguous().t() for boxes in (anchors, gts)]
     assert torch.equal(match_max_iou(*strided)[0], expected)
     assert torch.equal(match_max_iou(anchors, gts.double())[0], expected)
-    # fp64 is not the kernel's; IoUs that tie in fp32 need not tie in it.
+    # The kernel does not take fp64, in which IoUs that tie in fp32 may differ.
     plain = dict(match_low_quality=False)
     expected, _ = match_max_iou(anchors, gts, **plain)
     in_fp64, _ = match_max_iou(anchors.double(), gts.double(), **plain)
@@ -264,16 +257,16 @@ def test_tiles_of_any_size_with_any_function(tile, gt_max_assign_all, monkeypatc
     assert max(sizes) <= min(9, max(1, tile // len(anchors)))  # one image at a time
 
 
-def test_of_objects_that_tie_the_earlier_one_has_the_anchor(monkeypatch):
+def test_earlier_of_tied_objects_gets_the_anchor(monkeypatch):
     objects, plain = OBJECT.repeat(5, 1), dict(match_low_quality=False)
     for tile in (2**24, 1):
         monkeypatch.setattr(matching_plain, '_TILE', tile)
-        for boxes in (objects, objects.double()):  # a kernel's, and none's
+        for boxes in (objects, objects.double()):  # with and without a kernel
             assert match_max_iou(boxes[:1], boxes, **plain)[0].tolist() == [1]
 
 
 @pytest.mark.parametrize('tile', [2**24, 10 * 300])
-def test_images_are_not_padded_to_the_most_objects(tile, monkeypatch):
+def test_images_are_not_padded_to_the_largest_number_of_objects(tile, monkeypatch):
     monkeypatch.setattr(matching_plain, '_TILE', tile)
     computed = []
 
@@ -282,14 +275,14 @@ def test_images_are_not_padded_to_the_most_objects(tile, monkeypatch):
         return pairwise_iou(gts, anchors)
 
     monkeypatch.setattr(matching_plain, 'pairwise_iou', counted)
-    anchors = boxes_on_a_grid(300).double()  # which no kernel takes
+    anchors = boxes_on_a_grid(300).double()  # no kernel takes fp64
     gt_bboxes = [boxes_on_a_grid(count) for count in (1, 50, 0, 2)]
     match_max_iou_batch(anchors, gt_bboxes, MatchingRule())
     assert sum(computed) == 2 * 53 * 300  # once for each of the two rules
     assert max(computed) <= tile
 
 
-def test_boxes_of_any_kind_for_a_function_of_ones_own():
+def test_own_iou_function_may_take_any_boxes():
     centers = torch.tensor([[0.0], [1.0], [7.0]])
     matched, closeness = match_max_iou(
         centers, centers[1:], iou_fn=lambda gts, xs: 1 / (1 + (gts - xs.T).abs())
@@ -301,15 +294,17 @@ def test_boxes_of_any_kind_for_a_function_of_ones_own():
 @pytest.mark.usefixtures('native')
 def test_memory_does_not_grow_with_the_objects():
     anchors = pyramid(512, 512)  # 49,104
-    gts = random_boxes(2000, 512.0)  # whose IoUs with all of them are 375 MiB
+    gts = random_boxes(2000, 512.0)  # the IoU matrix would take 375 MiB
     match_max_iou(anchors, gts[:1])
     peak = peak_memory(lambda: match_max_iou(anchors, gts), torch.device('cpu'))
     if peak is None:
-        pytest.skip('the system keeps no record of a peak')
+        pytest.skip('the system does not record peak memory')
     assert peak < 20
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])  # a kernel's, none's
+@pytest.mark.parametrize(
+    'dtype', [torch.float32, torch.float64]
+)  # with, without a kernel
 @pytest.mark.parametrize(
     ('anchors', 'gts', 'excluded', 'says'),
     [
@@ -319,6 +314,6 @@ def test_memory_does_not_grow_with_the_objects():
         (torch.zeros(3, 4), torch.zeros(2, 4), torch.zeros(2) > 0, r'must be \(1, 3\)'),
     ],
 )
-def test_shapes_that_a_kernel_would_misread(anchors, gts, excluded, says, dtype):
+def test_wrong_shapes_are_refused(anchors, gts, excluded, says, dtype):
     with pytest.raises(ValueError, match=says):
         match_max_iou(anchors.to(dtype), gts.to(dtype), excluded=excluded)

@@ -1,4 +1,4 @@
-"""Grouped suppression against its definition and mmcv's operator, by groups."""
+"""Grouped suppression against its definition and mmcv's operator."""
 
 import pytest
 import torch
@@ -10,12 +10,12 @@ from focal_retinanet.ops.nms import native as nms_native
 from focal_retinanet.ops.nms.native import grouped_nms
 
 if not nms_native.is_available(torch.zeros(1, 4)):
-    pytest.skip('no C++ compiler here, so no compiled kernel', allow_module_level=True)
+    pytest.skip('needs a C++ compiler', allow_module_level=True)
 ALL = 10**6
 
 
 def random_boxes(count, on_a_grid=False):
-    """Boxes that overlap a good deal; on a grid, also alike or without area."""
+    """Return boxes that overlap a lot; on a grid, some are equal or without area."""
     if on_a_grid:
         corner = torch.randint(0, 6, (count, 2))
         extent = torch.randint(0, 5, (count, 2))
@@ -25,7 +25,7 @@ def random_boxes(count, on_a_grid=False):
 
 
 def greedy(boxes, scores, threshold):
-    """The definition: the best that is left stays, what overlaps it goes."""
+    """Keep the best remaining box and drop those that overlap it, until none is left."""
     left, top, right, bottom = boxes.unbind(1)
     area = (right - left) * (bottom - top)
     remaining = scores.argsort(descending=True, stable=True)
@@ -48,7 +48,7 @@ def by_mmcv(boxes, scores, threshold):
 
 
 def group_by_group(suppress, boxes, scores, groups, threshold):
-    """Indices that stay of each group, a set."""
+    """Return the indices that stay, as a set."""
     kept = set()
     for group in groups.unique():
         members = (groups == group).nonzero()[:, 0]
@@ -78,7 +78,7 @@ def test_equals_the_definition_and_mmcv(
     keep = grouped_nms(boxes, scores, groups, threshold, ALL)
     problem = (boxes, scores, groups, threshold)
     assert set(keep.tolist()) == group_by_group(greedy, *problem)
-    if not scores_tie:  # of equals, mmcv takes any first
+    if not scores_tie:  # mmcv orders ties arbitrarily
         assert set(keep.tolist()) == group_by_group(by_mmcv, *problem)
     assert torch.equal(scores[keep], scores[keep].sort(descending=True).values)
 
@@ -86,7 +86,7 @@ def test_equals_the_definition_and_mmcv(
 @pytest.mark.parametrize('class_agnostic', [False, True])
 def test_equals_mmcvs_batched_nms(class_agnostic):
     torch.manual_seed(0)
-    # Of whole pixels: mmcv shifts the boxes of a class, which costs digits.
+    # Whole pixels, because mmcv loses digits when it shifts the boxes of a class.
     boxes = random_boxes(2000).round()
     scores = torch.randperm(2000) / 2000
     labels = torch.randint(5, (2000,))
@@ -99,7 +99,7 @@ def test_equals_mmcvs_batched_nms(class_agnostic):
 def test_limit_keeps_the_best_of_each_group():
     torch.manual_seed(0)
     boxes, scores = random_boxes(400), torch.rand(400)
-    groups = torch.randint(3, (400,)) * 1000  # far apart is as good
+    groups = torch.randint(3, (400,)) * 1000  # numbers may have gaps
     everything = grouped_nms(boxes, scores, groups, 0.5, ALL)
     limited = grouped_nms(boxes, scores, groups, 0.5, 5)
     for group in groups.unique():
@@ -114,22 +114,18 @@ def test_groups_do_not_see_each_other():
     assert keep.tolist() == [1, 2]
 
 
-def test_boxes_of_any_strides_and_every_number_of_threads():
+def test_boxes_of_any_strides_and_any_number_of_threads(number_of_threads):
     torch.manual_seed(0)
     boxes, scores = random_boxes(500), torch.rand(500)
     groups = torch.randint(9, (500,))
     expected = grouped_nms(boxes, scores, groups, 0.5, ALL)
     strided = boxes.t().contiguous().t()
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            keep = grouped_nms(strided, scores, groups, 0.5, ALL)
-            assert torch.equal(keep, expected)
-    finally:
-        torch.set_num_threads(before)
+    for threads in (1, 2, 5):
+        number_of_threads(threads)
+        keep = grouped_nms(strided, scores, groups, 0.5, ALL)
+        assert torch.equal(keep, expected)
 
 
-def test_takes_fp32_alone():
+def test_takes_fp32_only():
     assert not nms_native.is_available(torch.zeros(1, 4).double())
     assert not nms_native.is_available(torch.zeros(1, 4).half())

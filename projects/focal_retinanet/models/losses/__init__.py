@@ -1,4 +1,4 @@
-"""Losses for the classification subnet, as components of a config."""
+"""Losses of the classification subnet, as components of a config."""
 
 from focal_retinanet.models.losses.focal_loss import FocalLoss
 from focal_retinanet.models.losses.rivals import FocalLossStar, HingeLoss

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from focal_retinanet.models.losses.reduction import (
     EPS,
-    broadcast_weight,
     check_reduction,
     choose_reduction,
     ignored_rows,
+    loss_divisor,
     reduce_loss,
 )
 from focal_retinanet.models.losses.use_sigmoid import SaysUseSigmoid
@@ -30,20 +30,20 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
     """Focal loss (section 3), drop-in for mmdet's ``FocalLoss``.
 
     Args:
-        use_sigmoid: K binary classifiers, or one softmax over C classes of
-            which a head makes the last the background. A config has to say it,
-            since mmdet's heads read it there.
-        gamma: focusing parameter, >= 0; 0 is alpha-balanced cross entropy.
-        alpha: one number, one for each class, or None. In the sigmoid form it
-            weighs y = 1, and 1 - alpha weighs y = 0.
+        use_sigmoid: If true, K binary classifiers; otherwise one softmax over C
+            classes, the last of which is the background in a head. A config has to set
+            it, because mmdet's heads read it from the config.
+        gamma: Focusing parameter, >= 0; 0 is alpha-balanced cross entropy.
+        alpha: A number, one number per class, or None. In the sigmoid form, it is the
+            weight of y = 1, and 1 - alpha that of y = 0.
         reduction: 'none', 'mean' or 'sum'.
-        loss_weight: factor of the result.
-        activated: the input is probabilities, not logits.
-        label_smoothing: epsilon in [0, 1), on the cross entropy alone.
-        ignore_index: index of the targets that have no loss.
+        loss_weight: Factor of the result.
+        activated: If true, the input is probabilities and not logits.
+        label_smoothing: Epsilon in [0, 1), for the cross entropy only.
+        ignore_index: Target of anchors without a loss.
 
     Raises:
-        ValueError: an argument is outside of its range.
+        ValueError: An argument is out of range.
     """
 
     def __init__(
@@ -82,46 +82,38 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
         avg_factor: float | Tensor | None = None,
         reduction_override: str | None = None,
     ) -> Tensor:
-        """Weighted and reduced focal loss.
+        """Return the weighted and reduced focal loss.
 
         Args:
-            pred: (N, K) logits, or probabilities if ``activated``. In the
-                sigmoid form with labels of pred's shape that may be any, the
-                classes on axis 1.
-            target: (N,) indices, K being background (in the softmax form the
-                last of the C = K channels is), or one-hot of pred's shape.
-            weight: (N,) for each anchor, or of pred's shape or flat for each
-                element; the latter two in the sigmoid form only.
-            avg_factor: what 'mean' divides the sum by; in a detector the
-                number of positives. Default: the number of loss elements that
-                are not ignored.
-            reduction_override: replaces ``reduction`` for this call.
+            pred: Logits (N, K), or probabilities if ``activated``. In the sigmoid form
+                with one-hot targets, any shape with the classes on axis 1.
+            target: Class indices (N,), where K is background (in the softmax form, the
+                last of the C = K channels is), or one-hot targets of pred's shape.
+            weight: Weights (N,) of the anchors. In the sigmoid form also weights of the
+                elements, of pred's shape or flat.
+            avg_factor: Divisor of 'mean', in a detector the number of positives. If
+                None, the number of elements that are not ignored.
+            reduction_override: Reduction of this call in place of ``reduction``.
 
         Returns:
-            A scalar, or with 'none' pred's shape for sigmoid, (N,) for softmax;
+            Scalar, or with 'none' a tensor of pred's shape (sigmoid) or (N,) (softmax);
             fp32 (fp64 for fp64 input).
 
         Raises:
-            ValueError: shapes do not fit, an unknown reduction, or
-                ``avg_factor`` together with 'sum'. Where mmdet's loss raises
-                an AssertionError it is one as well.
+            ValueError: Shapes do not fit, the reduction is unknown, or ``avg_factor``
+                is given with 'sum'. The error is also an AssertionError if mmdet's loss
+                raises one.
         """
         reduction = choose_reduction(self.reduction, reduction_override, avg_factor)
+        ignored = ignored_rows(pred, target, self.ignore_index)
         if reduction != 'none' and self._is_fused(pred, target, weight):
-            if reduction == 'sum':
-                divisor = 1.0
-            elif avg_factor is not None:
-                divisor = avg_factor + EPS
-            else:
-                divisor = (target != self.ignore_index).sum().clamp(min=1)
-                divisor = divisor * pred.size(1)
-            # Rows of classes are what a channels-last map of one anchor has.
+            # Rows of classes are a channels-last map with one anchor per cell.
             level = pred.t()[None, :, :, None]  # (1, K, N, 1)
             return self._fused(
                 [level],
                 target[None],
-                _row(weight),
-                divisor,
+                None if weight is None else weight.reshape(1, -1),
+                loss_divisor(pred, reduction, avg_factor, ignored),
                 num_classes=pred.size(1),
                 ignore_index=self.ignore_index,
             )
@@ -136,10 +128,8 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
             ignore_index=self.ignore_index,
             activated=self.activated,
         )
-        if weight is not None:
-            loss = loss * broadcast_weight(weight, loss)
-        ignored = ignored_rows(pred, target, self.ignore_index)
-        return self.loss_weight * reduce_loss(loss, reduction, avg_factor, ignored)
+        loss = reduce_loss(loss, weight, reduction, avg_factor, ignored)
+        return self.loss_weight * loss
 
     def sum_over_levels(
         self,
@@ -149,25 +139,27 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
         avg_factor: float | Tensor,
         num_classes: int,
     ) -> Tensor:
-        """The loss of all levels at once, from the maps as they are.
+        """Return the loss of all levels at once.
 
         Args:
-            cls_scores: logits of each level, (B, A*K, H, W).
-            target: (B, N) indices for the anchors of all levels; K is
-                background, and -1, whatever ``ignore_index``, is ignored.
-            weight: (B, N) or None.
-            avg_factor: what the sum is divided by.
-            num_classes: K.
+            cls_scores: Logits (B, A*K, H, W) of each level.
+            target: Class indices (B, N) of the anchors of all levels; K is background,
+                and -1 is ignored whatever ``ignore_index`` is.
+            weight: Weights (B, N) of the anchors, or None.
+            avg_factor: Divisor of the sum.
+            num_classes: Number of classes K.
 
         Returns:
-            A scalar, fp32 (fp64 for fp64 input).
+            Scalar, fp32 (fp64 for fp64 input).
 
         Raises:
-            ValueError: shapes do not fit, or :attr:`can_sum_over_levels` is
-                not true.
+            ValueError: Shapes do not fit, or :attr:`can_sum_over_levels` is false.
         """
         if not self.can_sum_over_levels:
-            raise ValueError(f'{self} takes no maps; it is a softmax, or activated')
+            raise ValueError(
+                'sum_over_levels needs use_sigmoid=True, activated=False and a forward '
+                f'that is not overridden, got {self}'
+            )
         return self._fused(
             cls_scores, target, weight, avg_factor + EPS, num_classes, ignore_index=-1
         )
@@ -175,13 +167,13 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
     def of_anchors(
         self, cls_scores: Sequence[Tensor], target: Tensor, num_classes: int
     ) -> Tensor:
-        """The loss of each anchor over its classes, not averaged, without gradient.
+        """Return the loss of each anchor, summed over its classes, without gradient.
 
         Args:
-            cls_scores: as in :meth:`sum_over_levels`, and so are the others.
+            cls_scores: See :meth:`sum_over_levels`, as for all other arguments.
 
         Returns:
-            (B, N), fp32 (fp64 for fp64 input), 0 for what is ignored.
+            (B, N), fp32 (fp64 for fp64 input), 0 for ignored anchors.
         """
         return self.loss_weight * sigmoid_focal_loss_of_anchors(
             cls_scores,
@@ -195,12 +187,12 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
 
     @property
     def can_sum_over_levels(self) -> bool:
-        """Whether :meth:`sum_over_levels` gives what ``forward`` would."""
+        """Whether :meth:`sum_over_levels` computes the same loss as ``forward``."""
         is_overridden = type(self).forward is not FocalLoss.forward
         return self.use_sigmoid and not self.activated and not is_overridden
 
     def _is_fused(self, pred: Tensor, target: Tensor, weight: Tensor | None) -> bool:
-        """Whether only index targets and weights of whole anchors are asked for."""
+        """Whether the kernels can serve: index targets and weights of anchors only."""
         return (
             self.use_sigmoid
             and not self.activated
@@ -238,8 +230,3 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
             f'use_sigmoid={self.use_sigmoid}, gamma={self.gamma}, '
             f'alpha={self.alpha}, loss_weight={self.loss_weight}'
         )
-
-
-def _row(weight: Tensor | None) -> Tensor | None:
-    """Weights (N,) or (N, 1) as those of one image, (1, N)."""
-    return None if weight is None else weight.reshape(1, -1)

@@ -1,22 +1,22 @@
-"""How a loss of many elements becomes a number, as in mmdet's losses."""
+"""Weights and reductions of losses, as in mmdet."""
 
 import torch
 from torch import Tensor
 
 REDUCTIONS = ('none', 'mean', 'sum')
-# mmdet's guard, so that no positives at all do not divide by zero.
+# mmdet's guard against a division by zero in a batch without positives.
 EPS = torch.finfo(torch.float32).eps
 
 
 class LossArgumentError(ValueError, AssertionError):
-    """A wrong argument. mmdet's losses raise now the one, now the other, for these."""
+    """A wrong argument. For these, mmdet raises either of the two."""
 
 
 def check_reduction(reduction: str) -> None:
-    """Check a name.
+    """Check the name of a reduction.
 
     Raises:
-        LossArgumentError: there is no such reduction.
+        LossArgumentError: There is no such reduction.
     """
     if reduction not in REDUCTIONS:
         raise LossArgumentError(
@@ -27,10 +27,11 @@ def check_reduction(reduction: str) -> None:
 def choose_reduction(
     reduction: str, override: str | None, avg_factor: float | Tensor | None
 ) -> str:
-    """The reduction of one call.
+    """Return the reduction of one call.
 
     Raises:
-        LossArgumentError: there is no such reduction, or ``avg_factor`` with 'sum'.
+        LossArgumentError: There is no such reduction, or ``avg_factor`` is given
+            with 'sum'.
     """
     if override is not None:
         reduction = override
@@ -42,45 +43,64 @@ def choose_reduction(
 
 def reduce_loss(
     loss: Tensor,
+    weight: Tensor | None,
     reduction: str,
     avg_factor: float | Tensor | None,
     ignored: Tensor | None,
 ) -> Tensor:
-    """The weighted loss as it is, its mean or its sum.
+    """Return the weighted loss, its mean or its sum.
 
     Args:
-        loss: (N, K), or (N,) for a softmax, or of any shape without ``ignored``.
+        loss: Loss (N, K), or (N,) for a softmax, or of any shape without ``ignored``.
+        weight: Weight of each anchor or element, or None.
         reduction: 'none', 'mean' or 'sum'.
-        avg_factor: what 'mean' divides the sum by. Default: the number of
-            elements that are not ignored, at least 1.
-        ignored: (N,) bool, or None.
+        avg_factor: See :func:`loss_divisor`.
+        ignored: Mask (N,), bool, of ignored anchors, or None.
 
     Returns:
-        ``loss``, or a scalar.
+        Scalar, or a tensor of ``loss``'s shape with 'none'.
+
+    Raises:
+        LossArgumentError: ``weight`` fits neither the anchors nor the elements.
     """
+    if weight is not None:
+        loss = loss * _broadcast_weight(weight, loss)
     if reduction == 'none':
         return loss
+    return loss.sum() / loss_divisor(loss, reduction, avg_factor, ignored)
+
+
+def loss_divisor(
+    elements: Tensor,
+    reduction: str,
+    avg_factor: float | Tensor | None,
+    ignored: Tensor | None,
+) -> float | Tensor:
+    """Return the number by which 'mean' or 'sum' divides the sum of a loss.
+
+    Args:
+        elements: Loss, or any tensor of its shape, see :func:`reduce_loss`.
+        reduction: 'mean' or 'sum'.
+        avg_factor: Divisor of 'mean'. If None, the number of elements that are not
+            ignored, at least 1.
+        ignored: Mask (N,), bool, of ignored anchors, or None.
+    """
     if reduction == 'sum':
-        return loss.sum()
+        return 1.0
     if avg_factor is not None:
-        return loss.sum() / (avg_factor + EPS)
+        return avg_factor + EPS
     if ignored is None:
-        return loss.sum() / max(loss.numel(), 1)
-    elements_per_row = loss.size(1) if loss.dim() == 2 else 1
-    return loss.sum() / ((~ignored).sum() * elements_per_row).clamp(min=1)
+        return max(elements.numel(), 1)
+    elements_per_row = elements.size(1) if elements.dim() == 2 else 1
+    return ((~ignored).sum() * elements_per_row).clamp(min=1)
 
 
 def ignored_rows(pred: Tensor, target: Tensor, ignore_index: int) -> Tensor | None:
-    """Which targets are ignored, (N,) bool; None where they are no indices."""
+    """Return the mask (N,) of ignored targets; None if targets are not indices."""
     return None if target.shape == pred.shape else target == ignore_index
 
 
-def broadcast_weight(weight: Tensor, loss: Tensor) -> Tensor:
-    """Weight of each anchor or element, in a shape that multiplies loss.
-
-    Raises:
-        LossArgumentError: it fits neither.
-    """
+def _broadcast_weight(weight: Tensor, loss: Tensor) -> Tensor:
     if weight.shape == loss.shape:
         return weight
     if loss.dim() == 2 and weight.shape in (loss.shape[:1], (loss.size(0), 1)):

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from focal_retinanet.models.losses.reduction import (
     LossArgumentError,
-    broadcast_weight,
     check_reduction,
     choose_reduction,
     ignored_rows,
@@ -67,10 +66,9 @@ class BinaryLoss(nn.Module, metaclass=SaysUseSigmoid):
         """Return the weighted and reduced loss; see :meth:`FocalLoss.forward`."""
         reduction = choose_reduction(self.reduction, reduction_override, avg_factor)
         loss = self.elementwise(pred, target)
-        if weight is not None:
-            loss = loss * broadcast_weight(weight, loss)
         ignored = ignored_rows(pred, target, self.ignore_index)
-        return self.loss_weight * reduce_loss(loss, reduction, avg_factor, ignored)
+        loss = reduce_loss(loss, weight, reduction, avg_factor, ignored)
+        return self.loss_weight * loss
 
 
 @MODELS.register_module()

@@ -1,9 +1,8 @@
-"""What a loss's config says of ``use_sigmoid``, which heads read before they build it.
+"""The ``use_sigmoid`` in a loss's config, which heads read before they build the loss.
 
-mmdet's heads ask ``loss_cls.get('use_sigmoid', False)`` of the config, whatever
-the default of the loss itself. A loss of sigmoids whose config is silent would
-get one channel too many, with the background trained as one more class, and
-nothing would say so.
+mmdet's heads evaluate ``loss_cls.get('use_sigmoid', False)`` on the config, whatever
+the default of the loss itself. If the config of a sigmoid loss does not set it, the
+head silently adds a channel and trains the background as one more class.
 """
 
 import inspect
@@ -17,38 +16,37 @@ _BUILDER = 'mmengine.registry.build_functions'
 
 
 class SaysUseSigmoid(ABCMeta):
-    """Class of the losses whose configs have to say ``use_sigmoid``.
+    """Metaclass of losses whose configs have to set ``use_sigmoid``.
 
-    Called from Python, such a loss keeps its default. A config is refused when it
-    is built, by a name or (as in lazy configs) by the class itself.
+    A loss that Python code creates keeps its default. A config without ``use_sigmoid``
+    is refused when it is built, whether its ``type`` is a name or (as in lazy configs)
+    a class.
     """
 
     def __call__(cls, *args, **kwargs):
-        # mmengine gives a class its arguments and nothing else, so the caller is
-        # the one sign of a config.
+        # mmengine passes the arguments of the config and nothing else, so only the
+        # caller shows that there is a config.
         caller = sys._getframe(1).f_globals.get('__name__')
         if caller == _BUILDER and 'use_sigmoid' not in kwargs:
             raise ValueError(
-                f'the config of {cls.__name__} must say use_sigmoid: write '
+                f'the config of {cls.__name__} must set use_sigmoid: write '
                 f"dict(type='focal_retinanet.{cls.__name__}', use_sigmoid=True, ...). "
-                "mmdet's heads read it from the config and take a loss that does not "
-                'say for a softmax: they would add a channel and train the '
-                'background as one more class'
+                "mmdet's heads read it from the config, and without it they assume a "
+                'softmax: they would add a channel and train the background as one '
+                'more class'
             )
         return super().__call__(*args, **kwargs)
 
 
 def with_use_sigmoid(loss_cls: dict) -> dict:
-    """The config of a loss with its ``use_sigmoid`` spelled out.
-
-    For a head that goes by the default of the loss itself.
+    """Set ``use_sigmoid`` in a loss's config to the default of the loss.
 
     Args:
-        loss_cls: config of any loss; ``type`` is a name or a class.
+        loss_cls: Config of any loss; ``type`` is a name or a class.
 
     Returns:
-        A copy, or ``loss_cls`` itself where it says ``use_sigmoid`` already or
-        where its loss has no such argument.
+        Copy of the config; ``loss_cls`` itself if it has ``use_sigmoid`` already or if
+        the loss has no such argument.
     """
     if 'use_sigmoid' in loss_cls:
         return loss_cls
@@ -60,7 +58,7 @@ def with_use_sigmoid(loss_cls: dict) -> dict:
 
 
 def _default_use_sigmoid(loss: type | Callable | None) -> bool | None:
-    """Default of the argument, which a subclass may pass on in its ``**kwargs``."""
+    """Return the default of the argument, also if ``**kwargs`` pass it to a base."""
     if loss is None:
         return None
     inits = [c.__init__ for c in loss.__mro__] if inspect.isclass(loss) else [loss]

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 
@@ -38,6 +39,19 @@ def is_transformed() -> bool:
     if is_compiling():
         return False
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def has_tangents(*tensors: Tensor | None) -> bool:
+    """Whether forward-mode differentiation (``torch.autograd.forward_ad``) is active.
+
+    Args:
+        tensors: Tensors that the kernel would read. None is skipped.
+    """
+    return any(
+        forward_ad.unpack_dual(tensor).tangent is not None
+        for tensor in tensors
+        if tensor is not None
+    )
 
 
 def is_compiling() -> bool:

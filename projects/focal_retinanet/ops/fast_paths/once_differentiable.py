@@ -35,7 +35,6 @@ class _Once(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_output):
         raise RuntimeError(
-            'a fast path of focal_retinanet has no second derivative; use '
-            'focal_retinanet.ops.sigmoid_focal_loss for the loss, and a config without '
-            'winograd for convolutions'
+            'the fused focal loss has no second derivative; use '
+            'focal_retinanet.ops.sigmoid_focal_loss for the loss of each element'
         )
