@@ -10,8 +10,8 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler, pseudo_collate
 from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from focal_retinanet.engine.hooks import seeded_batches
-from focal_retinanet.engine.hooks.seeded_batches import (
+from focal_retinanet.engine.hooks import iteration_seed
+from focal_retinanet.engine.hooks.iteration_seed import (
     SeededBatchSampler,
     with_seeded_batches,
 )
@@ -51,7 +51,7 @@ def test_depend_on_seed_epoch_rank_and_number(monkeypatch):
     assert batches(seed=4)[0] != first[0]
     assert batches(epoch=1)[0] != first[0]
     assert batches(count=8)[4:] == batches(epoch=1)  # the next pass is one
-    monkeypatch.setattr(seeded_batches, 'get_rank', lambda: 1)
+    monkeypatch.setattr(iteration_seed, 'get_rank', lambda: 1)
     assert batches()[0] != first[0]
 
 
