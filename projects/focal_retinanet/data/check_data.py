@@ -1,4 +1,4 @@
-"""Looks through the annotation files of a config as they are loaded."""
+"""Checks of a config's annotation files while they are loaded."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -32,18 +32,18 @@ from focal_retinanet.data.coco_file import (
 
 
 class DataError(UserError, ValueError):
-    """An annotation file, its images or its classes do not fit together."""
+    """An annotation file does not fit its images or classes."""
 
 
 class CocoSource(NamedTuple):
-    """What a COCO data set reads, as mmengine is going to read it.
+    """The files that a COCO data set reads, and how it reads them.
 
     Attributes:
-        ann_file: annotation file.
-        img_dir: folder of the images.
-        classes: names, or the text that stands for them; None for none.
-        color_type: flag with which mmcv reads the images; None where it reads none.
-        needs_boxes: whether there has to be a box in the file.
+        ann_file: Path of the annotation file.
+        img_dir: Folder of the images.
+        classes: Names of the classes, or an invalid string; None if none are given.
+        color_type: Flag with which mmcv reads the images; None if it reads none.
+        needs_boxes: Whether there must be a box in the file.
     """
 
     ann_file: Path
@@ -53,7 +53,7 @@ class CocoSource(NamedTuple):
     needs_boxes: bool = True
 
     def check(self, num_classes: int | None, coco: dict | None = None) -> CocoReport:
-        """What :func:`check_coco` finds, of a head for some classes."""
+        """Run :func:`check_coco` for a head with ``num_classes`` classes."""
         return check_coco(
             self.ann_file,
             self.img_dir,
@@ -69,21 +69,29 @@ def check_data(sources: Iterable[CocoSource], model: nn.Module, logger: Logger) 
     """Check the files of COCO data sets, see :func:`check_coco`.
 
     Args:
-        sources: files and folders of the data sets.
-        model: detector whose head has to fit the number of classes.
-        logger: logger of the warnings, one line each.
+        sources: Files and folders of the data sets.
+        model: Detector whose head must fit the number of classes.
+        logger: Logger of the warnings, one line each.
 
     Raises:
-        DataError: with all errors of all files.
+        DataError: There is an error; the message lists all errors of all files.
     """
     num_classes = _num_classes(model)
-    errors: list[str] = []
-    for source in dict.fromkeys(sources):  # each once
-        report = source.check(num_classes)
-        for warning in report.warnings:
-            logger.warning(warning)
-        errors += report.errors
-    _raise(errors)
+    sources = dict.fromkeys(sources)  # each once
+    _raise(chain.from_iterable(_errors_of(x, num_classes, logger) for x in sources))
+
+
+def _errors_of(
+    source: CocoSource,
+    num_classes: int | None,
+    logger: Logger,
+    coco: dict | None = None,
+) -> list[str]:
+    """Check a source, log its warnings and return its errors."""
+    report = source.check(num_classes, coco)
+    for warning in report.warnings:
+        logger.warning(warning)
+    return report.errors
 
 
 @contextmanager
@@ -93,24 +101,24 @@ def checked_loading(
     logger: Logger,
     checked: set[CocoSource],
 ) -> Iterator[None]:
-    """Check the files of COCO data sets when these are built within the context.
+    """Check the files of COCO data sets that are built within the context.
 
-    Each file is checked between its parsing and all that mmdet makes of it,
-    because mmdet fails on many mistakes while building, and then names neither
-    file nor cause. It is parsed once for both. In a distributed run the first
-    process checks, and all of them raise what it or another one has found. The data
-    sets get what :func:`prepare_coco` makes of the content.
+    Each file is parsed once and checked before mmdet uses its content, since mmdet
+    fails on many mistakes without naming file or cause. The data sets get the content
+    as :func:`prepare_coco` returns it. In a distributed run, the first process checks,
+    and all processes raise the errors.
 
     Args:
-        sources: files and folders of the data sets, also of those that are not
-            built here: if there is an error, the errors of all of them are raised.
-        model: detector whose head has to fit the number of classes.
-        logger: logger of the warnings, one line each.
-        checked: sources that were checked before and are not checked again; those
-            of this context are added.
+        sources: Files and folders of the data sets, including those that are built
+            elsewhere: an error lists the errors of all sources.
+        model: Detector whose head must fit the number of classes.
+        logger: Logger of the warnings, one line each.
+        checked: Sources to skip, because they were checked before; the sources of
+            this context are added.
 
     Raises:
-        DataError: with all errors of all files; or a filter leaves no image.
+        DataError: There is an error; the message lists all errors of all files. Or a
+            filter leaves no image.
     """
     by_file: dict[str, list[CocoSource]] = {}
     for source in sources:
@@ -138,7 +146,7 @@ def checked_loading(
         try:
             yield
         except DataError:
-            # Says the others' errors too.
+            # Raises with the errors of the other sources, too.
             others = chain.from_iterable(by_file.values())
             check_data((s for s in others if s not in checked), model, logger)
             raise
@@ -148,11 +156,7 @@ _serialize_data = BaseDataset._serialize_data
 
 
 def _serialize_images(self: BaseDataset):
-    """As mmengine's, which without an image ends in an error of numpy's.
-
-    Raises:
-        DataError: no image is left.
-    """
+    """Serialize the images; raise DataError, where numpy would fail, if none is left."""
     if not self.data_list:
         raise DataError(
             f'{self.ann_file}: no image is left by filter_cfg={self.filter_cfg} and '
@@ -168,10 +172,10 @@ def _load_together(
     num_classes: int | None,
     logger: Logger,
 ) -> dict:
-    """A file's content, checked by the first process for the new of its sources.
+    """Read a file, and check its new sources in the first process.
 
     Raises:
-        DataError: in every process, whichever found an error.
+        DataError: A process has found an error; all processes raise it.
     """
     coco, errors = {}, []
     try:
@@ -183,10 +187,7 @@ def _load_together(
     else:
         if get_rank() == 0:
             for source in new:
-                report = source.check(num_classes, coco)
-                for warning in report.warnings:
-                    logger.warning(warning)
-                errors += report.errors
+                errors += _errors_of(source, num_classes, logger, coco)
     _raise(chain.from_iterable(all_gather_object(errors)))
     return coco
 
@@ -198,13 +199,13 @@ def _raise(errors: Iterable[str]) -> None:
 
 
 def _num_classes(model: nn.Module) -> int | None:
-    """Number of classes of the detector's last head."""
+    """Return the number of classes of the detector's last head."""
     model = model.module if is_model_wrapper(model) else model
     model = getattr(model, 'module', model)  # test-time augmentation
     head = getattr(getattr(model, 'roi_head', model), 'bbox_head', None)
     if isinstance(head, list | tuple | nn.ModuleList):  # a cascade
         head = head[-1]
-    if isinstance(head, RPNHead):  # object or not, whatever the classes
+    if isinstance(head, RPNHead):  # separates objects from background
         return None
     return getattr(head, 'num_classes', None)
 
@@ -212,28 +213,28 @@ def _num_classes(model: nn.Module) -> int | None:
 def coco_sources(
     dataset: ConfigDict | None, needs_boxes: bool = True
 ) -> list[CocoSource]:
-    """What the COCO data sets in a config read on local disk, each once.
+    """Return the sources of the COCO data sets on local disk, each once.
 
     Args:
-        dataset: config of a data set, wrapped or not; None gives nothing.
-        needs_boxes: whether there has to be a box in each file.
+        dataset: Config of a data set, wrapped or not; None gives an empty list.
+        needs_boxes: Whether there must be a box in each file.
     """
     sources: dict[CocoSource, None] = {}
     for inner in inner_datasets(dataset):
         kind = inner.type
         kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-        if (
-            _reads_coco(kind)
-            and inner.get('ann_file')
-            and not inner.get('backend_args')
-        ):
+        is_local = inner.get('ann_file') and not inner.get('backend_args')
+        if is_local and _reads_coco(kind):
             sources[_source(inner, kind, needs_boxes)] = None
     return list(sources)
 
 
 def _reads_coco(kind: object) -> bool:
-    """Whether a data set reads its file as CocoDataset does; LVIS, Objects365 and
-    panoptic ones derive from it, but read other keys or order the labels otherwise."""
+    """Return whether a class reads its file as CocoDataset does.
+
+    Subclasses for LVIS, Objects365 and panoptic data read other keys, or order the
+    labels differently.
+    """
     return (
         isinstance(kind, type)
         and issubclass(kind, CocoDataset)
@@ -259,7 +260,7 @@ def _source(
 
 
 def _color_type(pipeline: list) -> str | None:
-    """How a pipeline reads images; None where mmcv's transform does not."""
+    """Return how a pipeline reads images; None if it does not use mmcv's transform."""
     for step in pipeline:
         if type_name(step) == 'LoadImageFromFile':
             return step.get('color_type', 'color')

@@ -1,7 +1,7 @@
-"""COCO annotation files: how they are read, and what of them counts.
+"""Reading of COCO annotation files, and the choice of annotations that count.
 
-Training, every AP, the reports and the pictures have their objects from here, so
-that what one of them leaves out is left out by all.
+Training, every AP, the reports and the pictures use these functions, so that all of
+them leave out the same annotations.
 """
 
 import contextlib
@@ -18,19 +18,19 @@ from focal_retinanet.data.coco_boxes import are_usable
 
 
 class CocoFileError(ValueError):
-    """A file is no COCO annotation file, for the reason given."""
+    """A file is not a COCO annotation file."""
 
 
 def read_coco(ann_file: str | Path, needs_boxes: bool = True) -> dict:
-    """The content of an annotation file, with its three lists.
+    """Read an annotation file with its three lists.
 
     Args:
-        ann_file: path of the JSON file.
-        needs_boxes: whether the file must have ``annotations``; a file of images
-            alone, such as that of COCO's test-dev, otherwise gets an empty list.
+        ann_file: Path of the JSON file.
+        needs_boxes: Whether the file must have ``annotations``. If not, a file of
+            images alone, such as COCO's test-dev, gets an empty list.
 
     Raises:
-        CocoFileError: the file does not exist, is not JSON, or lacks one of the
+        CocoFileError: The file does not exist, is not JSON, or lacks one of the
             lists ``images``, ``annotations`` and ``categories``.
     """
     try:
@@ -47,11 +47,8 @@ def read_coco(ann_file: str | Path, needs_boxes: bool = True) -> dict:
     if isinstance(coco, dict) and not needs_boxes:
         coco.setdefault('annotations', [])
     wanted = ('images', 'annotations', 'categories')
-    missing = [
-        key
-        for key in wanted
-        if not isinstance(coco, dict) or not isinstance(coco.get(key), list)
-    ]
+    lists = coco if isinstance(coco, dict) else {}
+    missing = [key for key in wanted if not isinstance(lists.get(key), list)]
     if missing:
         raise CocoFileError(
             f'{ann_file}: has no list {", ".join(missing)}; a COCO detection file has '
@@ -61,19 +58,18 @@ def read_coco(ann_file: str | Path, needs_boxes: bool = True) -> dict:
 
 
 def prepare_coco(coco: dict) -> dict:
-    """What counts of a file's content, as mmdet and pycocotools need it.
+    """Prepare a file's content for mmdet and pycocotools.
 
-    - Annotations are numbered 1, 2, 3, ... in their order: pycocotools takes 0 for
-      "matched nothing", and text and negative numbers are no better.
-    - ``iscrowd`` is 0 and ``area`` is width times height where they are not given.
-    - Boxes that :func:`are_usable` refuses and those with ``ignore`` are left out,
-      as mmdet leaves them out of training. Otherwise an AP would count them as
-      objects that were missed.
+    - Annotations are numbered 1, 2, 3, ...: pycocotools takes the id 0 for "matched
+      nothing", and cannot use text or negative numbers.
+    - A missing ``iscrowd`` becomes 0, a missing ``area`` width times height.
+    - Boxes that :func:`are_usable` refuses and those with ``ignore`` are removed,
+      because mmdet leaves them out of training and an AP would count them as missed.
 
     Args:
-        coco: content of a file in which :func:`check_coco` found no error. It is
-            changed in place, as a copy of COCO's would take a gigabyte; to
-            prepare it twice changes nothing more.
+        coco: Content of a file in which :func:`check_coco` found no error. It is
+            changed in place, since a copy of COCO takes a gigabyte. Preparing it
+            again changes nothing.
 
     Returns:
         The same content.
@@ -99,7 +95,7 @@ def prepare_coco(coco: dict) -> dict:
 
 
 def as_coco(content: dict) -> COCO:
-    """The object through which mmdet and pycocotools see a file's content."""
+    """Wrap a file's content for mmdet and pycocotools."""
     coco = COCO()
     coco.dataset = content
     index_coco(coco)
@@ -107,7 +103,7 @@ def as_coco(content: dict) -> COCO:
 
 
 def index_coco(coco: COCO) -> None:
-    """Build the index of a ``COCO`` whose ``dataset`` was set."""
+    """Build the index of a ``COCO`` object from its ``dataset``."""
     with contextlib.redirect_stdout(None):  # "creating index..."
         coco.createIndex()
     coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
@@ -115,7 +111,7 @@ def index_coco(coco: COCO) -> None:
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """What JSON holds has no cycles, and looking for them takes a third of the time."""
+    """Stop the search for cycles, which JSON lacks: it takes a third of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
