@@ -18,14 +18,18 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import nn
 
-from focal_retinanet.anchors.advice import advise, best_iou_on_grid
+from focal_retinanet.anchors.advice import advise
 from focal_retinanet.anchors.assignment import (
     AnchorRule,
     Kind,
     NoAnchorsError,
     describe_assignment,
 )
-from focal_retinanet.anchors.coverage import Coverage, count_by_kind
+from focal_retinanet.anchors.coverage import (
+    Coverage,
+    best_iou_on_grid,
+    count_by_kind,
+)
 from focal_retinanet.anchors.report import (
     as_dict,
     level_table,
