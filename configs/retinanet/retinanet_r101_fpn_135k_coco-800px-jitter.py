@@ -2,7 +2,7 @@
 
 _base_ = './retinanet_r101_fpn_90k_coco-800px.py'
 
-# The paper gives no range; this is that of its release.
+# The range of the paper's release; the paper gives none.
 _base_.train_pipeline[2] = dict(
     type='RandomChoiceResize',
     scales=[
