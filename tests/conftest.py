@@ -1,4 +1,4 @@
-"""A tiny data set, a tiny detector, and runs that are trained, stopped and resumed."""
+"""Fixtures: a tiny data set, a tiny detector, and runs to train, stop and resume."""
 
 import copy
 import itertools
@@ -36,7 +36,7 @@ TINY = {
     'val_dataloader.persistent_workers': False,
     'test_dataloader.num_workers': 0,
     'test_dataloader.persistent_workers': False,
-    # Hardly trained, it still has to find something.
+    # It must have detections after little training.
     'model.test_cfg.score_thr': 0.0,
     'train_cfg.max_epochs': 2,
     'train_cfg.val_interval': 2,
@@ -46,10 +46,10 @@ TINY = {
 
 @pytest.fixture(autouse=True)
 def as_in_a_fresh_process(monkeypatch):
-    """Safe loading as the tools have it, nothing global of an earlier test."""
+    """Load safely, as the tools do, and reset what earlier tests set globally."""
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')  # restored afterwards
     enforce_safe_loading()
-    # A run takes the package's logger to itself.
+    # A run takes over the package's logger.
     logger = logging.getLogger('focal_retinanet')
     for name in ('handlers', 'level', 'propagate'):
         monkeypatch.setattr(logger, name, getattr(logger, name))
@@ -60,7 +60,7 @@ def as_in_a_fresh_process(monkeypatch):
 
 @pytest.fixture(scope='session')
 def shared_data():
-    """Folder of real data beside the project; skips where it is absent."""
+    """Return the folder of real data beside the project; skip if it is absent."""
     folder = ROOT.parent / 'shared' / 'data'
     if not folder.is_dir():
         pytest.skip(f'real data is not there: {folder}')
@@ -69,7 +69,7 @@ def shared_data():
 
 @pytest.fixture(scope='session')
 def shapes_root(tmp_path_factory):
-    """16 training and 4 validation images of 64x64."""
+    """Make 16 training and 4 validation images of 64x64."""
     root = tmp_path_factory.mktemp('data') / 'shapes'
     make_shapes(root, ShapesConfig(train=16, val=4, width=64, height=64, max_size=32))
     return root
@@ -77,7 +77,7 @@ def shapes_root(tmp_path_factory):
 
 @pytest.fixture
 def tiny_config(shapes_root, tmp_path, monkeypatch):
-    """The demo's config, tiny, with a work directory of the test's own."""
+    """Return the demo's config, made tiny, with the test's own work directory."""
     monkeypatch.setenv('SHAPES_ROOT', str(shapes_root))
     cfg = Config.fromfile(ROOT / DEMO)
     cfg.merge_from_dict(TINY)
@@ -93,11 +93,11 @@ def tiny_config(shapes_root, tmp_path, monkeypatch):
 
 
 class Interruption(Exception):
-    """What stops a run."""
+    """The error that stops a run."""
 
 
 class Runs:
-    """Trainings of a config; each returns its runner."""
+    """Trainings of a config; each method returns its runner."""
 
     _numbers = itertools.count()
 
@@ -107,9 +107,9 @@ class Runs:
         cfg.merge_from_dict(changes)
         if work_dir is not None:
             cfg.work_dir = str(work_dir)
-        # Runs of one second, too, need names of their own.
+        # Runs within the same second need different names.
         cfg.experiment_name = f'run-{next(cls._numbers)}'
-        # Of one name in all configs, it would draw for the first run of a process.
+        # Under one name for all configs, it would draw for the first run of a process.
         DetVisualizer._instance_dict.clear()
         return runner_type.from_cfg(cfg)
 
@@ -121,7 +121,7 @@ class Runs:
 
     @classmethod
     def stop_after(cls, cfg, iterations, work_dir, **kwargs):
-        """Train, and stop in the iteration after these."""
+        """Train these iterations, and stop in the next one."""
         runner = cls.build(cfg, work_dir, **kwargs)
         step = runner.model.train_step
         calls = 0
@@ -140,7 +140,7 @@ class Runs:
 
     @staticmethod
     def by_iterations(cfg, workers=0, sampler='InfiniteSampler'):
-        """As configs/retinanet have it, for 8 iterations of 4 images."""
+        """Return a config by iterations, like configs/retinanet: 8 of 4 images."""
         cfg = copy.deepcopy(cfg)
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=8, val_interval=3)
         cfg.param_scheduler = [dict(type='LinearLR', by_epoch=False, end=6)]
@@ -159,13 +159,13 @@ class Runs:
 
     @staticmethod
     def log_of(runner):
-        """Text of the log file."""
+        """Return the text of the log file."""
         (file,) = Path(runner.log_dir).glob('*.log')
         return file.read_text()
 
     @staticmethod
     def scalars_of(runner):
-        """Lines of the log without what depends on the time."""
+        """Return the lines of the log without anything that depends on the time."""
         file = Path(runner.log_dir) / 'vis_data' / 'scalars.json'
         lines = [json.loads(line) for line in file.read_text().splitlines()]
         for line in lines:

@@ -1,4 +1,4 @@
-"""Test-time augmentation of ``tools/test.py``, on data sets of any wrapping."""
+"""Test-time augmentation of ``tools/test.py`` on data sets in any wrapper."""
 
 import runpy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a batch's random numbers depend on, and what they do not."""
+"""Random numbers of a batch depend on its place in the training alone."""
 
 import pickle
 import random
@@ -18,7 +18,7 @@ from focal_retinanet.engine.hooks.iteration_seed import (
 
 
 class Draws(Dataset):
-    """Each sample is its index, and what it draws from the three generators."""
+    """Samples of an index and one draw from each of the three generators."""
 
     def __len__(self):
         return 10
@@ -50,7 +50,7 @@ def test_depend_on_seed_epoch_rank_and_number(monkeypatch):
     assert len({value for sample in draws for value in sample}) == 30  # all differ
     assert batches(seed=4)[0] != first[0]
     assert batches(epoch=1)[0] != first[0]
-    assert batches(count=8)[4:] == batches(epoch=1)  # the next pass is one
+    assert batches(count=8)[4:] == batches(epoch=1)  # the next pass is epoch 1
     monkeypatch.setattr(iteration_seed, 'get_rank', lambda: 1)
     assert batches()[0] != first[0]
 
