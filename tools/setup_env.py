@@ -96,7 +96,7 @@ def has_nvidia_gpu() -> bool:
 
 
 def check_machine(venv: Path, has_gpu: bool) -> None:
-    """Check the requirements whose lack would only show after minutes.
+    """Check the requirements that would otherwise fail after minutes.
 
     Raises:
         SetupError: Python, its venv module, its headers, a compiler, nvcc or disk
@@ -198,8 +198,9 @@ class Environment:
         """
         stack = f'{self.stack} stack, compiling mmcv'
         constraints = [REQUIREMENTS / 'constraints.txt']
-        of_stack = [REQUIREMENTS / f'{self.stack}.txt']
-        of_project = [*(REQUIREMENTS / name for name in PROJECT), ROOT / 'setup.py']
+        of_stack = [REQUIREMENTS / f'{self.stack}.txt', *constraints]
+        of_project = [REQUIREMENTS / name for name in PROJECT]
+        of_project += [*constraints, ROOT / 'setup.py']
         steps: list[tuple[str, str, Callable[[], None], list[Path]]] = [
             ('venv', 'virtual environment', self._make_venv, []),
             ('torch', 'torch and build tools', self._install_torch, constraints),
@@ -240,7 +241,8 @@ class Environment:
                 'PIP_EXTRA_INDEX_URL choose.'
             )
         if 'stack' in due:
-            minutes = self._minutes_of_one_core() / (os.cpu_count() or 1)
+            minutes = 6 if _is_gcc(find_compiler()) else 20  # as measured on one core
+            minutes = (minutes + 48 * self.has_gpu) / (os.cpu_count() or 1)
             print(
                 f'  mmcv: compiled from source, about {max(minutes, 1):.0f} minutes '
                 f'here ({os.cpu_count()} cores); pip caches the result.'
@@ -252,11 +254,6 @@ class Environment:
 
     def _install_torch(self) -> None:
         self._pip('torch', '-r', REQUIREMENTS / 'build.txt')
-
-    def _minutes_of_one_core(self) -> int:
-        """Return the measured time that one core takes to compile mmcv."""
-        minutes = 6 if _is_gcc(find_compiler()) else 20
-        return minutes + 48 if self.has_gpu else minutes
 
     def _install_stack(self) -> None:
         # By default, torch's build calls c++, which may not exist.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from focal_retinanet.anchors.coverage import best_iou_on_grid, box_ratios, box_sizes
 
-#: Share of covered objects from which on the anchors fit.
+#: Lowest share of covered objects with which the anchors fit.
 FITS = 0.98
 # A change must raise the share by this much to be worth making.
 _WORTHWHILE = 0.01

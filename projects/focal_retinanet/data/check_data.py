@@ -21,7 +21,7 @@ from torch import nn
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.dataset_configs import classes_of, inner_datasets
 from focal_retinanet.config.metric_configs import type_name
-from focal_retinanet.data.coco_check import CocoReport, check_coco
+from focal_retinanet.data.coco_check import check_coco
 from focal_retinanet.data.coco_file import (
     CocoFileError,
     index_coco,
@@ -36,7 +36,7 @@ class DataError(UserError, ValueError):
 
 
 class CocoSource(NamedTuple):
-    """The files that a COCO data set reads, and how it reads them.
+    """Files of a COCO data set, and how it reads them.
 
     Attributes:
         ann_file: Path of the annotation file.
@@ -51,18 +51,6 @@ class CocoSource(NamedTuple):
     classes: tuple | str | None
     color_type: str | None = 'color'
     needs_boxes: bool = True
-
-    def check(self, num_classes: int | None, coco: dict | None = None) -> CocoReport:
-        """Run :func:`check_coco` for a head with ``num_classes`` classes."""
-        return check_coco(
-            self.ann_file,
-            self.img_dir,
-            self.classes,
-            num_classes,
-            coco,
-            self.needs_boxes,
-            self.color_type,
-        )
 
 
 def check_data(sources: Iterable[CocoSource], model: nn.Module, logger: Logger) -> None:
@@ -88,7 +76,7 @@ def _errors_of(
     coco: dict | None = None,
 ) -> list[str]:
     """Check a source, log its warnings and return its errors."""
-    report = source.check(num_classes, coco)
+    report = check_coco(**source._asdict(), num_classes=num_classes, coco=coco)
     for warning in report.warnings:
         logger.warning(warning)
     return report.errors
@@ -179,15 +167,13 @@ def _load_together(
     """
     coco, errors = {}, []
     try:
-        coco = read_coco(
-            sources[0].ann_file, any(source.needs_boxes for source in sources)
-        )
+        needs_boxes = any(source.needs_boxes for source in sources)
+        coco = read_coco(sources[0].ann_file, needs_boxes)
     except CocoFileError as error:
         errors.append(str(error))
     else:
-        if get_rank() == 0:
-            for source in new:
-                errors += _errors_of(source, num_classes, logger, coco)
+        for source in new if get_rank() == 0 else ():
+            errors += _errors_of(source, num_classes, logger, coco)
     _raise(chain.from_iterable(all_gather_object(errors)))
     return coco
 
@@ -225,7 +211,15 @@ def coco_sources(
         kind = DATASETS.get(kind) if isinstance(kind, str) else kind
         is_local = inner.get('ann_file') and not inner.get('backend_args')
         if is_local and _reads_coco(kind):
-            sources[_source(inner, kind, needs_boxes)] = None
+            root = Path(inner.get('data_root') or '')
+            source = CocoSource(
+                root / inner.ann_file,
+                root / (inner.get('data_prefix') or {}).get('img', ''),
+                classes_of(kind.METAINFO | (inner.get('metainfo') or {})),
+                _color_type(inner.get('pipeline') or []),
+                needs_boxes,
+            )
+            sources[source] = None
     return list(sources)
 
 
@@ -241,21 +235,6 @@ def _reads_coco(kind: object) -> bool:
         and kind.load_data_list is CocoDataset.load_data_list
         and kind.parse_data_info is CocoDataset.parse_data_info
         and kind.COCOAPI is CocoDataset.COCOAPI
-    )
-
-
-def _source(
-    dataset: ConfigDict, kind: type[CocoDataset], needs_boxes: bool
-) -> CocoSource:
-    root = Path(dataset.get('data_root') or '')
-    metainfo = kind.METAINFO | (dataset.get('metainfo') or {})
-    img_dir = (dataset.get('data_prefix') or {}).get('img', '')
-    return CocoSource(
-        root / dataset.ann_file,
-        root / img_dir,
-        classes_of(metainfo),
-        _color_type(dataset.get('pipeline') or []),
-        needs_boxes,
     )
 
 

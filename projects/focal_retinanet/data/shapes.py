@@ -105,7 +105,12 @@ def make_shapes(out: Path, config: ShapesConfig) -> bool:
 
     unfinished = out.with_name(out.name + '.unfinished')
     if unfinished.exists():
-        _remove_unfinished(unfinished)
+        if unfinished.is_symlink() or not (unfinished / _STARTED).is_file():
+            raise FileExistsError(
+                f'{unfinished} is needed as a temporary folder, but no interrupted run '
+                'has left it: move it away, or name another folder'
+            )
+        shutil.rmtree(unfinished)
     unfinished.mkdir(parents=True)
     (unfinished / _STARTED).write_text(arguments)
     for index, (split, count) in enumerate(_counts(config).items()):
@@ -141,16 +146,6 @@ def _check_made(out: Path, arguments: str, config: ShapesConfig) -> None:
         )
 
 
-def _remove_unfinished(folder: Path) -> None:
-    """Remove the folder of an interrupted run; raise if it is something else."""
-    if folder.is_symlink() or not (folder / _STARTED).is_file():
-        raise FileExistsError(
-            f'{folder} is needed as a temporary folder, but no interrupted run has left '
-            'it: move it away, or name another folder'
-        )
-    shutil.rmtree(folder)
-
-
 def _file_name(index: int) -> str:
     return f'{index + 1:06d}.png'
 
@@ -161,6 +156,7 @@ def _write_split(
     folder = root / 'images' / split
     folder.mkdir(parents=True)
     images, annotations = [], []
+    size = dict(width=config.width, height=config.height)
     progress = tqdm(range(count), desc=f'{split} images', leave=False, disable=None)
     for index in progress:
         rng = np.random.default_rng([config.seed, split_index, index])
@@ -168,30 +164,28 @@ def _write_split(
         name = _file_name(index)
         if not cv2.imwrite(str(folder / name), image):  # e.g. the disk is full
             raise OSError(f'could not write {folder / name}')
-        images.append(
-            dict(id=index + 1, file_name=name, width=config.width, height=config.height)
-        )
-        for (x1, y1, x2, y2), label, area in zip(boxes, labels, areas, strict=True):
+        images.append(dict(id=index + 1, file_name=name, **size))
+        boxes[:, 2:] -= boxes[:, :2]  # COCO's xywh
+        for box, label, area in zip(boxes, labels, areas, strict=True):
             annotations.append(
                 dict(
                     id=len(annotations) + 1,
                     image_id=index + 1,
                     category_id=int(label) + 1,
-                    bbox=[float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
+                    bbox=box.tolist(),
                     area=float(area),
                     iscrowd=0,
                 )
             )
-    categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES, start=1)]
-    path = root / 'annotations' / f'{split}.json'
-    path.parent.mkdir(exist_ok=True)
     coco = dict(
-        info=dict(description='Synthetic shapes'),  # pycocotools 2.0.9 fails without
+        info=dict(description='Synthetic shapes'),  # pycocotools 2.0.9 needs it
         licenses=[],
         images=images,
-        categories=categories,
+        categories=[dict(id=i, name=name) for i, name in enumerate(CLASSES, start=1)],
         annotations=annotations,
     )
+    path = root / 'annotations' / f'{split}.json'
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(coco))
 
 
@@ -228,7 +222,7 @@ def draw_image(
         labels.append(label)
     noise = rng.normal(0, 4, image.shape)
     image = np.clip(image + noise, 0, 255).astype(np.uint8)
-    boxes = np.array([_tight_box(mask) for mask in masks]).reshape(-1, 4)
+    boxes = np.array([_tight_box(mask) for mask in masks], float).reshape(-1, 4)
     areas = np.array([(mask >= 0.5).sum() for mask in masks], dtype=np.float64)
     return image, boxes, np.array(labels, dtype=np.int64), areas
 
@@ -254,7 +248,7 @@ def _ground(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 def _place(
     rng: np.random.Generator, label: int, others: list[np.ndarray], config: ShapesConfig
 ) -> np.ndarray | None:
-    """Return the mask (height, width) in [0, 1] of a shape that hides no other."""
+    """Return the mask (height, width) in [0, 1] of a shape that hides little of others."""
     whole = [mask > 0.5 for mask in others]
     # The part of each that the later shapes leave visible.
     visible = [o & ~np.any(whole[i + 1 :], axis=0) for i, o in enumerate(whole)]

@@ -161,11 +161,10 @@ class Runner(MMEngineRunner):
         return dataloader.get('dataset') if dataloader else None
 
     def _sources(self, split: str) -> list[CocoSource]:
+        dataset = self._dataset(split)
         if split == 'train':
-            return coco_sources(self._dataset(split))
-        return sources_to_evaluate(
-            self._complete_evaluator(split), self._dataset(split)
-        )
+            return coco_sources(dataset)
+        return sources_to_evaluate(self._complete_evaluator(split), dataset)
 
     def _checked_loading(self, sources: list[CocoSource]) -> AbstractContextManager:
         return checked_loading(sources, self.model, self.logger, self._checked_sources)

@@ -46,7 +46,7 @@ class IterationSeedHook(Hook):
                     'focal_retinanet.engine.runner and a data loader that it builds'
                 )
                 return
-            # DataLoader refuses a new batch sampler; none of this one is in use yet.
+            # DataLoader forbids a new batch sampler, although it is not in use yet.
             batch_sampler = SeededBatchSampler(loader.batch_sampler, runner.seed)
             object.__setattr__(loader, 'batch_sampler', batch_sampler)
         if is_by_iterations:
@@ -149,7 +149,7 @@ def _build(
 
 
 def _seed_everything(*place: int) -> None:
-    """Seed Python, numpy and torch by a place, non-negative integers."""
+    """Seed Python, numpy and torch from non-negative integers."""
     seed = int(np.random.SeedSequence(place).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)

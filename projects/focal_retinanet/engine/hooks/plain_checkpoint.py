@@ -192,7 +192,7 @@ def _plain_mapping(value: Mapping, path: list, replaced: list) -> Mapping:
         return items
     is_the_same = _are_the_same([*items, *items.values()], [*value, *value.values()])
     if type(value) in (dict, OrderedDict) and is_the_same:
-        return value  # with attributes such as those of a state_dict
+        return value  # keeps attributes, such as a state_dict's
     return OrderedDict(items) if type(value) is OrderedDict else items
 
 
