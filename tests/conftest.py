@@ -76,7 +76,7 @@ def shared_data():
 
 @pytest.fixture(scope='session')
 def shapes_root(tmp_path_factory):
-    """16 training and 4 validation images of 64x64."""
+    """Make 16 training and 4 validation images of 64x64."""
     root = tmp_path_factory.mktemp('data') / 'shapes'
     make_shapes(root, ShapesConfig(train=16, val=4, width=64, height=64, max_size=32))
     return root

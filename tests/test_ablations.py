@@ -1,4 +1,4 @@
-"""Every row of the paper's tables: what it says, that alone, and that it builds."""
+"""Every row of the paper's tables builds, and changes only what the paper changes."""
 
 from pathlib import Path
 
@@ -110,7 +110,7 @@ ROWS = {
                 LOSS + 'type': 'focal_retinanet.HingeLoss',
                 LOSS + 'margin': 0.5,
                 LOSS + 'alpha': 0.5,
-                LOSS + 'use_sigmoid': None,  # the loss has no other
+                LOSS + 'use_sigmoid': None,  # the loss is always sigmoid
                 LOSS + 'gamma': None,
                 LOSS + 'loss_weight': None,
             },
@@ -134,7 +134,7 @@ SCALES_1E = (400, 500, 600, 700, 800)
 
 
 def flat(value, prefix=''):
-    """A config as {dotted key: value}."""
+    """Return a config as {dotted key: value}."""
     if isinstance(value, dict):
         return {
             key: leaf
@@ -230,7 +230,7 @@ def test_table_2_jitters_and_trains_longer(row, backbone):
 
 
 def test_small_models_differ_in_their_data_alone():
-    """What the README compares side by side."""
+    """The README compares these configs side by side."""
     bccd = Config.fromfile(
         ROOT / 'configs/bccd/retinanet_mobilenetv2_fpn_8e_bccd-320px.py'
     )
@@ -241,7 +241,7 @@ def test_small_models_differ_in_their_data_alone():
     assert bccd.model == cherry.model
     assert bccd.optim_wrapper == cherry.optim_wrapper
     assert bccd.param_scheduler[0] == cherry.param_scheduler[0]
-    for cfg in (bccd, cherry):  # the same step at three quarters
+    for cfg in (bccd, cherry):  # the same step after three quarters
         (milestone,) = cfg.param_scheduler[1].milestones
         assert milestone / cfg.train_cfg.max_epochs == 0.75
         assert cfg.train_dataloader.batch_size == 8

@@ -1,4 +1,4 @@
-"""Every config builds, says what the paper says, and mixes with mmdet's."""
+"""Every config builds, follows the paper, and can be mixed with mmdet's."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def scope():
 
 
 def samples(count, size, num_classes):
-    """Data samples with a few boxes each, the last one with none."""
+    """Return data samples with a few boxes each; the last has none."""
     batch = []
     for index in range(count):
         boxes = torch.tensor([[4.0, 8, 44, 60], [20, 30, 90, 100], [50, 10, 70, 30]])
@@ -148,7 +148,7 @@ def test_mmdets_own_detectors_run_with_our_focal_loss(name):
 
 
 def test_mmdets_checkpoints_load():
-    """The same state-dict keys and shapes in the whole detector."""
+    """The whole detector has the same state-dict keys and shapes."""
     ours = Config.fromfile(
         ROOT / 'configs/retinanet/retinanet_r50_fpn_90k_coco-800px.py'
     ).model

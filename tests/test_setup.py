@@ -18,7 +18,7 @@ STEPS = ('_make_venv', '_install_torch', '_install_stack', '_install_project')
 
 @pytest.fixture
 def setup_env():
-    """The script as a module; a fresh one, so that a test may change it."""
+    """Import the script as a new module, so that a test may change it."""
     spec = importlib.util.spec_from_file_location(
         'setup_env', ROOT / 'tools' / 'setup_env.py'
     )
@@ -29,7 +29,7 @@ def setup_env():
 
 @pytest.fixture
 def machine(setup_env, tmp_path, monkeypatch):
-    """A machine that has all that is needed, whatever this one has."""
+    """Simulate a machine that meets all requirements."""
     (tmp_path / 'Python.h').touch()
     monkeypatch.delenv('CXX', raising=False)
     monkeypatch.setattr(setup_env.sysconfig, 'get_path', lambda name: tmp_path)
@@ -45,7 +45,7 @@ def give_disk(monkeypatch, setup_env, gigabytes):
 
 @pytest.fixture
 def steps_done(setup_env, tmp_path, monkeypatch):
-    """The steps that ran, by name; none of them does anything."""
+    """Replace all steps, and collect the names of those that ran."""
     done = []
     requirements = tmp_path / 'requirements'
     shutil.copytree(ROOT / 'requirements', requirements)
@@ -223,7 +223,7 @@ def test_failed_command_shows_its_output_and_the_log(setup_env, tmp_path):
 
 @pytest.fixture
 def building(setup_env, tmp_path, monkeypatch):
-    """An environment whose commands are kept, and leave what a compiler does."""
+    """Return an environment that records its commands and fakes compiled files."""
     environment = setup_env.Environment(tmp_path / 'venv', 'openmmlab', has_gpu=False)
     environment.stamps.mkdir(parents=True)
     environment.commands = []
@@ -248,7 +248,7 @@ def test_torch_headers_are_precompiled_for_the_build_alone(building, monkeypatch
         assert header.with_name('torch.hpp.gch').exists()
     assert not header.with_name('torch.hpp.gch').exists()
     (command,) = building.commands
-    # GCC reads it only if the build has the flags that it was made with.
+    # GCC reads the header only if the build has the same flags.
     assert (
         command[1 : command.index('-std=c++17')] == flags.split(' -include ')[0].split()
     )
@@ -365,6 +365,6 @@ def test_installing_the_package_touches_no_stack(monkeypatch):
     assert metadata['python_requires'] == '>=3.10,<3.14'
     assert {'openmmlab', 'onedl'} <= set(metadata['extras_require'])
     for line in metadata['install_requires']:
-        # A bare name is satisfied by any version that is there.
+        # A bare name accepts any installed version.
         assert re.fullmatch(r'[a-z0-9-]+', line)
         assert not re.match(r'(onedl-)?(mm|torch)', line)

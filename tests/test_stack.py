@@ -1,4 +1,4 @@
-"""The check of what is installed names the package, the version and the remedy."""
+"""The check of installed packages names package, version and remedy."""
 
 import subprocess
 import sys

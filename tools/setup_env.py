@@ -1,7 +1,7 @@
-"""Make the project's virtual environment; `make setup` runs this.
+"""Create the project's virtual environment; `make setup` runs this.
 
-Each step leaves a stamp, so an interrupted set-up goes on where it was, and a
-finished one takes no time. Needs nothing but Python's standard library.
+An interrupted set-up continues with the step that it was in, and a finished one
+takes no time. Needs only Python's standard library.
 """
 
 import argparse
@@ -21,23 +21,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / 'requirements'
+PROJECT = ('runtime.txt', 'fast.txt', 'tests.txt')
 MMCV_BUILD = ROOT / 'tools' / 'mmcv_build'
 STACKS = {'openmmlab': 'mmcv', 'onedl': 'onedl-mmcv'}
 GIGABYTE = 1e9
 
 
 class SetupError(Exception):
-    """Something that the user has to mend; says what."""
+    """A problem that the user must solve."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--venv', type=Path, default=Path('.venv'), help='its folder')
+    parser.add_argument('--venv', type=Path, default=Path('.venv'), help='folder')
     parser.add_argument(
         '--stack',
         choices=STACKS,
-        help='packages that provide mmdet (default: those that the environment has, '
-        'else openmmlab)',
+        help='packages that provide mmdet (default: those already installed, or '
+        'openmmlab)',
     )
     args = parser.parse_args()
     try:
@@ -46,39 +47,39 @@ def main() -> None:
     except SetupError as error:
         sys.exit(f'set-up: {error}')
     except KeyboardInterrupt:
-        sys.exit('set-up: interrupted; the same command goes on from here')
+        sys.exit('set-up: interrupted; the same command continues from here')
 
 
 def choose_stack(venv: Path, wanted: str | None) -> str:
-    """The stack to install: never a second one into the same environment.
+    """Choose the stack to install, never a second one into an environment.
 
     Raises:
-        SetupError: the environment has the other stack, or is not ours.
+        SetupError: The environment has the other stack, or was made by others.
     """
     record = venv / '.setup' / 'stack-name'
     if record.exists():
         present = record.read_text().strip()
     elif record.parent.exists():
-        # Cut off before the record was written: what is installed decides.
+        # The set-up was interrupted before it wrote the record.
         present = installed_stack(venv) or wanted or 'openmmlab'
     elif venv.exists() and any(venv.iterdir()):
         raise SetupError(
-            f'{venv} exists and was not made by this set-up; name another folder '
+            f'{venv} exists, but was not made by this set-up; name another folder '
             '(make VENV=...), or remove it'
         )
     else:
         return wanted or 'openmmlab'
     if wanted not in (None, present):
         raise SetupError(
-            f'{venv} has the {present} stack, and the two overwrite each other; use an '
-            f'environment of its own (make STACK={wanted} VENV=.venv-{wanted}), or '
-            f'remove {venv}'
+            f'{venv} has the {present} stack, and the two overwrite each other; use '
+            f'another environment (make STACK={wanted} VENV=.venv-{wanted}), or remove '
+            f'{venv}'
         )
     return present
 
 
 def installed_stack(venv: Path) -> str | None:
-    """The stack whose mmcv or mmengine is in the environment, if any."""
+    """Return the stack whose mmcv or mmengine is in the environment, if any."""
     for stack, prefix in (('openmmlab', ''), ('onedl', 'onedl_')):
         for package in ('mmcv', 'mmengine'):
             pattern = f'lib/python*/site-packages/{prefix}{package}-*.dist-info'
@@ -95,29 +96,30 @@ def has_nvidia_gpu() -> bool:
 
 
 def check_machine(venv: Path, has_gpu: bool) -> None:
-    """Fail at once on what would fail after minutes.
+    """Check the requirements that would otherwise fail after minutes.
 
     Raises:
         SetupError: Python, its venv module, its headers, a compiler, nvcc or disk
-            space is lacking.
+            space is missing.
     """
     version = '.'.join(map(str, sys.version_info[:3]))
+    package = f'python{sys.version_info[0]}.{sys.version_info[1]}'
     if not (3, 10) <= sys.version_info < (3, 14):
         raise SetupError(
             f'needs Python 3.10 to 3.13, this is {version}; name another '
             '(make PYTHON=/path/to/python3)'
         )
-    # Debian ships venv without ensurepip, and it fails half-way.
+    # Debian ships venv without ensurepip; it would fail half-way.
     if not all(importlib.util.find_spec(name) for name in ('venv', 'ensurepip')):
         raise SetupError(
             f'this Python {version} cannot make environments; install the package '
-            f'python{sys.version_info[0]}.{sys.version_info[1]}-venv'
+            f'{package}-venv'
         )
     header = Path(sysconfig.get_path('include')) / 'Python.h'
     if not header.exists():
         raise SetupError(
-            f'{header} is missing, which compiling mmcv needs; install the package '
-            f'python{sys.version_info[0]}.{sys.version_info[1]}-dev (or -devel)'
+            f'{header} is missing, which the build of mmcv needs; install the package '
+            f'{package}-dev (or -devel)'
         )
     if find_compiler() is None:
         named = os.environ.get('CXX')
@@ -135,22 +137,22 @@ def check_machine(venv: Path, has_gpu: bool) -> None:
     free = shutil.disk_usage(folder).free / GIGABYTE
     if free < needed:
         raise SetupError(
-            f'{free:.1f} GB of disk are free at {folder}, {needed} GB are needed'
+            f'{free:.1f} GB of disk are free at {folder}, but {needed} GB are needed'
         )
 
 
 def find_compiler() -> str | None:
-    """The C++ compiler that the build is to use: CXX and no other if it is set."""
+    """Return the C++ compiler of the build: CXX if it is set, and no other."""
     if named := os.environ.get('CXX', '').strip():
-        # It may be a command with arguments, as in `ccache g++`.
+        # It may be a command with arguments, such as `ccache g++`.
         return named if shutil.which(shlex.split(named)[0]) else None
     return next(filter(shutil.which, ('c++', 'g++', 'clang++')), None)
 
 
 def _is_gcc(compiler: str | None) -> bool:
-    """Whether it is one that reads a precompiled header, or does without it.
+    """Return whether a compiler is GCC.
 
-    Clang refuses one that was made with other flags.
+    GCC reads text if a precompiled header has other flags; Clang fails.
     """
     if compiler is None:
         return False
@@ -164,7 +166,7 @@ def _is_gcc(compiler: str | None) -> bool:
 
 
 def find_nvcc() -> str | None:
-    """The nvcc that torch's build will use, in the order in which it looks."""
+    """Return the nvcc that torch's build will find."""
     home = os.environ.get('CUDA_HOME') or os.environ.get('CUDA_PATH')
     if home:
         return shutil.which('nvcc', path=f'{home}/bin')
@@ -172,12 +174,12 @@ def find_nvcc() -> str | None:
 
 
 class Environment:
-    """A virtual environment that is made step by step.
+    """A virtual environment, created step by step.
 
     Args:
-        venv: its folder.
+        venv: Folder of the environment.
         stack: 'openmmlab' or 'onedl'.
-        has_gpu: compile mmcv with CUDA.
+        has_gpu: Whether to compile mmcv with CUDA.
     """
 
     def __init__(self, venv: Path, stack: str, has_gpu: bool) -> None:
@@ -189,36 +191,23 @@ class Environment:
         self.python = venv / 'bin' / 'python'
 
     def make(self) -> None:
-        """Do the steps that are not done yet.
+        """Do the steps that are due.
 
         Raises:
-            SetupError: a step failed; with the end of its output.
+            SetupError: A step has failed; the message has the end of its output.
         """
-        stack_file = REQUIREMENTS / f'{self.stack}.txt'
-        constraints = REQUIREMENTS / 'constraints.txt'
+        stack = f'{self.stack} stack, compiling mmcv'
+        constraints = [REQUIREMENTS / 'constraints.txt']
+        of_stack = [REQUIREMENTS / f'{self.stack}.txt', *constraints]
+        of_project = [REQUIREMENTS / name for name in PROJECT]
+        of_project += [*constraints, ROOT / 'setup.py']
         steps: list[tuple[str, str, Callable[[], None], list[Path]]] = [
             ('venv', 'virtual environment', self._make_venv, []),
-            ('torch', 'torch and build tools', self._install_torch, [constraints]),
-            (
-                'stack',
-                f'{self.stack} stack, compiling mmcv',
-                self._install_stack,
-                [stack_file, constraints],
-            ),
-            (
-                'project',
-                'the project and its tests',
-                self._install_project,
-                [
-                    REQUIREMENTS / 'runtime.txt',
-                    REQUIREMENTS / 'fast.txt',
-                    REQUIREMENTS / 'tests.txt',
-                    constraints,
-                    ROOT / 'setup.py',
-                ],
-            ),
+            ('torch', 'torch and build tools', self._install_torch, constraints),
+            ('stack', stack, self._install_stack, of_stack),
+            ('project', 'the project and its tests', self._install_project, of_project),
         ]
-        # A step is due when what it reads has changed, or an earlier one is due.
+        # A step is due if a file of it or of an earlier step has changed.
         due, digest = [], hashlib.sha256(str(self.has_gpu).encode())
         for name, title, action, files in steps:
             for file in files:
@@ -247,18 +236,18 @@ class Environment:
             print('  torch: a download of about 3 GB, with CUDA.')
         elif 'torch' in due:
             print(
-                '  torch: a download of 0.2 GB (CPU build) to 3 GB (with CUDA), as your '
-                'package index has it;\n  pip settings such as PIP_EXTRA_INDEX_URL '
-                'choose.'
+                '  torch: a download of 0.2 GB (CPU build) to 3 GB (with CUDA); your '
+                'package index decides,\n  which pip settings such as '
+                'PIP_EXTRA_INDEX_URL choose.'
             )
         if 'stack' in due:
-            minutes = self._minutes_of_one_core() / (os.cpu_count() or 1)
+            minutes = 6 if _is_gcc(find_compiler()) else 20  # as measured on one core
+            minutes = (minutes + 48 * self.has_gpu) / (os.cpu_count() or 1)
             print(
                 f'  mmcv: compiled from source, about {max(minutes, 1):.0f} minutes '
-                f'here ({os.cpu_count()} cores); pip keeps the result\n  for the next '
-                'time.'
+                f'here ({os.cpu_count()} cores); pip caches the result.'
             )
-        print(f'  Everything that pip says: {self.log}', flush=True)
+        print(f'  Output of pip: {self.log}', flush=True)
 
     def _make_venv(self) -> None:
         self._run(sys.executable, '-m', 'venv', self.venv)
@@ -266,13 +255,8 @@ class Environment:
     def _install_torch(self) -> None:
         self._pip('torch', '-r', REQUIREMENTS / 'build.txt')
 
-    def _minutes_of_one_core(self) -> int:
-        """What compiling mmcv takes, as it was measured."""
-        minutes = 6 if _is_gcc(find_compiler()) else 20
-        return minutes + 48 if self.has_gpu else minutes
-
     def _install_stack(self) -> None:
-        # Else torch's build asks for c++ by name, which need not be there.
+        # By default, torch's build calls c++, which may not exist.
         compiler = find_compiler() or 'c++'
         environment = {
             'MMCV_WITH_OPS': '1',
@@ -280,7 +264,6 @@ class Environment:
             'CXX': compiler,
         }
         if sys.version_info >= (3, 13):
-            # Ahead of what the user has there.
             path = [str(MMCV_BUILD), *filter(None, [os.environ.get('PYTHONPATH')])]
             environment['PYTHONPATH'] = os.pathsep.join(path)
         if self.has_gpu:
@@ -293,7 +276,7 @@ class Environment:
         stack_file = REQUIREMENTS / f'{self.stack}.txt'
         self._pip('--no-build-isolation', '-r', stack_file, environment=environment)
         if not self._mmcv_works():
-            # pip kept a build for another torch, under the same version.
+            # pip has cached a build for another torch, under the same version.
             pinned = re.search(
                 rf'^{STACKS[self.stack]}==\S+', stack_file.read_text(), re.M
             )
@@ -306,27 +289,24 @@ class Environment:
 
     @contextmanager
     def _fast_build(self, compiler: str) -> Iterator[str]:
-        """Compiler flags that build mmcv in a fraction of the time.
+        """Yield compiler flags that build mmcv in a fraction of the time.
 
-        Each of its 77 files spends some 10 s on torch's headers. GCC reads them
-        precompiled, and where a flag of the build differs from those given here,
-        it reads them as text: slower, never wrong. Without the header the flags
-        are the same, so pip keeps the same wheel.
+        Each of mmcv's 77 files spends 10 s on torch's headers, which GCC can read
+        precompiled. If a flag of the build differs from these, GCC reads them as text:
+        slower, never wrong.
         """
-        flags = ['-g0', '-O2', '-DNDEBUG', '-fwrapv', '-fPIC']
+        flags = shlex.split(os.environ.get('CFLAGS', ''))
+        flags += ['-g0', '-O2', '-DNDEBUG', '-fwrapv', '-fPIC']
         header = self.stamps.absolute() / 'torch.hpp'
-        precompiled = header.with_name('torch.hpp.gch')
-        given = shlex.split(os.environ.get('CFLAGS', ''))
-        flags = [*given, *flags]
         try:
             if _is_gcc(compiler) and self._precompile(compiler, flags, header):
                 flags += ['-include', str(header)]
             yield shlex.join(flags)
         finally:
-            precompiled.unlink(missing_ok=True)  # some 400 MB
+            Path(f'{header}.gch').unlink(missing_ok=True)  # some 400 MB
 
     def _precompile(self, compiler: str, flags: list[str], header: Path) -> bool:
-        """Whether torch's headers could be precompiled, beside ``header``."""
+        """Precompile torch's headers beside ``header``; return whether it worked."""
         header.write_text('#include <torch/types.h>\n')
         abi, *includes = self._ask(
             'import sysconfig, torch\n'
@@ -334,7 +314,7 @@ class Environment:
             'print(int(torch.compiled_with_cxx11_abi()))\n'
             'print(*include_paths(), sysconfig.get_path("include"), sep="\\n")'
         ).splitlines()
-        # As torch's build says it; what it says besides, the headers do not read.
+        # The only flag of torch's build that its headers depend on.
         flags.append(f'-D_GLIBCXX_USE_CXX11_ABI={abi}')
         command = [*shlex.split(compiler), *flags, '-std=c++17', '-x', 'c++-header']
         for path in includes:
@@ -356,33 +336,27 @@ class Environment:
         wanted = self._ask('import torch; print(torch.version.cuda)').strip()
         if wanted == 'None':
             raise SetupError(
-                'there is an NVIDIA GPU, but the torch that pip chose is a CPU build; '
-                "undo the pip settings that point at PyTorch's CPU builds, remove "
+                'there is an NVIDIA GPU, but pip has chosen a CPU build of torch; undo '
+                "the pip settings that select PyTorch's CPU builds, remove "
                 f'{self.venv}, and try again'
             )
         said = subprocess.check_output([find_nvcc(), '--version'], text=True)
         found = re.search(r'release (\d+)\.', said)[1]
         if found != wanted.split('.')[0]:
             raise SetupError(
-                f'torch is built for CUDA {wanted}, but nvcc is of CUDA {found}; install '
-                'that CUDA toolkit and set CUDA_HOME'
+                f'torch is built for CUDA {wanted}, but nvcc is of CUDA {found}; '
+                f'install the toolkit of CUDA {wanted} and set CUDA_HOME'
             )
 
     def _install_project(self) -> None:
-        files = [REQUIREMENTS / f'{name}.txt' for name in ('runtime', 'fast', 'tests')]
+        files = [REQUIREMENTS / name for name in PROJECT]
         self._pip(*(word for file in files for word in ('-r', file)))
         self._pip('--no-deps', '--no-build-isolation', '-e', ROOT)
         self._run(self.python, '-c', 'import focal_retinanet.models')
 
     def _ask(self, code: str) -> str:
-        """What the environment's Python prints; its warnings go to the log."""
-        command = [str(self.python), '-c', code]
-        with open(self.log, 'a') as log:
-            done = subprocess.run(
-                command, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        self._check(command, done.returncode)
-        return done.stdout
+        """Return what the environment's Python prints; its warnings go to the log."""
+        return self._run(self.python, '-c', code, stdout=subprocess.PIPE)
 
     def _pip(self, *words: str | Path, environment: dict | None = None) -> None:
         constraints = REQUIREMENTS / 'constraints.txt'
@@ -392,26 +366,31 @@ class Environment:
             environment=environment,
         )
 
-    def _run(self, *words: str | Path, environment: dict | None = None) -> None:
+    def _run(
+        self,
+        *words: str | Path,
+        environment: dict | None = None,
+        stdout: int | None = None,
+    ) -> str | None:
+        """Run a command; its output goes to the log, or is returned by ``PIPE``."""
         command = [str(word) for word in words]
         with open(self.log, 'a') as log:
             log.write(f'$ {" ".join(command)}\n')
             log.flush()
-            status = subprocess.run(
+            done = subprocess.run(
                 command,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=log if stdout is None else stdout,
+                stderr=log,
+                text=True,
                 env={**os.environ, **(environment or {})},
-            ).returncode
-        self._check(command, status)
-
-    def _check(self, command: list[str], status: int) -> None:
-        if status:
+            )
+        if done.returncode:
             tail = '\n'.join(self.log.read_text(errors='replace').splitlines()[-25:])
             raise SetupError(
                 f'this failed:\n  {" ".join(command)}\n{tail}\n(the whole log: '
-                f'{self.log}; the same make command goes on from here)'
+                f'{self.log}; the same make command continues from here)'
             )
+        return done.stdout
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
-"""What every run has: hooks, visualizer, logging."""
+"""Hooks, visualizer and logging of every run."""
 
 default_scope = 'mmdet'
-# So that mmdet's own tools take it too.
+# mmdet's own tools use this runner, too.
 runner_type = 'focal_retinanet.Runner'
 
 default_hooks = dict(
@@ -13,7 +13,7 @@ default_hooks = dict(
     visualization=dict(type='focal_retinanet.DetVisualizationHook'),
 )
 custom_hooks = [
-    # A resumed run gives what an uninterrupted one gives.
+    # A resumed run gives the same weights as an uninterrupted one.
     dict(type='focal_retinanet.IterationSeedHook'),
     # pos_share, easy_neg_share, hard_neg_share of the classification loss.
     dict(type='focal_retinanet.LossShareHook'),

@@ -1,10 +1,10 @@
-"""What the paper argues against, on RetinaNet's head (sections 3.3, 4.1, 5.1, 5.2)."""
+"""Rivals of the focal loss on RetinaNet's head (sections 3.3, 4.1, 5.1, 5.2)."""
 
 base = '../retinanet/retinanet_r50_fpn_90k_coco-600px.py'
 cross_entropy = dict(gamma=0.0, alpha=None)
 rows = {
     'ce': {'model.bbox_head.loss_cls': cross_entropy},
-    # Both classes equally likely at the start.
+    # Both classes are equally likely at the start.
     'ce_no-prior': {
         'model.bbox_head.loss_cls': cross_entropy,
         'model.bbox_head.pi': 0.5,
@@ -15,14 +15,14 @@ rows = {
             _delete_=True, type='focal_retinanet.HingeLoss', margin=0.5, alpha=0.5
         )
     },
-    # SSD: the hardest negatives, three for each positive.
+    # SSD: the three hardest negatives per positive.
     'hard-negatives': {
         'model.bbox_head.loss_cls': cross_entropy,
         'model.train_cfg.sampler': dict(
             type='focal_retinanet.HardNegativeSampler', neg_pos_ratio=3
         ),
     },
-    # RPN: 256 anchors drawn at random, at most half of them positive.
+    # RPN: 256 random anchors, at most half of them positive.
     'random-256': {
         'model.bbox_head.loss_cls': cross_entropy,
         'model.train_cfg.sampler': dict(

@@ -1,4 +1,4 @@
-"""Table 1a: alpha for cross entropy, which is the focal loss with gamma = 0."""
+"""Table 1a: alpha of cross entropy, which is the focal loss with gamma = 0."""
 
 base = '../retinanet/retinanet_r50_fpn_90k_coco-600px.py'
 rows = {

@@ -1,4 +1,4 @@
-"""Table 1b: gamma of the focal loss, each with its best alpha."""
+"""Table 1b: gamma of the focal loss, each value with its best alpha."""
 
 base = '../retinanet/retinanet_r50_fpn_90k_coco-600px.py'
 rows = {

@@ -1,4 +1,4 @@
-"""Table 1c: anchor scales of an octave x aspect ratios."""
+"""Table 1c: anchor scales per octave x aspect ratios."""
 
 base = '../retinanet/retinanet_r50_fpn_90k_coco-600px.py'
 rows = {

@@ -1,4 +1,4 @@
-"""Table 1e: depth x scale, accuracy against speed."""
+"""Table 1e: accuracy and speed by backbone depth x image scale."""
 
 base = '../retinanet/retinanet_r50_fpn_90k_coco-600px.py'
 rows = {

@@ -1,4 +1,4 @@
-"""Table 2: the final models, with scale jitter and the schedule 1.5x as long."""
+"""Table 2: the final models, with scale jitter and 1.5x the schedule."""
 
 base = '../retinanet/retinanet_r101_fpn_135k_coco-800px-jitter.py'
 rows = {

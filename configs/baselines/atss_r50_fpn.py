@@ -1,6 +1,6 @@
 """ATSS with ResNet-50-FPN: focal loss, anchors chosen by their statistics.
 
-On the data of COCO; data_from is the line to change.
+data_from names the config of the data, here COCO.
 """
 
 _base_ = 'mmdet::atss/atss_r50_fpn_1x_coco.py'

@@ -1,6 +1,6 @@
 """Faster R-CNN with ResNet-50-FPN: two stages (section 2).
 
-On the data of COCO; data_from is the line to change.
+data_from names the config of the data, here COCO.
 """
 
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'

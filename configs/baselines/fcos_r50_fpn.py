@@ -1,6 +1,6 @@
 """FCOS with ResNet-50-FPN: focal loss without anchors.
 
-On the data of COCO; data_from is the line to change.
+data_from names the config of the data, here COCO.
 """
 
 _base_ = 'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'

@@ -1,6 +1,6 @@
 """SSD300 with VGG-16: one stage, hard negatives mined (section 2).
 
-On the data of COCO; data_from is the line to change.
+data_from names the config of the data, here COCO.
 """
 
 _base_ = 'mmdet::ssd/ssd300_coco.py'

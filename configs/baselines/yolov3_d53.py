@@ -1,6 +1,6 @@
 """YOLOv3 with Darknet-53: one stage, no focal loss.
 
-On the data of COCO; data_from is the line to change.
+data_from names the config of the data, here COCO.
 """
 
 _base_ = 'mmdet::yolo/yolov3_d53_8xb8-ms-608-273e_coco.py'

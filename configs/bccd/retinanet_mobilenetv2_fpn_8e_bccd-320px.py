@@ -1,6 +1,6 @@
-"""The small model of the ablations on blood cells: two minutes a run on a CPU.
+"""The small model of the ablations on blood cells: two minutes per run on a CPU.
 
-Model, optimiser and number of iterations are those of
+It has the model, optimizer and number of iterations of
 configs/cherry/retinanet_mobilenetv2_fpn_4e_cherry-320px.py.
 """
 

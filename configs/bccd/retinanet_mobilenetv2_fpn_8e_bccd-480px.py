@@ -1,6 +1,6 @@
-"""The recipe for CPUs: ImageNet weights, more pixels, more augmentation.
+"""The recipe for CPUs: ImageNet weights, larger images, more augmentation.
 
-The ImageNet weights are $MOBILENETV2, or the file under data/weights/ that
+The ImageNet weights are $MOBILENETV2, or the file in data/weights/ that
 _base_/models/retinanet_mobilenetv2_fpn.py names.
 """
 

@@ -1,4 +1,4 @@
-"""ResNet-18 from random weights at 320x240, the recipe of a plain mmdet run."""
+"""ResNet-18 from random weights at 320x240, with mmdet's usual recipe."""
 
 _base_ = [
     '../_base_/models/retinanet_r18_fpn.py',

@@ -1,7 +1,7 @@
-"""The small model of the ablations: minutes a run on a CPU, the paper's optimiser.
+"""The small model of the ablations: minutes per run on a CPU, SGD as in the paper.
 
-Unlike in the paper, gradients are clipped, since without that this backbone's
-focal loss diverges.
+Unlike in the paper, gradients are clipped: otherwise the focal loss diverges with
+this backbone.
 """
 
 _base_ = './retinanet_mobilenetv2_fpn_8e_cherry-640px.py'

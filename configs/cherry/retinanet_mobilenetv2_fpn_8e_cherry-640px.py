@@ -1,6 +1,6 @@
 """MobileNetV2 with ImageNet weights on many tiny objects, trained on crops.
 
-The ImageNet weights are $MOBILENETV2, or the file under data/weights/ that
+The ImageNet weights are $MOBILENETV2, or the file in data/weights/ that
 _base_/models/retinanet_mobilenetv2_fpn.py names.
 """
 

@@ -21,12 +21,12 @@ model = dict(
         # Half of the paper's sizes, for objects of 20 to 64 pixels.
         anchor_generator=dict(octave_base_scale=2),
     ),
-    # Hardly trained, it gives a shape several classes: show the best of them.
+    # The short training leaves several classes per shape: keep the best one.
     test_cfg=dict(nms=dict(class_agnostic=True)),
 )
 
 optim_wrapper = dict(
     optimizer=dict(lr=0.002),
-    paramwise_cfg=None,  # nothing here starts from ImageNet
+    paramwise_cfg=None,  # nothing is pre-trained
 )
 default_hooks = dict(logger=dict(interval=25))

@@ -1,4 +1,4 @@
-"""Table 2, ResNeXt-101: AP 40.8 in the paper, which names no cardinality."""
+"""Table 2, ResNeXt-101: AP 40.8 in the paper, which gives no cardinality."""
 
 _base_ = './retinanet_r101_fpn_135k_coco-800px-jitter.py'
 

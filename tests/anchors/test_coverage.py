@@ -10,9 +10,13 @@ from mmdet.models.task_modules import AnchorGenerator, MaxIoUAssigner
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
 
-from focal_retinanet.anchors.advice import advise, best_iou_on_grid
+from focal_retinanet.anchors.advice import advise
 from focal_retinanet.anchors.assignment import AnchorRule, Kind, describe_assignment
-from focal_retinanet.anchors.coverage import Coverage, count_by_kind
+from focal_retinanet.anchors.coverage import (
+    Coverage,
+    best_iou_on_grid,
+    count_by_kind,
+)
 from focal_retinanet.anchors.report import (
     as_dict,
     level_table,

@@ -1,4 +1,4 @@
-"""A table's rows are reached by name, and mistakes are named."""
+"""Rows of a table are loaded by name, and errors name the mistake."""
 
 import pytest
 from mmengine.config import Config
@@ -52,7 +52,7 @@ def test_rows_are_put_on_a_base_of_the_users_own(table):
 
 
 def test_a_row_can_be_loaded_again(table):
-    """mmengine takes the mark out of the dict that it merges."""
+    """mmengine removes ``_delete_`` from the dict that it merges."""
     table.write_text(
         "base = 'base.py'\nrows = {'a': {'model.loss': dict(_delete_=True, gamma=1)}}\n"
     )

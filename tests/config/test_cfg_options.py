@@ -1,4 +1,4 @@
-"""Options are set where somebody reads them, and refused where no one does."""
+"""Options that somebody reads are set, and all others are refused."""
 
 import argparse
 import copy
@@ -31,7 +31,7 @@ def parse(*options):
 
 
 def configs_of(file):
-    """The config of a file, or those of all rows of a table."""
+    """Return the config of a file, or the configs of all rows of a table."""
     if not is_table(Config.fromfile(file)):
         return [load_config_or_row(str(file))]
     table = Table(file)
@@ -211,7 +211,7 @@ def test_variables_of_the_file_are_named_with_what_has_their_value():
         'train_dataloader.dataset.data_root',
         'val_dataloader.dataset.data_root',
     ):
-        assert key in str(caught.value)  # the latter begins with it
+        assert key in str(caught.value)  # although the latter starts with it
     cfg = Config(
         dict(
             size=(64, 64),
@@ -230,7 +230,7 @@ def test_variables_of_the_file_are_named_with_what_has_their_value():
     ]:
         with pytest.raises(UserError, match=rf'Set {by}; or'):
             merge_options(cfg, {key: 'new'})
-    # Somebody's own hook may read these.
+    # A hook of the user's own may read these.
     merge_options(cfg, {'mine.rate': 0.2, 'near': 'y'})
     assert (cfg.mine.rate, cfg.near) == (0.2, 'y')
 
@@ -274,7 +274,7 @@ def test_entries_of_lists_are_set_whatever_they_are():
     assert options == given
     assert cfg.model.neck.in_channels[1] == 99
     assert cfg.param_scheduler[0] == dict(type='ConstantLR', factor=0.5)
-    # As attributes, too.
+    # They are attributes, too.
     assert cfg.train_dataloader.dataset.pipeline[0].type == 'LoadImageFromFile'
     assert cfg.custom_hooks[0].priority == 70
 
@@ -330,7 +330,7 @@ def test_classes_of_the_users_own_are_known_by_their_parameters():
             self.rate, self.others = rate, others
 
     cfg = Config(dict(custom_hooks=[dict(type='MineHook', rate=1, depth=2)]))
-    # Nothing is known of it.
+    # Nothing is known about an unregistered class.
     merge_options(cfg, {'custom_hooks.0.anything': 1})
     HOOKS.register_module(module=MineHook)
     try:
@@ -373,7 +373,7 @@ def test_parameters_follow_kwargs_as_far_as_they_are_handed_on():
 
 
 def test_nothing_in_mmdets_own_configs_is_called_a_mistake():
-    """Each key of them, taken out and given as an option, is one that is read."""
+    """Every key is accepted as an option after it was removed from the config."""
     folder = Path(mmdet.__file__).parent / '.mim' / 'configs'
     names = [
         *('retinanet/retinanet_r50_fpn_1x_coco.py', 'ssd/ssd300_coco.py'),
@@ -395,7 +395,7 @@ def test_nothing_in_mmdets_own_configs_is_called_a_mistake():
 
 
 def _leaves(node, key):
-    """Keys of leaves that are in a dict, with the leaves."""
+    """Yield the keys and values of the leaves that are in a dict."""
     pairs = node.items() if isinstance(node, dict) else enumerate(node)
     for name, value in pairs:
         inner = f'{key}.{name}'

@@ -1,4 +1,4 @@
-"""A detector's config on the data of another: a baseline of mmdet on one's own."""
+"""A detector's config takes the data of another config."""
 
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def test_baselines_train_and_test_on_own_data(file, shapes_root, tmp_path, monke
     head = getattr(runner.model, 'roi_head', runner.model).bbox_head
     assert head.num_classes == 5
     metrics = runner.test()
-    assert not metrics or 0 <= metrics['coco/bbox_mAP'] <= 1  # or no detections
+    assert not metrics or 0 <= metrics['coco/bbox_mAP'] <= 1  # empty without detections
 
 
 def test_only_the_data_change(tmp_path):

@@ -1,4 +1,4 @@
-"""Data sets inside of wrappers are found in order."""
+"""Data sets inside wrappers are found in order."""
 
 from focal_retinanet.config.dataset_configs import inner_datasets
 
@@ -15,5 +15,5 @@ def test_inner_datasets():
     assert list(inner_datasets(wrapped)) == [a, b, c]
     assert list(inner_datasets(a)) == [a]
     assert list(inner_datasets(None)) == []
-    # The very dicts, so that they can be changed.
+    # The same dicts, so that they can be changed.
     assert next(inner_datasets(wrapped)) is a

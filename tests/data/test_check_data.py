@@ -1,4 +1,4 @@
-"""The data sets of a config are checked as mmdet is going to read them."""
+"""The data sets of a config are checked as mmdet reads them."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ def _modules():
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Config of a data set of one image and the classes cat and dog."""
+    """Return the config of a data set of one image and the classes cat and dog."""
     (tmp_path / 'images').mkdir()
     Image.new('RGB', (100, 80)).save(tmp_path / 'images' / 'a.jpg')
     coco = dict(
@@ -174,7 +174,7 @@ def test_without_an_annotation_file_or_not_on_disk(dataset):
 
 
 def load(*datasets, build=None, checked=None, model=None):
-    """Build the first data set, or another, as the runner does."""
+    """Build a data set, by default the first one, as the runner does."""
     checked = set() if checked is None else checked
     with checked_loading(sources(*datasets), model or head(2), LOGGER, checked):
         return DATASETS.build(build or datasets[0])
@@ -188,12 +188,12 @@ def test_one_parse_serves_the_check_and_the_data_set(dataset):
     assert parse.call_count == 1
     assert checked.get_data_info(0) == plain.get_data_info(0)
     assert checked.cat_img_map == plain.cat_img_map
-    assert CocoDataset.COCOAPI.__name__ == 'COCO'  # put back
+    assert CocoDataset.COCOAPI.__name__ == 'COCO'  # restored
 
 
 def test_what_was_parsed_is_not_kept(dataset, monkeypatch):
     class Content(dict):
-        """A dict that can be watched."""
+        """A dict that supports weak references."""
 
     watched = []
 
@@ -252,7 +252,7 @@ def test_a_file_is_checked_once(dataset, caplog):
     load(dataset, checked=checked)
     (message,) = caplog.messages
     assert 'ann.json: annotation 2 has a box' in message
-    # With other classes it is another question.
+    # With other classes, the file is checked again.
     dataset.metainfo = dict(classes=('cat', 'bird'))
     with pytest.raises(DataError, match='class bird of metainfo'):
         load(dataset, checked=checked)
@@ -267,9 +267,9 @@ from mmengine.config import ConfigDict
 from types import SimpleNamespace
 from focal_retinanet.data import check_data as module
 
-def count(*args):
+def count(*args, **options):
     counts.append(1)
-    return check_coco(*args)
+    return check_coco(*args, **options)
 
 counts, check_coco = [], module.check_coco
 module.check_coco = count
@@ -293,7 +293,7 @@ dist.barrier()
 
 
 def run_two_ranks(*roots):
-    """Last line of each of two processes, with a data root each."""
+    """Return the last line of each of two processes, which have a data root each."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = str(free.getsockname()[1])
@@ -316,7 +316,7 @@ def test_one_process_of_a_job_checks_and_all_hear_of_it(dataset, tmp_path):
         'rank 0: 1 image, 1 checks',
         'rank 1: 1 image, 0 checks',
     ]
-    # A node that lacks the file stops the others, which would wait for it.
+    # A node without the file stops the others, which would wait for it.
     for line in run_two_ranks(root, gone):
         assert f'{gone}/ann.json: no such annotation file' in line
     degrade(dataset, category_id=9)

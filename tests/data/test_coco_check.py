@@ -1,4 +1,4 @@
-"""Every mistake in an annotation file is one message that names it."""
+"""Every mistake in an annotation file gives one message that names it."""
 
 import copy
 import itertools
@@ -141,7 +141,7 @@ def test_classes_that_do_not_fit(check, classes, num_classes, says):
 
 
 def test_mmdet_labels_by_the_order_of_the_file(tmp_path):
-    """The fact behind the error about the order of classes."""
+    """The error about the order of classes rests on this."""
     from mmdet.datasets import CocoDataset
 
     coco = copy.deepcopy(CLEAN)
@@ -189,7 +189,7 @@ def test_missing_file():
 
 
 def mmdet_instances(root, coco, classes):
-    """What mmdet makes of a file: all instances of its data set."""
+    """Return all instances that mmdet reads from a file."""
     from mmdet.datasets import CocoDataset
 
     (root / 'ann.json').write_text(json.dumps(coco))
@@ -248,7 +248,7 @@ def test_order_is_an_error_just_where_mmdet_swaps_names(tmp_path, classes):
     ]
     coco['annotations'] = [
         dict(id=i, image_id=1, category_id=id_, bbox=[i, 1, 30, 30], area=900)
-        for i, id_ in enumerate((9, 2, 5))  # the corner x tells the class
+        for i, id_ in enumerate((9, 2, 5))  # x of the corner encodes the class
     ]
     instances = mmdet_instances(tmp_path, coco, classes)
     swapped = any(classes[i['bbox_label']] != names[i['bbox'][0]] for i in instances)
@@ -287,7 +287,7 @@ def test_a_file_that_was_read_already_is_not_read_again(tmp_path):
 
 
 def test_a_byte_order_mark_is_no_part_of_the_json(tmp_path):
-    """Editors of Windows write one."""
+    """Editors on Windows write one."""
     file = tmp_path / 'ann.json'
     file.write_text(json.dumps(CLEAN), encoding='utf-8-sig')
     assert read_coco(file) == CLEAN

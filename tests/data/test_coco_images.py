@@ -1,4 +1,4 @@
-"""Images and boxes that do not fit are said with a count, an example, a cause."""
+"""Messages about images and boxes give a count, an example and a cause."""
 
 import json
 
@@ -17,7 +17,7 @@ ORIENTATION = 0x0112
 
 
 def save(path, size=(60, 40), orientation=None):
-    """A photo of (width, height) in memory, with an EXIF orientation."""
+    """Return a photo of (width, height) with an EXIF orientation."""
     exif = Image.Exif()
     if orientation is not None:
         exif[ORIENTATION] = orientation
@@ -27,7 +27,7 @@ def save(path, size=(60, 40), orientation=None):
 
 def test_images_as_the_file_says(tmp_path):
     names = [save(tmp_path / f'{n}.jpg') for n in range(3)]
-    names.append(save(tmp_path / 'turned.jpg', orientation=6))  # 40x60 as it is seen
+    names.append(save(tmp_path / 'turned.jpg', orientation=6))  # displayed as 40x60
     sizes = [(60, 40)] * 3 + [(40, 60)]
     assert check_images(tmp_path, names, sizes) == ([], [])
     assert check_images(tmp_path, names, [(60.0, 40.0)] * 3 + [(40, 60)]) == ([], [])
@@ -42,14 +42,14 @@ def test_a_rotation_that_whoever_drew_the_boxes_did_not_see(
     path = str(tmp_path / name)
     height, width = mmcv.imread(path).shape[:2]
     errors, _ = check_images(tmp_path, [name], [(60, 40)])
-    if (width, height) == (60, 40):  # a format that this OpenCV does not turn
+    if (width, height) == (60, 40):  # this OpenCV does not rotate the format
         assert errors == []
     else:
         (error,) = errors
         assert f'{path} is 40x60 where the file says 60x40 (1 of 1)' in error
         assert 'EXIF rotation' in error
         assert 'color_ignore_orientation' in error
-    # What the message says to do is right.
+    # The advice in the message works.
     assert check_images(tmp_path, [name], [(60, 40)], 'color_ignore_orientation') == (
         [],
         [],
@@ -83,7 +83,7 @@ def test_no_image(tmp_path, content, says):
     assert 'a.jpg' in error
     assert 'cannot be read (1 of 1)' in error
     assert says in error
-    # Who reads no images is not held up.
+    # Without reading of images, there is no error.
     assert check_images(tmp_path, ['a.jpg'], [(60, 40)], None) == ([], [])
 
 
@@ -117,7 +117,7 @@ CORNERS = [[5, 5, 60, 40], [30, 20, 90, 70], [40, 40, 99, 79], [50, 10, 80, 60]]
         (
             [[50, 40, 90, 70], [60, 40, 70, 60], [50, 60, 90, 30], [80, 60, 30, 30]],
             4,
-            'look like [centre x, centre y',
+            'look like [center x, center y',
         ),
         (
             [[150, 20, 30, 30], [5, 5, 9, 9], [5, 90, 9, 9], [9, 5, 9, 9]],
@@ -156,7 +156,7 @@ def test_an_area_of_0_is_the_exporters():
 
 
 def test_real_data_are_without_a_fault(shared_data):
-    """No check may cry wolf."""
+    """Checks of real data raise no false alarm."""
     for name in ('bccd', 'cherry', 'pcb'):
         for split in ('train', 'val'):
             file = shared_data / name / 'annotations' / f'{split}.json'

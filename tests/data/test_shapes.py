@@ -81,7 +81,7 @@ def test_numbers_and_sizes_are_obeyed():
 
 
 def test_boxes_are_tight_around_what_is_drawn():
-    """Against the pixels that differ from the same image without its object."""
+    """Boxes match the pixels that differ from the same image without its object."""
     config = replace(SMALL, max_objects=1, empty_fraction=0.0)
     for seed in range(8):
         image, boxes, _, _ = draw_image(np.random.default_rng(seed), config)
@@ -153,7 +153,7 @@ def test_an_image_that_can_not_be_written(tmp_path, monkeypatch):
     assert not (tmp_path / 'shapes').exists()
 
 
-@pytest.mark.parametrize('seed', [0, 6])  # 6: three on one
+@pytest.mark.parametrize('seed', [0, 6])  # 6 has three objects on one
 def test_most_of_every_object_can_be_seen(seed, monkeypatch):
     config = ShapesConfig(min_objects=10, max_objects=12, min_size=60, max_size=90)
     config = replace(config, empty_fraction=0.0)

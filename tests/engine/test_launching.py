@@ -1,4 +1,4 @@
-"""A launcher that has not started the process is an error that says how to start it."""
+"""A launcher that has not started the process is an error with the right command."""
 
 import argparse
 
@@ -41,7 +41,7 @@ def bare_environment(monkeypatch):
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Function that lets this machine have so many GPUs."""
+    """Return a function that sets the number of GPUs of this machine."""
 
     def set_gpus(number):
         monkeypatch.setattr(distributed.torch.cuda, 'is_available', lambda: number > 0)

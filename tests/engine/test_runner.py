@@ -1,4 +1,4 @@
-"""Training as a whole: reproducible, resumable, fed with odd data, readable."""
+"""Training as a whole: reproducible, resumable, robust to odd data, readable."""
 
 import copy
 import json
@@ -39,7 +39,7 @@ def test_one_seed_gives_one_result(runs, tiny_config, tmp_path):
 
 
 class Noise(nn.Module):
-    """A neck after the neck, with random numbers in the forward pass."""
+    """A neck after the neck that draws random numbers in the forward pass."""
 
     def __init__(self, neck):
         super().__init__()
@@ -53,7 +53,7 @@ class Noise(nn.Module):
 
 @pytest.fixture
 def random_config(tiny_config, monkeypatch):
-    """Augmentation and a model that draw from all three generators."""
+    """Use augmentation and a model that draw from all three generators."""
     tiny_config.train_dataloader.dataset.pipeline = [
         *tiny_config.train_pipeline[:2],
         dict(type='RandomChoiceResize', scales=[(64, 64), (96, 96)], keep_ratio=True),
@@ -113,7 +113,7 @@ def test_resume_of_a_run_by_iterations_that_goes_through_its_data_again(
     monkeypatch.setattr('mmengine.runner.loops.time.sleep', lambda seconds: None)
     cfg = runs.by_iterations(
         random_config, sampler='DefaultSampler'
-    )  # 4 batches a pass
+    )  # 4 batches per pass
     whole = runs.train(cfg, tmp_path / 'whole')
     runs.stop_after(cfg, 6, tmp_path / 'stopped')
     resumed = runs.train(cfg, tmp_path / 'stopped', resume=True)
@@ -146,7 +146,7 @@ def test_resume_does_not_load_again_what_was_trained(
 def test_mmengines_runner_resumes_by_epochs_and_warns_by_iterations(
     runs, tiny_config, tmp_path, shapes_root
 ):
-    # It does not give evaluators the data set's file.
+    # mmengine's runner does not give evaluators the data set's file.
     tiny_config.val_evaluator.ann_file = f'{shapes_root}/annotations/val.json'
     by_mmengine = dict(runner_type=MMEngineRunner)
     whole = runs.train(tiny_config, tmp_path / 'whole', **by_mmengine)
@@ -197,7 +197,7 @@ def test_detections_of_several_data_sets_are_kept_apart(runs, tiny_config, tmp_p
     names = ['val_detections.bbox.json', 'val_detections_2.bbox.json']
     files = sorted((tmp_path / 'work').glob('*/val_detections*.bbox.json'))
     assert [file.name for file in files] == names
-    # One data set twice.
+    # The same data set twice.
     one, two = (json.loads(file.read_text()) for file in files)
     assert one == two != []
 
@@ -317,5 +317,5 @@ def test_shares_of_the_loss_are_logged(runs, tiny_config, tmp_path):
     for line in logged:
         assert sum(line[name] for name in names) == pytest.approx(1, abs=1e-5)
         assert line['loss'] == pytest.approx(line['loss_cls'] + line['loss_bbox'])
-    # With the prior of pi = 0.01 no negative is hard at the start.
+    # With the prior pi = 0.01, no negative is hard at the start.
     assert logged[0]['hard_neg_share'] == 0

@@ -1,4 +1,4 @@
-"""The option for TensorBoard, in both ways that its docstring names."""
+"""The TensorBoard option, used in both ways that its docstring describes."""
 
 import copy
 import json
@@ -17,7 +17,7 @@ OPTION = ROOT / 'configs/_base_/tensorboard.py'
 
 @pytest.fixture
 def in_place_of_default_runtime(tmp_path):
-    """The demo's config, with the option in its list of bases."""
+    """Return the demo's config with the option in its list of bases."""
     text = DEMO.read_text()
     assert text.count('default_runtime.py') == 1
     text = text.replace('default_runtime.py', OPTION.name)
@@ -28,7 +28,7 @@ def in_place_of_default_runtime(tmp_path):
 
 @pytest.fixture
 def child(tmp_path):
-    """A child of the demo's config, as the docstring has it."""
+    """Return the child of the demo's config that the docstring shows."""
     text = OPTION.read_text()
     begin, end = text.index("    _base_ = '../demo"), text.index('Then `tensorboard')
     text = textwrap.dedent(text[begin:end])

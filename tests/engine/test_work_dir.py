@@ -1,4 +1,4 @@
-"""A work directory is resumed where it stands, and no other one is touched."""
+"""A moved or copied work directory is resumed, and no other one is changed."""
 
 import argparse
 import shutil
@@ -57,7 +57,7 @@ def test_the_config_of_a_copy_is_of_the_copy(tiny_config, tmp_path):
     assert work_dir(here / 'tiny.py') == str(here)
     assert work_dir(there / 'tiny.py') == str(there)
     assert work_dir(here / 'tiny.py', '--work-dir', there) == str(there)
-    tiny_config.dump(tmp_path / 'tiny.py')  # in no run's folder
+    tiny_config.dump(tmp_path / 'tiny.py')  # outside of any run's folder
     assert work_dir(tmp_path / 'tiny.py') == str(there)
 
 
@@ -98,7 +98,7 @@ def test_what_is_noted_of_checkpoints_is_moved_or_forgotten(tmp_path):
 
 @pytest.fixture
 def best_config(tiny_config):
-    """Validates after each epoch, and keeps the best checkpoint."""
+    """Validate after each epoch, and keep the best checkpoint."""
     tiny_config.default_hooks.checkpoint.save_best = 'coco/bbox_mAP'
     tiny_config.default_hooks.checkpoint.rule = 'greater'
     tiny_config.train_cfg.val_interval = 1
@@ -106,7 +106,7 @@ def best_config(tiny_config):
 
 
 def train_better(runner):
-    """Train; the validations' AP is 0.1, 0.2, ... after so many epochs."""
+    """Train; the AP of the validations is 0.1, 0.2, ..."""
     build = runner.build_val_loop
 
     def build_val_loop(loop):
@@ -140,7 +140,7 @@ def test_a_copy_goes_on_by_itself(runs, best_config, tmp_path):
     train_better(runs.build(best_config, original))
     (best,) = best_of(original)
     shutil.copytree(original, copied)
-    # As if it had been trained elsewhere for longer.
+    # As if the original had been trained longer.
     held = torch.load(original / 'epoch_2.pth')
     held['meta']['epoch'] = 1
     torch.save(held, original / 'epoch_2.pth')
@@ -151,7 +151,7 @@ def test_a_copy_goes_on_by_itself(runs, best_config, tmp_path):
     train_better(runner)
     assert contents(original) == before
     assert f'Load checkpoint from {copied}/epoch_2.pth' in runs.log_of(runner)
-    # Its own best one has been replaced.
+    # Its own best checkpoint was replaced.
     (new,) = best_of(copied)
     assert new != best
     noted = torch.load(copied / 'epoch_3.pth')['message_hub']['runtime_info']
@@ -197,7 +197,7 @@ def test_without_a_checkpoint_a_run_begins(runs, tiny_config, tmp_path):
     log = runs.log_of(first)
     assert log.count('There is no checkpoint in') == 1
     assert 'Auto resumed' not in log
-    # With the weights that the config names for that.
+    # It starts from the weights that the config names.
     second = runs.build(tiny_config, tmp_path / 'second', resume=True)
     second.start_from = str(tmp_path / 'first' / 'epoch_1.pth')
     second.train()

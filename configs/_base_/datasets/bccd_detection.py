@@ -1,6 +1,6 @@
-"""BCCD, blood cells in 640x480 microscope images, here at 320x240.
+"""BCCD: blood cells in microscope images of 640x480, resized to 320x240.
 
-The data root is $BCCD_ROOT, or data/bccd/ where that is not set.
+The data root is $BCCD_ROOT, or data/bccd/ by default.
 """
 
 _base_ = './custom_detection.py'

@@ -1,6 +1,6 @@
-"""Cherries on trees, crops of 640x640 with many objects of about 20 pixels.
+"""Cherries on trees: crops of 640x640 with many objects of about 20 pixels.
 
-The data root is $CHERRY_ROOT, or data/cherry/ where that is not set.
+The data root is $CHERRY_ROOT, or data/cherry/ by default.
 """
 
 _base_ = './custom_detection.py'

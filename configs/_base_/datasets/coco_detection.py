@@ -52,6 +52,6 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-# The ground truth is the data set's own file.
+# The metric reads the annotation file of the data set.
 val_evaluator = dict(type='focal_retinanet.CocoMetric', metric='bbox')
 test_evaluator = val_evaluator

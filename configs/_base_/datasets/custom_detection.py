@@ -1,7 +1,7 @@
-"""Data of one's own in COCO format, resized to at most 640x480.
+"""Your own data in COCO format, resized to at most 640x480.
 
-A data set's own file sets data_root, which has images/ and
-annotations/{train,val}.json, and metainfo.
+A config that inherits from this one sets metainfo and data_root, a folder with
+images/ and annotations/{train,val}.json.
 """
 
 train_pipeline = [
@@ -50,6 +50,6 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-# The ground truth is the data set's own file.
+# The metric reads the annotation file of the data set.
 val_evaluator = dict(type='focal_retinanet.CocoMetric', metric='bbox')
 test_evaluator = val_evaluator

@@ -1,6 +1,6 @@
 """Synthetic shapes, 224x224, made by tools/make_shapes.py (or `make demo`).
 
-The data root is $SHAPES_ROOT, or data/shapes/ where that is not set.
+The data root is $SHAPES_ROOT, or data/shapes/ by default.
 """
 
 _base_ = './custom_detection.py'

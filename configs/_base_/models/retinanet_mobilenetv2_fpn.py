@@ -1,6 +1,6 @@
-"""A small RetinaNet for CPUs: MobileNetV2 and 128 channels in FPN and subnets.
+"""A small RetinaNet for CPUs: MobileNetV2, and 128 channels in FPN and subnets.
 
-The backbone starts from ImageNet weights: set
+The backbone starts from ImageNet weights: $MOBILENETV2, or
 ``model.backbone.init_cfg.checkpoint``. Their batch norm is folded into the
 convolutions, so it stays in evaluation mode.
 """
@@ -25,7 +25,7 @@ model = dict(
     bbox_head=dict(
         in_channels=128,
         feat_channels=128,
-        # Group norm lets the new subnets train fast.
+        # Group norm speeds up the training of the new subnets.
         norm_cfg=dict(type='GN', num_groups=32, requires_grad=True),
     ),
 )

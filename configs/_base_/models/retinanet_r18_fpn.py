@@ -5,7 +5,7 @@ _base_ = './retinanet_r50_fpn.py'
 model = dict(
     backbone=dict(
         depth=18,
-        # Nothing pre-trained, so nothing frozen.
+        # Nothing is pre-trained, so nothing is frozen.
         frozen_stages=-1,
         norm_cfg=dict(type='BN', requires_grad=True),
         norm_eval=False,

@@ -66,7 +66,7 @@ model = dict(
             min_pos_iou=0,
             ignore_iof_thr=-1,
         ),
-        sampler=dict(type='PseudoSampler'),  # all anchors, none sampled
+        sampler=dict(type='PseudoSampler'),  # takes all anchors
         allowed_border=-1,
         pos_weight=-1,
     ),

@@ -1,4 +1,4 @@
-"""24 epochs, for data sets that are small."""
+"""24 epochs, for small data sets."""
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=24, val_interval=4)
 val_cfg = dict(type='ValLoop')

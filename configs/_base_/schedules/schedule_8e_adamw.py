@@ -1,4 +1,4 @@
-"""8 epochs of AdamW: what a small model on a small data set needs on a CPU."""
+"""8 epochs of AdamW, for a small model and a small data set on a CPU."""
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=8, val_interval=4)
 val_cfg = dict(type='ValLoop')
@@ -17,7 +17,7 @@ param_scheduler = [
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.01),
-    # ImageNet's weights need smaller steps than new ones.
+    # Pre-trained weights need smaller steps than new ones.
     paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=0.2)}),
     clip_grad=dict(max_norm=10, norm_type=2),
 )

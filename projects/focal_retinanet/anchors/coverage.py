@@ -1,21 +1,47 @@
-"""Counts of the anchors that each object of a data set gets."""
+"""How well anchors cover the objects of a data set."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from focal_retinanet.anchors.assignment import Assignment, Kind
 
+_COLUMNS = dict(
+    image=((0,), torch.int64),
+    bboxes=((0, 4), torch.float32),
+    labels=((0,), torch.int64),
+    at_border=((0,), torch.bool),
+    input_shapes=((0, 2), torch.int64),
+    kinds=((0,), torch.int64),
+    best_iou=((0,), torch.float32),
+    best_level=((0,), torch.int64),
+    num_positives=((0,), torch.int64),
+    num_low_quality=((0,), torch.int64),
+)
+
 
 class Coverage:
-    """The objects of a data set and what they get, added image by image.
+    """The M objects of a data set and their anchors, added image by image.
 
     Args:
-        num_levels: number of levels of the anchors; 0 without anchors.
+        num_levels: Number of levels of the anchors; 0 if there are no anchors.
 
     Attributes:
-        images: names of the images.
-        level_positive, level_low_quality, level_ignored: anchors of each level,
+        images: Names of the images.
+        level_positive, level_low_quality, level_ignored: Anchors per level,
             (num_levels,) int64; the positives include the low-quality matches.
+        image: (M,) int64, index into ``images``.
+        bboxes: (M, 4) xyxy in pixels of the input.
+        labels: (M,) int64.
+        at_border: (M,) bool, whether an object reaches the border of its image.
+        input_shapes: (M, 2) int64, height and width of the padded input.
+        kinds: (M,) int64, a :class:`Kind` each. This and the following tensors are
+            empty if there are no anchors.
+        best_iou: (M,) highest IoU with any anchor.
+        best_level: (M,) int64, level of that anchor.
+        num_positives: (M,) int64, number of positive anchors.
+        num_low_quality: (M,) int64, number of low-quality matches among them.
     """
 
     def __init__(self, num_levels: int) -> None:
@@ -37,15 +63,15 @@ class Coverage:
         input_shape: tuple[int, int],
         assignment: Assignment | None = None,
     ) -> None:
-        """Add an image's M objects.
+        """Add the N objects of an image.
 
         Args:
-            image: name of the image.
-            gt_bboxes: (M, 4) xyxy in pixels of the input.
-            gt_labels: (M,) int64.
+            image: Name of the image.
+            gt_bboxes: (N, 4) xyxy in pixels of the input.
+            gt_labels: (N,) int64.
             img_shape: (height, width) of the image.
-            input_shape: (height, width) with padding.
-            assignment: assignment of this image, if there are anchors.
+            input_shape: (height, width) of the padded input.
+            assignment: Assignment of the image's anchors, if there are anchors.
         """
         count = len(gt_bboxes)
         height, width = img_shape
@@ -59,83 +85,30 @@ class Coverage:
             input_shapes=torch.tensor([input_shape]).expand(count, 2),
         )
         if assignment is not None:
-            row |= dict(
-                kinds=assignment.kinds,
-                best_iou=assignment.best_iou,
-                best_level=assignment.best_level,
-                num_positives=assignment.num_positives,
-                num_low_quality=assignment.num_low_quality,
-            )
-            for total, of_anchors in (
+            for name in _COLUMNS.keys() - row.keys():
+                row[name] = getattr(assignment, name)
+            for total, chosen in (
                 (self.level_positive, assignment.positive),
                 (self.level_low_quality, assignment.low_quality),
                 (self.level_ignored, assignment.ignored),
             ):
-                levels = assignment.level[of_anchors]
+                levels = assignment.level[chosen]
                 total += torch.bincount(levels, minlength=len(total))
         for name, column in row.items():
             self._columns[name].append(column)
         self.images.append(image)
 
-    def _column(self, name: str) -> Tensor:
-        # Joined when first asked for, and once.
-        if len(self._columns[name]) > 1:
-            self._columns[name] = [torch.cat(self._columns[name])]
-        return self._columns[name][0]
+    def __getattr__(self, name: str) -> Tensor:
+        if name not in _COLUMNS:
+            raise AttributeError(f'Coverage has no attribute {name!r}')
+        column = self._columns[name]
+        if len(column) > 1:  # join it once
+            column[:] = [torch.cat(column)]
+        return column[0]
 
     def __len__(self) -> int:
-        """The number of objects, M."""
+        """Return the number of objects, M."""
         return len(self.bboxes)
-
-    @property
-    def image(self) -> Tensor:
-        """(M,) int64, index into ``images``."""
-        return self._column('image')
-
-    @property
-    def bboxes(self) -> Tensor:
-        """(M, 4) xyxy in pixels of the input."""
-        return self._column('bboxes')
-
-    @property
-    def labels(self) -> Tensor:
-        """(M,) int64."""
-        return self._column('labels')
-
-    @property
-    def at_border(self) -> Tensor:
-        """(M,) bool, whether each object reaches the border of the image."""
-        return self._column('at_border')
-
-    @property
-    def input_shapes(self) -> Tensor:
-        """(M, 2) int64, height and width of the padded input."""
-        return self._column('input_shapes')
-
-    @property
-    def kinds(self) -> Tensor:
-        """(M,) int64, a :class:`Kind` each; empty without anchors."""
-        return self._column('kinds')
-
-    @property
-    def best_iou(self) -> Tensor:
-        """(M,) highest IoU with any anchor; empty without anchors."""
-        return self._column('best_iou')
-
-    @property
-    def best_level(self) -> Tensor:
-        """(M,) int64, level of the anchor of highest IoU; empty without anchors."""
-        return self._column('best_level')
-
-    @property
-    def num_positives(self) -> Tensor:
-        """(M,) int64, positive anchors; empty without anchors."""
-        return self._column('num_positives')
-
-    @property
-    def num_low_quality(self) -> Tensor:
-        """(M,) int64, low-quality ones of the positives; empty without anchors."""
-        return self._column('num_low_quality')
 
     @property
     def sizes(self) -> Tensor:
@@ -144,43 +117,63 @@ class Coverage:
 
     @property
     def ratios(self) -> Tensor:
-        """(M,) height / width, as anchors have it."""
+        """(M,) height / width, the ratio of anchors."""
         return box_ratios(self.bboxes)
 
 
-_COLUMNS = dict(
-    image=((0,), torch.int64),
-    bboxes=((0, 4), torch.float32),
-    labels=((0,), torch.int64),
-    at_border=((0,), torch.bool),
-    input_shapes=((0, 2), torch.int64),
-    kinds=((0,), torch.int64),
-    best_iou=((0,), torch.float32),
-    best_level=((0,), torch.int64),
-    num_positives=((0,), torch.int64),
-    num_low_quality=((0,), torch.int64),
-)
-
-
 def box_sizes(boxes: Tensor) -> Tensor:
-    """sqrt(width * height) of (N, 4) xyxy boxes, (N,)."""
+    """Return sqrt(width * height) of (N, 4) xyxy boxes, (N,)."""
     return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1).sqrt()
 
 
 def box_ratios(boxes: Tensor) -> Tensor:
-    """height / width of (N, 4) xyxy boxes, (N,), between 1e-3 and 1e3."""
+    """Return height / width of (N, 4) xyxy boxes, (N,), clamped to [1e-3, 1e3]."""
     width, height = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6).unbind(1)
     return (height / width).clamp(1e-3, 1e3)
 
 
-def count_by_kind(values: Tensor, kinds: Tensor, edges: Tensor) -> Tensor:
-    """Histogram of each kind of object.
+def best_iou_on_grid(
+    boxes: Tensor,
+    input_shapes: Tensor,
+    base_anchors: Sequence[Tensor],
+    strides: Sequence[tuple[int, int]],
+) -> Tensor:
+    """Return each object's highest IoU with any anchor, without making the anchors.
 
     Args:
-        values: (M,) values of the objects; values outside the edges count in the
-            first or the last bin.
+        boxes: (M, 4) xyxy in pixels of the input.
+        input_shapes: (M, 2) height and width of the input.
+        base_anchors: (A, 4) xyxy per level, around the cell at 0.
+        strides: (width, height) per level.
+
+    Returns:
+        (M,) IoUs.
+    """
+    best = boxes.new_zeros(len(boxes))
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    for anchors, stride in zip(base_anchors, strides, strict=True):
+        stride = torch.tensor(stride, dtype=boxes.dtype)
+        last_cell = (input_shapes.flip(1) / stride).ceil() - 1  # (M, 2) x, y
+        offset = centers[:, None] - (anchors[:, :2] + anchors[:, 2:]) / 2  # (M, A, 2)
+        cell = (offset / stride).round().clamp(min=0).minimum(last_cell[:, None])
+        low = torch.maximum(boxes[:, None, :2], anchors[:, :2] + cell * stride)
+        high = torch.minimum(boxes[:, None, 2:], anchors[:, 2:] + cell * stride)
+        intersection = (high - low).clamp(min=0).prod(dim=2)  # (M, A)
+        anchor_area = (anchors[:, 2:] - anchors[:, :2]).prod(dim=1)
+        union = (area[:, None] + anchor_area - intersection).clamp(min=1e-6)
+        best = best.maximum((intersection / union).amax(dim=1))
+    return best
+
+
+def count_by_kind(values: Tensor, kinds: Tensor, edges: Tensor) -> Tensor:
+    """Return a histogram for each kind of object.
+
+    Args:
+        values: (M,) values of the objects; those outside the edges count in the first
+            or the last bin.
         kinds: (M,) int64, a :class:`Kind` each.
-        edges: (B + 1,) ascending; a bin includes its lower edge, not its upper one.
+        edges: (B + 1,) ascending; a bin includes its lower edge, not its upper.
 
     Returns:
         (3, B) int64.

@@ -1,1 +1,1 @@
-"""Config files: rows of a table, options of the command line, misspelled keys."""
+"""Config files: rows of a table, command-line options, misspelt keys."""

@@ -1,4 +1,4 @@
-"""A table of the paper as one file: a base config and what each row changes.
+"""A table of the paper as one file: a base config and the changes of each row.
 
 A table is a config file with two names::
 
@@ -8,8 +8,8 @@ A table is a config file with two names::
         'gamma-2': {},
     }
 
-A row is what ``--cfg-options`` would be, or the path of a config of its own.
-Every tool that takes a config takes ``TABLE.py:ROW`` as well.
+A row holds the same keys and values as ``--cfg-options``, or it is the path of a
+config. Every tool that takes a config also takes ``TABLE.py:ROW``.
 """
 
 import functools
@@ -29,16 +29,16 @@ class Table:
     """The rows of a table file.
 
     Args:
-        file: the table.
-        base: config that takes the place of the table's own; then rows that
-            are configs of their own cannot be had.
+        file: Path of the table.
+        base: Config that replaces the table's own base. Rows that are configs of
+            their own then cannot be loaded.
 
     Attributes:
-        name: of the file, without its ending.
+        name: Name of the file without its suffix.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UserError: it is not a table.
+        FileNotFoundError: The file does not exist.
+        UserError: The file is not a table.
     """
 
     def __init__(self, file: str | Path, base: str | Path | None = None) -> None:
@@ -53,7 +53,7 @@ class Table:
 
     @property
     def rows(self) -> list[str]:
-        """The names of the rows, as the file has them."""
+        """Names of the rows, in the order of the file."""
         return list(self._rows)
 
     @functools.cached_property
@@ -61,11 +61,11 @@ class Table:
         return Config.fromfile(self.base)
 
     def load(self, row: str) -> Config:
-        """The config of a row; its file name is ``{table}_{row}.py``.
+        """Return the config of a row, with the file name ``{table}_{row}.py``.
 
         Raises:
-            UserError: there is no such row, or it is a config of its own and
-                the table's base was replaced, or no one reads what it changes.
+            UserError: The row does not exist, changes a key that no one reads, or is
+                a config of its own although the table's base was replaced.
         """
         if row not in self._rows:
             raise UserError(
@@ -75,8 +75,8 @@ class Table:
         if isinstance(changes, str):
             if not self._has_own_base:
                 raise UserError(
-                    f'row {row!r} of {self.file} is the config {changes}, which can '
-                    f'not have {self.base} as its base'
+                    f'row {row!r} of {self.file} is the config {changes}, so it '
+                    f'cannot have {self.base} as its base'
                 )
             cfg = Config.fromfile(self.file.parent / changes)
         else:
@@ -88,20 +88,21 @@ class Table:
 
 
 def is_table(cfg: Config) -> bool:
-    """Whether a config file is a table of configs."""
+    """Return whether a config file is a table."""
     return 'rows' in cfg and 'base' in cfg
 
 
 def load_config_or_row(name: str, data_from: str | Path | None = None) -> Config:
-    """The config of a file, or with ``TABLE.py:ROW`` that of a table's row.
+    """Load a config file, or the row of a table that ``TABLE.py:ROW`` names.
 
     Args:
-        name: of the file or the row.
-        data_from: config whose data it takes, in place of its own ``data_from``.
+        name: Name of the file or the row.
+        data_from: Config that provides the data; it replaces the loaded config's own
+            ``data_from``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UserError: there is no such row, or a table is named without one.
+        FileNotFoundError: The file does not exist.
+        UserError: The row does not exist, or a table is named without a row.
     """
     file, row = split_row(name)
     if row is not None:
@@ -118,16 +119,17 @@ def load_config_or_row(name: str, data_from: str | Path | None = None) -> Config
 def load_with_options(
     name: str, options: Mapping[str, Any] | None, source: str = '--cfg-options'
 ) -> Config:
-    """The config of a file or row with a tool's ``--cfg-options``.
+    """Load a config file or row and set options in it.
 
     Args:
-        name: name of the file or the row.
-        options: values by their keys, or None. ``data_from`` among them is carried
-            out first, so that the others are on top of that data's.
+        name: Name of the file or the row.
+        options: Values by their keys, or None. ``data_from`` is applied first, so
+            that the other options change the config with the new data.
+        source: Origin of the options, for errors.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UserError: there is no such row, a table is named without one, or no one
+        FileNotFoundError: The file does not exist.
+        UserError: The row does not exist, a table is named without a row, or no one
             reads an option.
     """
     rest = dict(options or {})
@@ -137,6 +139,6 @@ def load_with_options(
 
 
 def split_row(name: str) -> tuple[str, str | None]:
-    """``TABLE.py:ROW`` in two; the row is None for the name of a file."""
+    """Split ``TABLE.py:ROW``; the row is None if the name is only a file."""
     file, colon, row = name.rpartition(':')
     return (file, row) if colon and file.endswith('.py') else (name, None)

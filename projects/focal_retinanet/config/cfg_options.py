@@ -1,7 +1,7 @@
-"""Options on top of a config: ``--cfg-options``, and the rows of a table.
+"""Set options in a config: ``--cfg-options`` and the rows of a table.
 
-mmengine takes whatever it is given. Here a key that no one reads is an error: it
-would be noticed when the run has ended, or never.
+mmengine accepts any key. Here a key that no one reads is an error, because a
+misspelt key would otherwise be noticed after the run, or never.
 """
 
 import copy
@@ -16,7 +16,7 @@ from focal_retinanet.config.key_hints import copies, hints, is_misspelt, listed
 from focal_retinanet.config.known_keys import known_keys, reader, top_level_keys
 
 _DELETE = '_delete_'
-# The runner adds those of them that the config does not set to None.
+# Hooks that the runner adds unless the config sets them to None.
 _STANDARD_HOOKS = {
     *('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler'),
     'checkpoint',
@@ -26,17 +26,17 @@ _STANDARD_HOOKS = {
 def merge_options(
     cfg: Config, options: Mapping[str, Any] | None, source: str = '--cfg-options'
 ) -> None:
-    """Set options in a config, each of which somebody reads.
+    """Set options in a config, after checking that somebody reads each of them.
 
     Args:
-        cfg: config, which is changed in place.
-        options: values by their keys; dots lead into dicts, and numbers into lists.
-            None stands for no options.
-        source: place of the options, for errors.
+        cfg: Config, changed in place.
+        options: Values by their keys, or None. Dots in a key lead into dicts, numbers
+            into lists.
+        source: Origin of the options, for errors.
 
     Raises:
-        UserError: no one reads a key, as far as that can be known; or a key leads
-            into something that is neither dict nor list, or past a list's end.
+        UserError: No one reads a key, as far as can be known; or a key leads into
+            something that is neither dict nor list, or past the end of a list.
     """
     nested = _nested(options or {}, source)
     if not nested:
@@ -48,10 +48,10 @@ def merge_options(
 
 
 def _merged(old: Any, new: Any) -> Any:
-    """A config's value with an option's on top.
+    """Merge an option's value into a config's value.
 
-    Not by mmengine, which puts no dict in the place of None and no number into a
-    list, and takes ``_delete_`` out of the options themselves.
+    mmengine's merging cannot replace None by a dict or set an entry of a list, and
+    it removes ``_delete_`` from the options themselves.
     """
     if isinstance(new, list | tuple):
         return type(new)(_merged(None, item) for item in new)
@@ -70,7 +70,7 @@ def _merged(old: Any, new: Any) -> Any:
 
 
 def _nested(options: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The options as dicts of dicts, all of them copies."""
+    """Return a copy of the options as nested dicts."""
     nested: dict[str, Any] = {}
     for full_key, value in options.items():
         inner: Any = nested
@@ -87,7 +87,7 @@ def _nested(options: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 
 def _import_modules(cfg: Config, nested: Mapping[str, Any], source: str) -> None:
-    """Do what mmengine does with a file's ``custom_imports`` as it reads it."""
+    """Import the modules of ``custom_imports``, as mmengine does for a file."""
     if not isinstance(nested.get('custom_imports'), dict):
         return
     imports = {**(cfg.get('custom_imports') or {}), **nested['custom_imports']}
@@ -98,19 +98,13 @@ def _import_modules(cfg: Config, nested: Mapping[str, Any], source: str) -> None
 
 
 class _Check:
-    """The check of options against the config that they change.
-
-    Args:
-        cfg: config without them.
-        nested: options as dicts of dicts.
-        source: place of the options, for errors.
-    """
+    """The check of nested options against the config that they change."""
 
     def __init__(self, cfg: Config, nested: dict[str, Any], source: str) -> None:
         self.cfg = cfg.to_dict()
         self.nested = nested
         self.source = source
-        # What says where types are looked up, and by whom other keys are read.
+        # The config's keys, with the options, that decide who reads the others.
         self.context = dict(self.cfg)
         for name in ('default_scope', 'runner_type', 'model', 'optim_wrapper'):
             old, new = self.cfg.get(name), nested.get(name)
@@ -137,12 +131,12 @@ class _Check:
         if found := copies(key, self.cfg, names):
             raise UserError(
                 f'{self.source}: no one reads {key}: it is a variable of the config '
-                f'file, which has been read already. Set {listed(found)}; or change '
+                f'file, whose value is already in use. Set {listed(found)}; or change '
                 f'{key} in a config of your own'
             )
 
     def _check(self, old: Any, new: Any, path: tuple[str, ...]) -> None:
-        """Compare an option with what the config has in its place, or None."""
+        """Compare an option with the config's value in its place, or None."""
         if isinstance(new, list | tuple):
             for index, item in enumerate(new):
                 self._check(None, item, (*path, str(index)))
@@ -150,31 +144,26 @@ class _Check:
             return
         if old is None or new.get(_DELETE):
             old = {}
+        name = '.'.join(path)
         if isinstance(old, list):
-            self._check_list(old, new, path)
-            return
-        if not isinstance(old, dict):
-            name = '.'.join(path)
+            for key in new:
+                if not str(key).isdigit() or int(key) >= len(old):
+                    has = f'entries 0 to {len(old) - 1}' if old else 'no entries'
+                    raise UserError(
+                        f'{self.source}: there is no {name}.{key}: {name} is a list '
+                        f'with {has}'
+                    )
+            old = dict(enumerate(old))
+            new = {int(key): value for key, value in new.items()}
+        elif isinstance(old, dict):
+            self._check_names(old, new, path)
+        else:
             raise UserError(
                 f'{self.source}: {name} is {old!r} in the config and has no '
                 f'{listed(new)}; set {name} itself'
             )
-        self._check_names(old, new, path)
         for key, value in new.items():
             self._check(old.get(key), value, (*path, str(key)))
-
-    def _check_list(
-        self, old: list, new: Mapping[str, Any], path: tuple[str, ...]
-    ) -> None:
-        name = '.'.join(path)
-        for key, value in new.items():
-            if not str(key).isdigit() or int(key) >= len(old):
-                has = f'entries 0 to {len(old) - 1}' if old else 'no entries'
-                raise UserError(
-                    f'{self.source}: there is no {name}.{key}: {name} is a list '
-                    f'with {has}'
-                )
-            self._check(old[int(key)], value, (*path, str(key)))
 
     def _check_names(
         self, old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...]
@@ -197,7 +186,7 @@ class _Check:
                 raise self._unread((*path, str(key)), new[key], says, names)
 
     def _check_hook(self, key: str, value: Any, old: Mapping[str, Any]) -> None:
-        """A hook is read under any name, if it is one."""
+        """Accept any name for a hook that has a type."""
         is_hook = isinstance(value, dict) and 'type' in value
         if is_hook or (value is None and key in _STANDARD_HOOKS):
             return
@@ -207,7 +196,7 @@ class _Check:
     def _unread(
         self, path: tuple[str, ...], value: Any, says: str, names: Collection[str]
     ) -> UserError:
-        """The error for a key whose last name no one knows."""
+        """Return the error for a key whose last name no one knows."""
         whole = path
         while isinstance(value, dict) and (inner := [k for k in value if k != _DELETE]):
             whole, value = (*whole, str(inner[0])), value[inner[0]]

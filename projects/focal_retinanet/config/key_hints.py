@@ -1,11 +1,12 @@
-"""What somebody may have meant by a key that a config does not have."""
+"""What the user may have meant by a key that no one reads."""
 
 import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import takewhile
 from typing import Any
 
-# What the keys of mmdet 2.x's configs are called now.
+#: Today's names of the keys of mmdet 2.x.
 _OF_MMDET_2 = {
     'data.samples_per_gpu': 'train_dataloader.batch_size',
     'data.workers_per_gpu': 'train_dataloader.num_workers',
@@ -31,23 +32,23 @@ def hints(
     names: Collection[str],
     cfg: Mapping[str, Any],
 ) -> list[str]:
-    """Keys of a config that may be meant, the likeliest ones first.
+    """Return the keys that may be meant, the likeliest first.
 
     Args:
-        path: the key, by its names.
-        unknown: index of the name in it that no one knows.
-        names: names that are known in its place.
-        cfg: whatever of a config is read.
+        path: Names that make up the key.
+        unknown: Index of the unknown name in the path.
+        names: Names that are known in its place.
+        cfg: Part of the config that a run reads.
     """
     key = '.'.join(path)
     for old, new in _OF_MMDET_2.items():
         if key == old or key.startswith(f'{old}.'):
             return [new + key[len(old) :]]
-    there = ['.'.join(other) for other, _ in items(cfg)]
+    there = ['.'.join(other) for other, _ in _items(cfg)]
     respelt = []
     for name in difflib.get_close_matches(path[unknown], sorted(names), 3, 0.7):
-        other = '.'.join((*path[:unknown], name, *path[unknown + 1 :]))
         begins = '.'.join((*path[:unknown], name))
+        other = '.'.join((begins, *path[unknown + 1 :]))
         if other in there or begins not in there:
             respelt.append(other)
     found = dict.fromkeys([*_with_the_same_end(path, cfg), *respelt])
@@ -55,44 +56,43 @@ def hints(
 
 
 def is_misspelt(name: str, names: Iterable[str]) -> bool:
-    """Whether a name is likely to be meant as another one.
+    """Return whether an unknown name is likely to be a misspelling of a known one.
 
-    Args:
-        name: that is not one of the names.
-        names: to compare it with; 'layer1' and 'layer2' are two names.
+    Names that differ only in digits, such as ``layer1`` and ``layer2``, are no
+    misspellings of each other.
     """
     by_lower = {other.lower(): other for other in names}
     close = difflib.get_close_matches(name.lower(), sorted(by_lower), 3, 0.85)
-    return any(_without_digits(other) != _without_digits(name) for other in close)
+    return any(re.sub(r'\d', '', x) != re.sub(r'\d', '', name) for x in close)
 
 
 def copies(key: str, cfg: Mapping[str, Any], read: Collection[str]) -> list[str]:
-    """Keys that have their values from a variable of a config file.
+    """Return the keys whose values seem to come from a variable of a config file.
 
     Args:
-        key: name of the variable.
-        cfg: the config.
-        read: the keys that a run reads, without their insides.
+        key: Name of the variable.
+        cfg: Whole config.
+        read: Top-level keys that a run reads.
     """
-    value = cfg[key]
     found: list[str] = []
-    for path, other in items({k: v for k, v in cfg.items() if k in read}):
+    for path, other in _items({k: v for k, v in cfg.items() if k in read}):
         name = '.'.join(path)
         is_inside = any(name.startswith(f'{outer}.') for outer in found)
-        if not is_inside and _comes_from(key, value, path[-1], other):
+        if not is_inside and _comes_from(key, cfg[key], path[-1], other):
             found.append(name)
     return found
 
 
-def items(
+def listed(names: Collection[str], last: str = ', ', most: int = 8) -> str:
+    """Join the first names, and say how many more there are."""
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return last.join(list(names)[:most]) + more
+
+
+def _items(
     node: Any, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each value inside dicts and lists, leaf or not, after the names that lead to it.
-
-    Args:
-        node: the dict or list; anything else has nothing inside.
-        path: names that lead to it.
-    """
+    """Yield the path and value of each node inside nested dicts and lists."""
     pairs: Any = ()
     if isinstance(node, Mapping):
         pairs = node.items()
@@ -101,22 +101,15 @@ def items(
     for key, value in pairs:
         inner = (*path, str(key))
         yield inner, value
-        yield from items(value, inner)
-
-
-def listed(names: Collection[str], last: str = ', ', most: int = 8) -> str:
-    """The first of some names, and how many more there are."""
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return last.join(list(names)[:most]) + more
+        yield from _items(value, inner)
 
 
 def _with_the_same_end(path: tuple[str, ...], cfg: Mapping[str, Any]) -> list[str]:
-    """Keys with as many last names in common as any has."""
+    """Return the keys that share the most last names with a path, if any does."""
     common: dict[str, int] = {}
-    for other, _ in items(cfg):
-        pairs = list(zip(reversed(path), reversed(other), strict=False))
-        differ = [a != b for a, b in pairs]
-        common['.'.join(other)] = differ.index(True) if True in differ else len(pairs)
+    for other, _ in _items(cfg):
+        pairs = zip(reversed(path), reversed(other), strict=False)
+        common['.'.join(other)] = len(list(takewhile(lambda p: p[0] == p[1], pairs)))
     most = max(common.values(), default=0)
     return [key for key, number in common.items() if number == most > 0]
 
@@ -130,7 +123,3 @@ def _comes_from(key: str, value: Any, name: str, other: Any) -> bool:
     if not isinstance(value, str) or not value or not other.startswith(value):
         return False
     return value.endswith('/') or other[len(value)] == '/'
-
-
-def _without_digits(name: str) -> str:
-    return re.sub(r'\d', '', name)

@@ -16,25 +16,47 @@ from torch.utils.data import DataLoader
 
 from focal_retinanet.config.parameters import Parameters, parameters
 
-#: What mmengine's runner reads from the config itself, beside its parameters.
-_OF_THE_RUNNER = {
+
+def _arguments(*functions: Callable) -> set[str]:
+    """Return the arguments of functions that get a dict of a config."""
+    names = {name for f in functions for name in inspect.signature(f).parameters}
+    return names - {'self', 'parameters', 'distributed'}
+
+
+#: Top-level keys that mmengine's runner reads besides its parameters.
+_READ_BY_RUNNER = {
     *('model_wrapper_cfg', 'sync_bn', 'find_unused_parameters', 'compile'),
     *('activation_checkpointing', 'efficient_conv_bn_eval', 'runner_type'),
     'custom_imports',
 }
-#: What this package reads from it.
-_OF_THIS_PACKAGE = {
+#: Top-level keys that this package reads.
+_READ_HERE = {
     *('channels_last', 'fold_batch_norm', 'winograd', 'tta_model', 'tta_pipeline'),
 }
-#: Keys of any dict, which mmengine itself takes out.
+#: Keys that mmengine takes out of any dict.
 _ALWAYS = {'type', '_scope_', '_delete_'}
-_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+#: Keys of dicts that have no type.
+_PLAIN_DICTS = {
+    **dict.fromkeys(
+        [('train_dataloader',), ('val_dataloader',), ('test_dataloader',)],
+        parameters(DataLoader).names
+        | {'dataset', 'num_batch_per_epoch', 'disable_subprocess_warning'},
+    ),
+    ('randomness',): _arguments(Runner.set_randomness),
+    ('env_cfg',): {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    ('env_cfg', 'mp_cfg'): _arguments(set_multi_processing),
+    ('env_cfg', 'dist_cfg'): {'backend', 'init_backend', 'port'}
+    | _arguments(torch.distributed.init_process_group),
+    ('auto_scale_lr',): {'enable', 'base_batch_size'},
+    ('optim_wrapper', 'clip_grad'): _arguments(clip_grad_norm_, clip_grad_value_),
+    ('custom_imports',): {'imports', 'allow_failed_imports'},
+}
 _PARAMWISE = {
     *('custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult'),
     *('flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult'),
     'bypass_duplicate',
 }
-# mmengine's runner gives these types where the config names none.
+#: Types that mmengine's runner fills in where the config names none.
 _DEFAULT_TYPES = {
     ('optim_wrapper',): 'OptimWrapper',
     ('train_cfg',): 'EpochBasedTrainLoop',
@@ -44,7 +66,7 @@ _DEFAULT_TYPES = {
     ('visualizer',): 'Visualizer',
     ('model_wrapper_cfg',): 'MMDistributedDataParallel',
 }
-# Whatever builds them takes these out first.
+#: Keys that are taken out before the object is built from the rest.
 _TAKEN_OUT = {
     'optim_wrapper': {'constructor', 'paramwise_cfg', 'optimizer'},
     'train_cfg': {'by_epoch'},
@@ -55,69 +77,47 @@ _TAKEN_OUT = {
 
 
 def top_level_keys(cfg: Mapping) -> Parameters:
-    """The keys of a whole config that a run reads.
+    """Return the top-level keys of a config that a run reads.
 
     Args:
-        cfg: the config, as a dict.
+        cfg: Whole config, as a dict.
     """
     runner = _type_of(cfg.get('runner_type'), cfg) or [Runner]
     names, is_complete = _union([Runner, *runner])
-    names = names | _OF_THE_RUNNER | _OF_THIS_PACKAGE
-    # The runner takes it for a model that has none.
+    names = names | _READ_BY_RUNNER | _READ_HERE
+    # The runner only passes it to a model that has none.
     if 'data_preprocessor' in (cfg.get('model') or {}):
         names -= {'data_preprocessor'}
     return Parameters(names - {'self', 'cfg'}, is_complete)
 
 
 def known_keys(path: Sequence[str], node: Mapping, cfg: Mapping) -> Parameters:
-    """The keys of one dict of a config that are read.
+    """Return the keys of one dict of a config that somebody reads.
 
     Args:
-        path: keys that lead to the dict.
-        node: the dict.
-        cfg: the whole config, for its scope.
+        path: Keys that lead to the dict.
+        node: The dict.
+        cfg: Whole config, for its default scope.
     """
-    known = _of_plain_dict(tuple(path), cfg)
-    if known is None:
-        known = _of_typed_dict(tuple(path), node, cfg)
+    path = tuple(path)
+    if path in _PLAIN_DICTS:
+        known = Parameters(_PLAIN_DICTS[path])
+    elif path == ('optim_wrapper', 'paramwise_cfg'):
+        is_default = (cfg.get('optim_wrapper') or {}).get('constructor') is None
+        known = Parameters(_PARAMWISE, is_default)
+    elif path[:-1] == ('optim_wrapper', 'paramwise_cfg', 'custom_keys'):
+        known = Parameters({'lr_mult', 'decay_mult'})
+    else:
+        known = _of_typed_dict(path, node, cfg)
     return Parameters(known.names | _ALWAYS, known.is_complete)
 
 
 def reader(path: Sequence[str], node: Mapping) -> str:
-    """Who reads a dict of a config, in words."""
+    """Return the name of the type that reads a dict of a config, or its key."""
     type_ = node.get('type', _DEFAULT_TYPES.get(tuple(path)))
     if isinstance(type_, type):
         type_ = type_.__name__
     return str(type_) if type_ else '.'.join(path)
-
-
-def _of_plain_dict(path: tuple[str, ...], cfg: Mapping) -> Parameters | None:
-    """For a dict of which mmengine or torch read keys without its having a type."""
-    if len(path) == 1 and path[0] in _LOADERS:
-        others = {'dataset', 'num_batch_per_epoch', 'disable_subprocess_warning'}
-        return _all(parameters(DataLoader).names | others)
-    if path == ('optim_wrapper', 'paramwise_cfg'):
-        is_default = (cfg.get('optim_wrapper') or {}).get('constructor') is None
-        return Parameters(frozenset(_PARAMWISE), is_default)
-    if path[:-1] == ('optim_wrapper', 'paramwise_cfg', 'custom_keys'):
-        return _all({'lr_mult', 'decay_mult'})
-    plain: dict[tuple[str, ...], Callable[[], set[str]]] = {
-        ('randomness',): lambda: _names(Runner.set_randomness),
-        ('env_cfg',): lambda: {
-            *('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
-        },
-        ('env_cfg', 'mp_cfg'): lambda: _names(set_multi_processing) - {'distributed'},
-        ('env_cfg', 'dist_cfg'): lambda: {
-            *('backend', 'init_backend', 'port'),
-            *_names(torch.distributed.init_process_group),
-        },
-        ('auto_scale_lr',): lambda: {'enable', 'base_batch_size'},
-        ('optim_wrapper', 'clip_grad'): lambda: (
-            _names(clip_grad_norm_) | _names(clip_grad_value_)
-        ),
-        ('custom_imports',): lambda: {'imports', 'allow_failed_imports'},
-    }
-    return _all(plain[path]()) if path in plain else None
 
 
 def _of_typed_dict(path: tuple[str, ...], node: Mapping, cfg: Mapping) -> Parameters:
@@ -134,24 +134,16 @@ def _of_typed_dict(path: tuple[str, ...], node: Mapping, cfg: Mapping) -> Parame
 
 
 def _type_of(name: object, cfg: Mapping) -> list[Callable]:
-    """Whatever has this name in any registry; without one, nothing."""
+    """Return everything that has this name in any registry."""
     if name is None:
         return []
     if callable(name):
         return [name]
     scope = cfg.get('default_scope') or 'mmengine'
-    return list(_lookup(str(name), scope))
-
-
-def _lookup(name: str, scope: str) -> tuple[Callable, ...]:
-    with contextlib.suppress(ImportError):  # of a scope that is not installed
+    with contextlib.suppress(ImportError):  # the scope may not be installed
         importlib.import_module(f'{scope}.registry')
-    found = []
-    for root in _roots():
-        known = _get(root.children.get(scope, root), name)
-        if callable(known) and known not in found:
-            found.append(known)
-    return tuple(found)
+    found = [_get(root.children.get(scope, root), str(name)) for root in _roots()]
+    return [known for known in dict.fromkeys(found) if callable(known)]
 
 
 def _get(registry: Registry, name: str) -> Callable | None:
@@ -171,7 +163,7 @@ def _get(registry: Registry, name: str) -> Callable | None:
 
 @functools.cache
 def _roots() -> tuple[Registry, ...]:
-    # Its registries are children of mmengine's from then on.
+    # Importing mmdet's registries makes them children of mmengine's.
     importlib.import_module('mmdet.registry')
     values = vars(mmengine.registry).values()
     return tuple(value for value in values if isinstance(value, Registry))
@@ -183,11 +175,3 @@ def _union(targets: Sequence[Callable]) -> Parameters:
         frozenset().union(*(one.names for one in each)),
         all(one.is_complete for one in each),
     )
-
-
-def _names(function: Callable) -> set[str]:
-    return set(inspect.signature(function).parameters) - {'self', 'parameters'}
-
-
-def _all(names: set[str] | frozenset[str]) -> Parameters:
-    return Parameters(frozenset(names), True)

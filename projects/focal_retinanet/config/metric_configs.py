@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 
 
 def metric_configs(evaluator: object) -> Iterator[Mapping]:
-    """The configs of an evaluator's metrics, in order; what is built is left out.
+    """Yield the configs of an evaluator's metrics, without those already built.
 
     Args:
-        evaluator: config of a metric, of a ``MultiDatasetsEvaluator``, or a list
-            of metrics; None gives nothing.
+        evaluator: Config of a metric or of a ``MultiDatasetsEvaluator``, or a list of
+            metrics; None yields nothing.
     """
     for metric in evaluator if isinstance(evaluator, list | tuple) else [evaluator]:
         if isinstance(metric, Mapping):
@@ -19,7 +19,7 @@ def metric_configs(evaluator: object) -> Iterator[Mapping]:
 
 
 def type_name(config: Mapping) -> str:
-    """Name of the class that a config's ``type`` stands for, without its scope."""
+    """Return the class name that a config's ``type`` stands for, without scope."""
     kind = config.get('type')
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
     return name.rpartition('.')[2]

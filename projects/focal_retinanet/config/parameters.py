@@ -1,90 +1,88 @@
-"""What a class or function can be given by name, as far as it can be known."""
+"""Keyword arguments that a class or function accepts, found by reading its code."""
 
 import ast
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import NamedTuple
 
 
 class Parameters(NamedTuple):
-    """Names that something takes.
+    """Names of keyword arguments.
 
     Attributes:
-        names: the known ones.
-        is_complete: whether there are no others.
+        names: Known names.
+        is_complete: Whether no other name is accepted.
     """
 
-    names: frozenset[str]
-    is_complete: bool
+    names: Set[str]
+    is_complete: bool = True
 
 
 @functools.cache
 def parameters(target: Callable) -> Parameters:
-    """The parameters of a function, or of a class and those it hands them on to.
+    """Return the parameters of a function, or of a class and its bases.
 
     Args:
-        target: a class, whose ``**kwargs`` are followed where ``__init__`` does
-            nothing but give them to the next class's; or a function.
+        target: Function, or class. The ``**kwargs`` of a class are followed if its
+            ``__init__`` only passes them on to the ``__init__`` of its base.
     """
     if not inspect.isclass(target):
-        names, others = _own(target)
-        return Parameters(frozenset(names), others is None)
+        names, kwargs = _signature(target)
+        return Parameters(frozenset(names), kwargs is None)
     found: set[str] = set()
     for owner in inspect.getmro(target):
         init = vars(owner).get('__init__')
         if init is None or owner is object:
             continue
-        names, others = _own(init)
+        names, kwargs = _signature(init)
         found.update(names[1:])
-        if others is None:
-            return Parameters(frozenset(found), True)
-        handed_on = _handed_on(init, others)
-        if handed_on is None:
-            return Parameters(frozenset(found), False)
-        found |= handed_on
-    return Parameters(frozenset(found), True)
+        taken = set() if kwargs is None else _taken_from_kwargs(init, kwargs)
+        if kwargs is None or taken is None:
+            return Parameters(frozenset(found), kwargs is None)
+        found |= taken
+    return Parameters(frozenset(found))
 
 
-def _own(function: Callable) -> tuple[list[str], str | None]:
-    """Names of a function's parameters, and that of its ``**kwargs``."""
+def _signature(function: Callable) -> tuple[list[str], str | None]:
+    """Return the names of the parameters, and the name of ``**kwargs``."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # some are written in C
         return [''], 'kwargs'
-    names, others = [], None
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            others = parameter.name
-        elif parameter.kind is not parameter.VAR_POSITIONAL:
-            names.append(parameter.name)
-    return names, others
+    kinds = {p.name: p.kind for p in signature.parameters.values()}
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    names = [name for name, kind in kinds.items() if kind not in variable]
+    kwargs = [name for name, kind in kinds.items() if kind is variable[1]]
+    return names, kwargs[0] if kwargs else None
 
 
-def _handed_on(init: Callable, kwargs: str) -> set[str] | None:
-    """Names that an ``__init__`` takes from its ``**kwargs``, if the rest of them
-    goes to another's alone; otherwise None."""
+def _taken_from_kwargs(init: Callable, kwargs: str) -> set[str] | None:
+    """Return the names that an ``__init__`` reads from its ``**kwargs``.
+
+    None if it does anything else with them than to pass the rest on.
+    """
     try:
         source = inspect.getsource(inspect.unwrap(init))
     except (OSError, TypeError):
         return None
-    tree = ast.parse(textwrap.dedent(source))
-    uses = sum(isinstance(n, ast.Name) and n.id == kwargs for n in ast.walk(tree))
-    named = [name for n in ast.walk(tree) if (name := _named(n, kwargs)) is not None]
-    handed_on = sum(
+    nodes = list(ast.walk(ast.parse(textwrap.dedent(source))))
+    uses = sum(isinstance(n, ast.Name) and n.id == kwargs for n in nodes)
+    read = [name for n in nodes if (name := _name_read(n, kwargs)) is not None]
+    passed_on = sum(
         keyword.arg is None and _is_name(keyword.value, kwargs)
-        for call in ast.walk(tree)
-        if isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Attribute)
-        and call.func.attr == '__init__'
-        for keyword in call.keywords
+        for node in nodes
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == '__init__'
+        for keyword in node.keywords
     )
-    return set(named) if handed_on and uses == len(named) + handed_on else None
+    return set(read) if passed_on and uses == len(read) + passed_on else None
 
 
-def _named(node: ast.AST, kwargs: str) -> str | None:
-    """What a piece of code asks ``kwargs`` for, by a name that is written there."""
+def _name_read(node: ast.AST, kwargs: str) -> str | None:
+    """Return the literal name that an expression looks up in ``kwargs``, if any."""
     match node:
         case ast.Subscript(value=owner, slice=ast.Constant(value=str(name))):
             pass

@@ -1,1 +1,1 @@
-"""Data sets: checks of the user's, and a synthetic one."""
+"""Data sets: checks of annotation files and images, and synthetic shapes."""

@@ -22,7 +22,7 @@ from focal_retinanet.cli.console import quiet_pycocotools
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.dataset_configs import classes_of, inner_datasets
 from focal_retinanet.config.metric_configs import type_name
-from focal_retinanet.data.coco_check import CocoReport, check_coco
+from focal_retinanet.data.coco_check import check_coco
 from focal_retinanet.data.coco_file import (
     CocoFileError,
     index_coco,
@@ -33,18 +33,18 @@ from focal_retinanet.data.coco_file import (
 
 
 class DataError(UserError, ValueError):
-    """An annotation file, its images or its classes do not fit together."""
+    """An annotation file does not fit its images or classes."""
 
 
 class CocoSource(NamedTuple):
-    """The files that a COCO data set reads, by mmengine's rules.
+    """Files of a COCO data set, and how it reads them.
 
     Attributes:
-        ann_file: annotation file.
-        img_dir: folder of the images.
-        classes: names, or the text that stands for them; None for none.
-        color_type: flag with which mmcv reads the images; None if it reads none.
-        needs_boxes: Whether the file must have a box.
+        ann_file: Path of the annotation file.
+        img_dir: Folder of the images.
+        classes: Names of the classes, or an invalid string; None if none are given.
+        color_type: Flag with which mmcv reads the images; None if it reads none.
+        needs_boxes: Whether there must be a box in the file.
     """
 
     ann_file: Path
@@ -53,38 +53,34 @@ class CocoSource(NamedTuple):
     color_type: str | None = 'color'
     needs_boxes: bool = True
 
-    def check(self, num_classes: int | None, coco: dict | None = None) -> CocoReport:
-        """Return the result of :func:`check_coco` for a head of so many classes."""
-        return check_coco(
-            self.ann_file,
-            self.img_dir,
-            self.classes,
-            num_classes,
-            coco,
-            self.needs_boxes,
-            self.color_type,
-        )
-
 
 def check_data(sources: Iterable[CocoSource], model: nn.Module, logger: Logger) -> None:
     """Check the files of COCO data sets, see :func:`check_coco`.
 
     Args:
-        sources: files and folders of the data sets.
-        model: detector whose head has to fit the number of classes.
-        logger: logger of the warnings, one line each.
+        sources: Files and folders of the data sets.
+        model: Detector whose head must fit the number of classes.
+        logger: Logger of the warnings, one line each.
 
     Raises:
-        DataError: with all errors of all files.
+        DataError: There is an error; the message lists all errors of all files.
     """
     num_classes = _num_classes(model)
-    errors: list[str] = []
-    for source in dict.fromkeys(sources):  # each once
-        report = source.check(num_classes)
-        for warning in report.warnings:
-            logger.warning(warning)
-        errors += report.errors
-    _raise(errors)
+    sources = dict.fromkeys(sources)  # each once
+    _raise(chain.from_iterable(_errors_of(x, num_classes, logger) for x in sources))
+
+
+def _errors_of(
+    source: CocoSource,
+    num_classes: int | None,
+    logger: Logger,
+    coco: dict | None = None,
+) -> list[str]:
+    """Check a source, log its warnings and return its errors."""
+    report = check_coco(**source._asdict(), num_classes=num_classes, coco=coco)
+    for warning in report.warnings:
+        logger.warning(warning)
+    return report.errors
 
 
 @contextmanager
@@ -94,25 +90,24 @@ def checked_loading(
     logger: Logger,
     checked: set[CocoSource],
 ) -> Iterator[None]:
-    """Check the files of COCO data sets when these are built within the context.
+    """Check the files of COCO data sets that are built within the context.
 
-    Each file is parsed once, checked, and then given to mmdet, which fails on many
-    mistakes while it builds a data set and names neither file nor cause. In a
-    distributed run the first process checks, and all processes raise what any of
-    them has found. The data sets get the content that :func:`prepare_coco` returns.
-    pycocotools prints nothing.
+    Each file is parsed once and checked before mmdet uses its content, since mmdet
+    fails on many mistakes without naming file or cause. The data sets get the content
+    as :func:`prepare_coco` returns it. In a distributed run, the first process checks,
+    and all processes raise the errors.
 
     Args:
-        sources: files and folders of the data sets. Data sets that are not built
-            here may be among them; an error comes with the errors of all of them.
-        model: detector whose head has to fit the number of classes.
-        logger: logger of the warnings, one line each.
-        checked: sources that were checked before and are not checked again; the
-            sources of this context are added.
+        sources: Files and folders of the data sets, including those that are built
+            elsewhere: an error lists the errors of all sources.
+        model: Detector whose head must fit the number of classes.
+        logger: Logger of the warnings, one line each.
+        checked: Sources to skip, because they were checked before; the sources of
+            this context are added.
 
     Raises:
-        DataError: a file has errors, which are all named, or a filter leaves no
-            image.
+        DataError: There is an error; the message lists all errors of all files. Or a
+            filter leaves no image.
     """
     by_file: dict[str, list[CocoSource]] = {}
     for source in sources:
@@ -141,7 +136,7 @@ def checked_loading(
         try:
             yield
         except DataError:
-            # Raise the errors of the other files with it.
+            # Raises with the errors of the other sources, too.
             others = chain.from_iterable(by_file.values())
             check_data((s for s in others if s not in checked), model, logger)
             raise
@@ -151,11 +146,7 @@ _serialize_data = BaseDataset._serialize_data
 
 
 def _serialize_images(self: BaseDataset):
-    """Do as mmengine, which fails in numpy without an image.
-
-    Raises:
-        DataError: no image is left.
-    """
+    """Serialize the images; raise DataError, where numpy would fail, if none is left."""
     if not self.data_list:
         raise DataError(
             f'{self.ann_file}: no image is left by filter_cfg={self.filter_cfg} and '
@@ -171,25 +162,20 @@ def _load_together(
     num_classes: int | None,
     logger: Logger,
 ) -> dict:
-    """Return a file's content, checked by the first process for the new sources.
+    """Read a file, and check its new sources in the first process.
 
     Raises:
-        DataError: any process found an error.
+        DataError: A process has found an error; all processes raise it.
     """
     coco, errors = {}, []
     try:
-        coco = read_coco(
-            sources[0].ann_file, any(source.needs_boxes for source in sources)
-        )
+        needs_boxes = any(source.needs_boxes for source in sources)
+        coco = read_coco(sources[0].ann_file, needs_boxes)
     except CocoFileError as error:
         errors.append(str(error))
     else:
-        if get_rank() == 0:
-            for source in new:
-                report = source.check(num_classes, coco)
-                for warning in report.warnings:
-                    logger.warning(warning)
-                errors += report.errors
+        for source in new if get_rank() == 0 else ():
+            errors += _errors_of(source, num_classes, logger, coco)
     _raise(chain.from_iterable(all_gather_object(errors)))
     return coco
 
@@ -207,7 +193,7 @@ def _num_classes(model: nn.Module) -> int | None:
     head = getattr(getattr(model, 'roi_head', model), 'bbox_head', None)
     if isinstance(head, list | tuple | nn.ModuleList):  # a cascade
         head = head[-1]
-    if isinstance(head, RPNHead):  # object or not, whatever the classes
+    if isinstance(head, RPNHead):  # separates objects from background
         return None
     return getattr(head, 'num_classes', None)
 
@@ -215,30 +201,35 @@ def _num_classes(model: nn.Module) -> int | None:
 def coco_sources(
     dataset: ConfigDict | None, needs_boxes: bool = True
 ) -> list[CocoSource]:
-    """Return what the COCO data sets in a config read from local disk, each once.
+    """Return the sources of the COCO data sets on local disk, each once.
 
     Args:
-        dataset: config of a data set, wrapped or not; None gives nothing.
-        needs_boxes: Whether each file must have a box.
+        dataset: Config of a data set, wrapped or not; None gives an empty list.
+        needs_boxes: Whether there must be a box in each file.
     """
     sources: dict[CocoSource, None] = {}
     for inner in inner_datasets(dataset):
         kind = inner.type
         kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-        if (
-            _reads_coco(kind)
-            and inner.get('ann_file')
-            and not inner.get('backend_args')
-        ):
-            sources[_source(inner, kind, needs_boxes)] = None
+        is_local = inner.get('ann_file') and not inner.get('backend_args')
+        if is_local and _reads_coco(kind):
+            root = Path(inner.get('data_root') or '')
+            source = CocoSource(
+                root / inner.ann_file,
+                root / (inner.get('data_prefix') or {}).get('img', ''),
+                classes_of(kind.METAINFO | (inner.get('metainfo') or {})),
+                _color_type(inner.get('pipeline') or []),
+                needs_boxes,
+            )
+            sources[source] = None
     return list(sources)
 
 
 def _reads_coco(kind: object) -> bool:
-    """Return whether a data set reads its file as CocoDataset does.
+    """Return whether a class reads its file as CocoDataset does.
 
-    LVIS, Objects365 and panoptic data sets derive from it, but read other keys or
-    order the labels otherwise.
+    Subclasses for LVIS, Objects365 and panoptic data read other keys, or order the
+    labels differently.
     """
     return (
         isinstance(kind, type)
@@ -249,23 +240,8 @@ def _reads_coco(kind: object) -> bool:
     )
 
 
-def _source(
-    dataset: ConfigDict, kind: type[CocoDataset], needs_boxes: bool
-) -> CocoSource:
-    root = Path(dataset.get('data_root') or '')
-    metainfo = kind.METAINFO | (dataset.get('metainfo') or {})
-    img_dir = (dataset.get('data_prefix') or {}).get('img', '')
-    return CocoSource(
-        root / dataset.ann_file,
-        root / img_dir,
-        classes_of(metainfo),
-        _color_type(dataset.get('pipeline') or []),
-        needs_boxes,
-    )
-
-
 def _color_type(pipeline: list) -> str | None:
-    """Return how a pipeline reads images; None if mmcv's transform does not."""
+    """Return how a pipeline reads images; None if it does not use mmcv's transform."""
     for step in pipeline:
         if type_name(step) == 'LoadImageFromFile':
             return step.get('color_type', 'color')

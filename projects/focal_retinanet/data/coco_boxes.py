@@ -1,4 +1,4 @@
-"""Boxes of a COCO file, against the images that they are in."""
+"""Boxes of a COCO file, compared with their images."""
 
 from collections.abc import Sequence
 from itertools import chain, compress
@@ -7,9 +7,9 @@ import numpy as np
 
 from focal_retinanet.data.naming import few
 
-#: Pixels that a box may leave its image by, from rounding, without a word.
+#: Pixels by which a box may leave its image without a warning, due to rounding.
 _TOLERANCE = 1.0
-#: Share of boxes that has to fit a reading of the numbers before it is suggested.
+#: Share of boxes that must fit another format before that format is suggested.
 _MOST = 0.95
 
 
@@ -18,16 +18,16 @@ def are_usable(
     areas: Sequence[float],
     sizes: Sequence[tuple[float, float]],
 ) -> np.ndarray:
-    """Whether mmdet uses each box; the same conditions as its CocoDataset's.
+    """Return which boxes mmdet uses, by the conditions of its CocoDataset.
 
     Args:
         boxes: N boxes xywh in absolute pixels.
         areas: N areas in square pixels.
-        sizes: (width, height) of each box's image; (0, 0) for no image.
+        sizes: (width, height) of each box's image; (0, 0) if it has no image.
 
     Returns:
-        (N,) bool; False for a box narrower or lower than a pixel, outside of its
-        image, or with an area of 0, and for one with a NaN.
+        (N,) bool; False for a box that is narrower or lower than a pixel, outside of
+        its image, has an area of 0, or contains NaN.
     """
     bboxes, sizes = as_array(boxes, 4), as_array(sizes, 2)
     has_area = np.array([not area <= 0 for area in areas], dtype=bool)
@@ -42,13 +42,13 @@ def describe_left_out(
     boxes: Sequence[Sequence[float]],
     areas: Sequence[float],
 ) -> str | None:
-    """What is left out and the likely cause, in words; None for nothing.
+    """Describe the boxes that are left out and the likely cause, if there are any.
 
     Args:
-        ids: ids of N annotations.
-        usable: (N,) bool, of :func:`are_usable`.
-        boxes: N boxes xywh.
-        areas: N areas.
+        ids: Ids of N annotations.
+        usable: (N,) bool, see :func:`are_usable`.
+        boxes: N boxes xywh in absolute pixels.
+        areas: N areas in square pixels.
     """
     if usable.all():
         return None
@@ -60,7 +60,7 @@ def describe_left_out(
     elif ((numbers >= 0) & (numbers <= 1)).all():
         cause = (
             '; all numbers are between 0 and 1: are they relative to the size of the '
-            'image? COCO has pixels'
+            'image? COCO boxes are in pixels'
         )
     count = int((~usable).sum())
     return (
@@ -75,10 +75,10 @@ def describe_leaving(
     boxes: Sequence[Sequence[float]],
     sizes: Sequence[tuple[float, float]],
 ) -> str | None:
-    """Boxes that leave their image and the likely cause, in words; None for none.
+    """Describe the boxes that leave their image and the likely cause, if any do.
 
     Args:
-        ids: ids of N annotations.
+        ids: Ids of N annotations.
         boxes: N boxes xywh in absolute pixels.
         sizes: (width, height) of each box's image.
     """
@@ -92,17 +92,17 @@ def describe_leaving(
     width, height = image_sizes[first]
     x, y, *_ = bboxes[first]
     right, bottom = ends[first]
-    # Read as corners they are boxes inside of their images, as centres too.
+    # Whether the numbers are boxes inside their images in one of two other formats.
     as_corners = (extent > low) & (extent <= image_sizes + _TOLERANCE)
-    as_centres = (low >= extent / 2 - _TOLERANCE) & (
+    as_centers = (low >= extent / 2 - _TOLERANCE) & (
         low + extent / 2 <= image_sizes + _TOLERANCE
     )
     if as_corners.all(1).mean() >= _MOST:
-        cause = 'these look like [x1, y1, x2, y2], where COCO has [x, y, width, height]'
-    elif as_centres.all(1).mean() >= _MOST:
+        cause = 'these look like [x1, y1, x2, y2], but COCO has [x, y, width, height]'
+    elif as_centers.all(1).mean() >= _MOST:
         cause = (
-            'these look like [centre x, centre y, width, height], where COCO has x and '
-            'y of the upper left corner'
+            'these look like [center x, center y, width, height], but COCO has x and y '
+            'of the upper left corner'
         )
     else:
         cause = "are width and height those of the file's images?"
@@ -115,7 +115,7 @@ def describe_leaving(
 
 
 def as_array(rows: Sequence[Sequence[float]] | np.ndarray, width: int) -> np.ndarray:
-    """(N, width) float64; an array is given back as it is."""
+    """Return an (N, width) float64 array; an array is returned unchanged."""
     if isinstance(rows, np.ndarray):
         return rows
     numbers = chain.from_iterable(rows)

@@ -1,7 +1,7 @@
-"""COCO annotation files: how they are read, and which annotations count.
+"""Reading of COCO annotation files, and the choice of annotations that count.
 
-Training, every AP, the reports and the pictures take their objects from here, so
-that all of them leave out the same annotations.
+Training, every AP, the reports and the pictures use these functions, so that all of
+them leave out the same annotations.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ from focal_retinanet.data.coco_boxes import are_usable
 
 
 class CocoFileError(ValueError):
-    """A file is no COCO annotation file, for the reason given."""
+    """A file is not a COCO annotation file."""
 
 
 def read_coco(ann_file: str | Path, needs_boxes: bool = True) -> dict:
-    """Return the content of an annotation file, with its three lists.
+    """Read an annotation file with its three lists.
 
     Args:
-        ann_file: path of the JSON file.
+        ann_file: Path of the JSON file.
         needs_boxes: Whether the file must have ``annotations``. If not, a file of
-            images alone, such as the one of COCO's test-dev, gets an empty list.
+            images alone, such as COCO's test-dev, gets an empty list.
 
     Raises:
-        CocoFileError: the file does not exist, is not JSON, or lacks one of the
+        CocoFileError: The file does not exist, is not JSON, or lacks one of the
             lists ``images``, ``annotations`` and ``categories``.
     """
     try:
@@ -48,11 +48,8 @@ def read_coco(ann_file: str | Path, needs_boxes: bool = True) -> dict:
     if isinstance(coco, dict) and not needs_boxes:
         coco.setdefault('annotations', [])
     wanted = ('images', 'annotations', 'categories')
-    missing = [
-        key
-        for key in wanted
-        if not isinstance(coco, dict) or not isinstance(coco.get(key), list)
-    ]
+    lists = coco if isinstance(coco, dict) else {}
+    missing = [key for key in wanted if not isinstance(lists.get(key), list)]
     if missing:
         raise CocoFileError(
             f'{ann_file}: has no list {", ".join(missing)}; a COCO detection file has '
@@ -62,19 +59,18 @@ def read_coco(ann_file: str | Path, needs_boxes: bool = True) -> dict:
 
 
 def prepare_coco(coco: dict) -> dict:
-    """Bring a file's content into the form that mmdet and pycocotools need.
+    """Prepare a file's content for mmdet and pycocotools.
 
-    - Annotations are numbered 1, 2, 3, ... in their order: pycocotools takes the id 0
-      for "matched nothing", and mishandles text and negative numbers, too.
-    - ``iscrowd`` is 0 and ``area`` is width times height where they are absent.
-    - Boxes that :func:`are_usable` refuses and those with ``ignore`` are left out,
-      as mmdet leaves them out of training. Otherwise an AP would count them as
-      objects that were missed.
+    - Annotations are numbered 1, 2, 3, ...: pycocotools takes the id 0 for "matched
+      nothing", and cannot use text or negative numbers.
+    - A missing ``iscrowd`` becomes 0, a missing ``area`` width times height.
+    - Boxes that :func:`are_usable` refuses and those with ``ignore`` are removed,
+      because mmdet leaves them out of training and an AP would count them as missed.
 
     Args:
-        coco: content of a file in which :func:`check_coco` found no error. It is
-            changed in place, as a copy of COCO's would take a gigabyte. Preparing it
-            a second time changes nothing.
+        coco: Content of a file in which :func:`check_coco` found no error. It is
+            changed in place, since a copy of COCO takes a gigabyte. Preparing it
+            again changes nothing.
 
     Returns:
         The same content.
@@ -108,7 +104,7 @@ class _QuietCOCO(COCO):
 
 
 def as_coco(content: dict) -> COCO:
-    """Return the object through which mmdet and pycocotools see a file's content."""
+    """Wrap a file's content for mmdet and pycocotools."""
     coco = _QuietCOCO()
     coco.dataset = content
     index_coco(coco)
@@ -117,14 +113,14 @@ def as_coco(content: dict) -> COCO:
 
 @quiet_pycocotools()
 def index_coco(coco: COCO) -> None:
-    """Build the index of a ``COCO`` whose ``dataset`` was set."""
+    """Build the index of a ``COCO`` object from its ``dataset``."""
     coco.createIndex()
     coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
 
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Stop looking for cycles, which JSON does not have: a third of the time."""
+    """Disable garbage collection, which takes a third of the time to read JSON."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Image files of a COCO file: whether they are there, and of the size that it says."""
+"""Checks that the images of a COCO file exist and have the sizes that it says."""
 
 import os
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from PIL import Image, UnidentifiedImageError
 
 from focal_retinanet.data.naming import few
 
-#: Images whose headers are read, spread over the file: 0.1 s, where all of COCO's
-#: would take as long as the file itself.
+#: Number of headers to read, spread over the file. These take 0.1 s; all of COCO's
+#: would take as long as reading the file.
 SAMPLED = 1000
-#: EXIF's tag of the orientation, and its values that change no size.
+#: EXIF tag of the orientation, and its values that keep width and height.
 _ORIENTATION = 0x0112
 _UPSIDE_DOWN = (2, 3, 4)
 
 
 class ImageFaults(NamedTuple):
-    """What is wrong with the files of some images, in words."""
+    """Messages about image files."""
 
     errors: list[str]
     warnings: list[str]
@@ -32,14 +32,14 @@ def check_images(
     sizes: Sequence[tuple[float, float]],
     color_type: str | None = 'color',
 ) -> ImageFaults:
-    """Look for missing files in a folder, and at the headers of a sample.
+    """Check that all images exist, and the headers of a sample.
 
     Args:
-        img_dir: folder that the names are in.
-        file_names: N names.
-        sizes: (width, height) of each, as the annotation file has them.
-        color_type: flag with which mmcv will read them, which decides whether an EXIF
-            rotation is applied; None leaves sizes and content unchecked.
+        img_dir: Folder of the images.
+        file_names: N file names.
+        sizes: (width, height) of each image in the annotation file.
+        color_type: Flag with which mmcv reads the images; it decides whether an EXIF
+            rotation is applied. None skips the check of headers.
     """
     missing = _missing(img_dir, file_names)
     errors, warnings = [], []
@@ -85,27 +85,27 @@ def check_images(
         )
     if other_size:
         cause = (
-            'the photo has an EXIF rotation, which mmcv applies and whatever wrote the '
-            'file did not: turn the image files themselves, or set '
+            'the photo has an EXIF rotation, which mmcv applies but the writer of the '
+            'file did not: rotate the image files themselves, or set '
             "color_type='color_ignore_orientation' of LoadImageFromFile in every "
             'pipeline'
             if is_turned
             else 'boxes that were drawn in images of another size are at the wrong '
-            'place: bring the images of that size, or correct width, height and boxes'
+            'place: provide images of that size, or correct width, height and boxes'
         )
         errors.append(f'image {few(other_size)} ({len(other_size)} {of_all}); {cause}')
     if upside_down:
         warnings.append(
             f'image {few(upside_down)} has an EXIF rotation by half a turn or a mirror '
-            f'image ({len(upside_down)} {of_all}), which mmcv applies; if whatever '
-            'wrote the boxes did not, they are at the wrong place: look at them with '
+            f'image ({len(upside_down)} {of_all}), which mmcv applies; if the writer of '
+            'the boxes did not, they are at the wrong place: check them with '
             'tools/browse_dataset.py'
         )
     return ImageFaults(errors, warnings)
 
 
 class _Header(NamedTuple):
-    """Size as mmcv reads the image, EXIF orientation, whether it was applied."""
+    """Size as mmcv reads the image, EXIF orientation, and whether mmcv applies it."""
 
     width: int
     height: int
@@ -114,10 +114,7 @@ class _Header(NamedTuple):
 
 
 def _read_header(path: str, color_type: str) -> _Header:
-    """
-    Raises:
-        OSError: there is no image in the file, or the file cannot be opened.
-    """
+    """Read a header; raise OSError if the file is not a readable image."""
     is_oriented = not (
         color_type.endswith('ignore_orientation') or color_type == 'unchanged'
     )
@@ -128,11 +125,11 @@ def _read_header(path: str, color_type: str) -> _Header:
     except (UnidentifiedImageError, Image.DecompressionBombError):
         if not os.path.getsize(path):
             raise OSError('it is empty') from None
-        # OpenCV knows some formats that Pillow does not, and larger images.
+        # OpenCV reads some formats that Pillow does not, and larger images.
         orientation = None
     if orientation == 1:
         return _Header(width, height, 1, is_oriented)
-    # Which formats' orientation is applied depends on OpenCV's version: ask it.
+    # OpenCV's version decides for which formats the orientation is applied: try it.
     image = mmcv.imread(path, flag=color_type)
     if image is None:
         raise OSError('it is no image that OpenCV can decode')
@@ -145,13 +142,12 @@ def _reason(error: Exception, path: str) -> str:
 
 
 def _missing(img_dir: str | Path, file_names: Sequence[str]) -> list[str]:
-    """Paths that do not exist.
+    """Return the paths that do not exist, by one listing per folder.
 
-    One listing a folder: asking for each of 118,000 files takes minutes on a network
-    disk.
+    A look-up of each of 118,000 files takes minutes on a network disk.
     """
     listing: dict[str, set[str]] = {}
-    missing = []
+    missing: list[str] = []
     for file_name in file_names:
         path = os.path.join(img_dir, file_name)
         folder, name = os.path.split(path)

@@ -1,4 +1,4 @@
-"""Names and colours of the classes that a config is about."""
+"""Names and colors of the classes of a config or checkpoint."""
 
 from collections.abc import Mapping
 
@@ -9,19 +9,16 @@ from focal_retinanet.config.dataset_configs import inner_datasets
 
 
 def config_meta(cfg: Config) -> dict | None:
-    """The ``metainfo`` of a config's data set, with its ``classes``.
+    """Return the ``metainfo`` of a config's data set, or None if it has no classes.
 
     Args:
-        cfg: config of a run; its test data set is asked first, then the validation's
-            and the training's. The default scope is set.
-
-    Returns:
-        None where the config names no classes.
+        cfg: Config of a run. The first of its test, validation and training data sets
+            that has classes counts. The default scope must be set.
     """
     for split in ('test', 'val', 'train'):
         dataloader = cfg.get(f'{split}_dataloader') or {}
         for dataset in inner_datasets(dataloader.get('dataset')):
-            # No file is opened for it.
+            # Opens no file.
             lazy = dict(dataset, lazy_init=True, pipeline=[])
             meta = DATASETS.build(lazy).metainfo
             if meta.get('classes'):
@@ -30,10 +27,10 @@ def config_meta(cfg: Config) -> dict | None:
 
 
 def meta_of(checkpoint: Mapping) -> dict | None:
-    """The ``metainfo`` that a checkpoint was trained on; None where it has no classes.
+    """Return the ``metainfo`` of a checkpoint, or None if it has no classes.
 
     Args:
-        checkpoint: checkpoint as it was loaded, also of mmdet 2.x.
+        checkpoint: Loaded checkpoint, of mmdet 2.x or 3.x.
     """
     meta = checkpoint.get('meta')
     if not isinstance(meta, Mapping):
@@ -48,20 +45,20 @@ def meta_of(checkpoint: Mapping) -> dict | None:
 def describe_other_classes(
     checkpoint: str, known: Mapping | None, classes: tuple[str, ...]
 ) -> str | None:
-    """What a checkpoint's classes are, if they are not the config's; else None.
+    """Describe how a checkpoint's classes differ from the config's, if they do.
 
     Args:
-        checkpoint: name of the file.
-        known: result of :func:`meta_of`.
-        classes: names of the config's classes.
+        checkpoint: Name of the file.
+        known: Result of :func:`meta_of`.
+        classes: Names of the config's classes.
     """
     if known is None or tuple(known['classes']) == tuple(classes):
         return None
     names = known['classes']
     same = sorted(names) == sorted(classes)
+    order = ', the same in another order' if same else ''
     return (
         f'{checkpoint} was trained on the classes {tuple(names)}, and the config has '
-        f'{tuple(classes)}'
-        + (', the same in another order' if same else '')
-        + ": label 0 is the config's first class here, whatever it was in training"
+        f"{tuple(classes)}{order}: label 0 is the config's first class here, whatever "
+        'it was in training'
     )

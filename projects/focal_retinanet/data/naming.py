@@ -1,4 +1,4 @@
-"""A few of many, in words."""
+"""Short lists for messages."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ _SHOWN = 3
 
 
 def few(items: Iterable) -> str:
-    """The first few, and how many more there are."""
+    """Name the first items, and say how many more there are."""
     items = list(items)
     shown = ', '.join(str(item) for item in items[:_SHOWN])
     more = len(items) - _SHOWN

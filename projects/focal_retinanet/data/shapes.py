@@ -1,9 +1,9 @@
 """A COCO-format data set of synthetic shapes, for a first run without any data.
 
-Few small objects of five classes on textured ground with unlabelled clutter:
-of some 9,000 anchors of an image about thirty are positive, the imbalance that
-focal loss is for. Every image is drawn from its own random stream, so the same
-seed gives the same image whatever else is asked for.
+Images show a few small objects of five classes on textured ground with unlabelled
+clutter. About thirty of the 9,000 anchors of an image are positive, the imbalance
+that the focal loss addresses. Each image has its own random stream, so it depends on
+the seed and its index alone.
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
-#: Written last, so a folder that has it is complete.
+#: Written last, so a folder with this file is complete.
 RECORD = 'shapes.json'
 #: Written first, and renamed to RECORD last.
 _STARTED = 'shapes.started.json'
@@ -28,23 +28,23 @@ _MAX_TURN = np.pi / 9
 
 @dataclass(frozen=True)
 class ShapesConfig:
-    """What to draw. Sizes are in pixels.
+    """Sizes and numbers of the shapes; sizes are in pixels.
 
     Args:
-        train: number of training images.
-        val: number of validation images.
-        width: of an image.
-        height: of an image.
-        min_objects: fewest objects of an image that has any; an image gets fewer
-            where no more find room.
-        max_objects: most objects of an image.
-        min_size: smallest diameter of the circle around an object.
-        max_size: largest diameter of the circle around an object.
-        empty_fraction: share of the images that have no object.
-        seed: of everything.
+        train: Number of training images.
+        val: Number of validation images.
+        width: Width of an image.
+        height: Height of an image.
+        min_objects: Fewest objects of a non-empty image; it gets fewer if there is
+            no room for more.
+        max_objects: Most objects of an image.
+        min_size: Smallest diameter of the circle around an object.
+        max_size: Largest diameter of the circle around an object.
+        empty_fraction: Share of images without objects.
+        seed: Seed of all randomness.
 
     Raises:
-        ValueError: a number or range is impossible, or an object does not fit into
+        ValueError: A number or range is impossible, or an object does not fit into
             an image.
     """
 
@@ -84,16 +84,16 @@ def make_shapes(out: Path, config: ShapesConfig) -> bool:
     """Write ``annotations/{train,val}.json`` and ``images/{train,val}/*.png``.
 
     Args:
-        out: folder of the data set; made if it does not exist.
-        config: what to draw.
+        out: Folder of the data set; created if it does not exist.
+        config: Sizes and numbers.
 
     Returns:
-        False if the same data set is there already and nothing was done.
+        False if the folder already holds the same data set.
 
     Raises:
-        FileExistsError: the folder, or the one beside it that the data set is made
-            in, holds something else. Nothing in either was touched.
-        OSError: an image could not be written.
+        FileExistsError: The folder, or the temporary one beside it, holds something
+            else. Nothing in either is changed.
+        OSError: An image cannot be written.
     """
     out = out.resolve()  # '.' has no name, and a link cannot be renamed onto
     arguments = json.dumps(asdict(config), indent=2) + '\n'
@@ -105,13 +105,16 @@ def make_shapes(out: Path, config: ShapesConfig) -> bool:
 
     unfinished = out.with_name(out.name + '.unfinished')
     if unfinished.exists():
-        _remove_unfinished(unfinished)
+        if unfinished.is_symlink() or not (unfinished / _STARTED).is_file():
+            raise FileExistsError(
+                f'{unfinished} is needed as a temporary folder, but no interrupted run '
+                'has left it: move it away, or name another folder'
+            )
+        shutil.rmtree(unfinished)
     unfinished.mkdir(parents=True)
     (unfinished / _STARTED).write_text(arguments)
-    for split_index, (split, count) in enumerate(
-        (('train', config.train), ('val', config.val))
-    ):
-        _write_split(unfinished, split, split_index, count, config)
+    for index, (split, count) in enumerate(_counts(config).items()):
+        _write_split(unfinished, split, index, count, config)
     (unfinished / _STARTED).rename(unfinished / RECORD)
     if out.exists():
         out.rmdir()  # empty, as seen above
@@ -119,32 +122,28 @@ def make_shapes(out: Path, config: ShapesConfig) -> bool:
     return True
 
 
+def _counts(config: ShapesConfig) -> dict[str, int]:
+    """Return the number of images of each split."""
+    return {'train': config.train, 'val': config.val}
+
+
 def _check_made(out: Path, arguments: str, config: ShapesConfig) -> None:
-    """Raise unless ``out`` is the whole data set of these arguments."""
+    """Raise unless ``out`` is the complete data set of these arguments."""
     if (out / RECORD).read_text() != arguments:
         raise FileExistsError(
             f'{out} holds shapes made with other arguments (see {out / RECORD}): name '
             'another folder, or delete that one'
         )
-    wanted = {out / 'annotations' / f'{split}.json' for split in ('train', 'val')}
-    for split, count in (('train', config.train), ('val', config.val)):
+    wanted: set[Path] = set()
+    for split, count in _counts(config).items():
+        wanted.add(out / 'annotations' / f'{split}.json')
         wanted |= {out / 'images' / split / _file_name(i) for i in range(count)}
     lost = sorted(wanted.difference(out.glob('*/*.json'), out.glob('images/*/*.png')))
     if lost:
         raise FileExistsError(
-            f'{out} has lost {len(lost)} of its files, {lost[0]} first: delete the '
-            'folder to have it made anew'
+            f'{out} has lost {len(lost)} of its files, such as {lost[0]}: delete the '
+            'folder to make it again'
         )
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Remove what an interrupted run left; raise if it is not one's."""
-    if folder.is_symlink() or not (folder / _STARTED).is_file():
-        raise FileExistsError(
-            f'{folder} is needed to make the data set in, but is not of an earlier, '
-            'interrupted run: move it away, or name another folder'
-        )
-    shutil.rmtree(folder)
 
 
 def _file_name(index: int) -> str:
@@ -157,6 +156,7 @@ def _write_split(
     folder = root / 'images' / split
     folder.mkdir(parents=True)
     images, annotations = [], []
+    size = dict(width=config.width, height=config.height)
     progress = tqdm(range(count), desc=f'{split} images', leave=False, disable=None)
     for index in progress:
         rng = np.random.default_rng([config.seed, split_index, index])
@@ -164,30 +164,28 @@ def _write_split(
         name = _file_name(index)
         if not cv2.imwrite(str(folder / name), image):  # e.g. the disk is full
             raise OSError(f'could not write {folder / name}')
-        images.append(
-            dict(id=index + 1, file_name=name, width=config.width, height=config.height)
-        )
-        for (x1, y1, x2, y2), label, area in zip(boxes, labels, areas, strict=True):
+        images.append(dict(id=index + 1, file_name=name, **size))
+        boxes[:, 2:] -= boxes[:, :2]  # COCO's xywh
+        for box, label, area in zip(boxes, labels, areas, strict=True):
             annotations.append(
                 dict(
                     id=len(annotations) + 1,
                     image_id=index + 1,
                     category_id=int(label) + 1,
-                    bbox=[float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
+                    bbox=box.tolist(),
                     area=float(area),
                     iscrowd=0,
                 )
             )
-    categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES, start=1)]
-    path = root / 'annotations' / f'{split}.json'
-    path.parent.mkdir(exist_ok=True)
     coco = dict(
-        info=dict(description='Synthetic shapes'),  # pycocotools 2.0.9 fails without
+        info=dict(description='Synthetic shapes'),  # pycocotools 2.0.9 needs it
         licenses=[],
         images=images,
-        categories=categories,
+        categories=[dict(id=i, name=name) for i, name in enumerate(CLASSES, start=1)],
         annotations=annotations,
     )
+    path = root / 'annotations' / f'{split}.json'
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(coco))
 
 
@@ -197,15 +195,15 @@ def draw_image(
     """Draw one image.
 
     Args:
-        rng: source of all randomness.
-        config: sizes and numbers.
+        rng: Source of all randomness.
+        config: Sizes and numbers.
 
     Returns:
         - image (height, width, 3) uint8 BGR;
-        - boxes (N, 4) float64 xyxy, tight around what is drawn of each object
-          when nothing covers it;
-        - labels (N,) int64, index into CLASSES;
-        - areas (N,) float64, drawn pixels of each object.
+        - boxes (N, 4) float64 xyxy in pixels, tight around the whole object, even
+          where another one covers it;
+        - labels (N,) int64, indices into CLASSES;
+        - areas (N,) float64, pixels of the whole object.
     """
     image = _ground(rng, config.width, config.height)
     count = 0
@@ -224,13 +222,13 @@ def draw_image(
         labels.append(label)
     noise = rng.normal(0, 4, image.shape)
     image = np.clip(image + noise, 0, 255).astype(np.uint8)
-    boxes = np.array([_tight_box(mask) for mask in masks]).reshape(-1, 4)
+    boxes = np.array([_tight_box(mask) for mask in masks], float).reshape(-1, 4)
     areas = np.array([(mask >= 0.5).sum() for mask in masks], dtype=np.float64)
     return image, boxes, np.array(labels, dtype=np.int64), areas
 
 
 def _ground(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """Cloudy texture with unlabelled strokes, (height, width, 3) float64."""
+    """Return a cloudy texture with strokes, (height, width, 3) float64 BGR."""
     texture = np.zeros((height, width, 3))
     for cells, strength in ((3, 25), (8, 12), (32, 6)):
         coarse = rng.normal(0, strength, (cells, cells, 3))
@@ -250,9 +248,9 @@ def _ground(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 def _place(
     rng: np.random.Generator, label: int, others: list[np.ndarray], config: ShapesConfig
 ) -> np.ndarray | None:
-    """Coverage (height, width) in [0, 1] of a shape that hides no other too much."""
-    whole = [(mask > 0.5) for mask in others]
-    # What the shapes on top left of each.
+    """Return the mask (height, width) in [0, 1] of a shape that hides little of others."""
+    whole = [mask > 0.5 for mask in others]
+    # The part of each that the later shapes leave visible.
     visible = [o & ~np.any(whole[i + 1 :], axis=0) for i, o in enumerate(whole)]
     for _ in range(20):
         size = np.exp(rng.uniform(np.log(config.min_size), np.log(config.max_size)))
@@ -269,7 +267,7 @@ def _place(
             (seen & ~shape).sum() / other.sum()
             for seen, other in zip(visible, whole, strict=True)
         ]
-        # One shape hides half of what may be hidden: another may come on top.
+        # One shape hides at most half of what may be hidden, to leave room for another.
         one_hides_little = max(hidden, default=0) <= (1 - _MIN_VISIBLE) / 2
         if one_hides_little and min(left, default=1) >= _MIN_VISIBLE:
             return mask
@@ -277,7 +275,7 @@ def _place(
 
 
 def _outline(label: int, angle: float) -> np.ndarray:
-    """Corners (P, 2) of a shape in the unit circle, turned by ``angle``."""
+    """Return the corners (P, 2) of a shape in the unit circle, turned by ``angle``."""
     name = CLASSES[label]
     if name == 'cross':
         a, b = 0.33, 0.94
@@ -295,7 +293,7 @@ def _outline(label: int, angle: float) -> np.ndarray:
 
 
 def _rasterize(polygon: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Coverage of each pixel by a polygon (P, 2) of x, y in pixels."""
+    """Return how much a polygon (P, 2) of x, y in pixels covers each pixel."""
     s = _SUPERSAMPLING
     fine = np.zeros((height * s, width * s), np.uint8)
     cv2.fillPoly(fine, [np.round(polygon * s).astype(np.int32)], 1)
@@ -307,7 +305,7 @@ def _rasterize(polygon: np.ndarray, width: int, height: int) -> np.ndarray:
 def _contrasting_color(
     rng: np.random.Generator, image: np.ndarray, mask: np.ndarray
 ) -> np.ndarray:
-    """A random BGR colour that stands out from what lies under the mask."""
+    """Return a random BGR color that stands out from the image under the mask."""
     ground = image[mask > 0.5].mean(axis=0)
     while True:
         color = rng.uniform(0, 255, 3)
@@ -316,6 +314,6 @@ def _contrasting_color(
 
 
 def _tight_box(mask: np.ndarray) -> tuple[float, float, float, float]:
-    """xyxy edges of the pixels that are at least half covered."""
+    """Return the xyxy edges of the pixels that are at least half covered."""
     ys, xs = np.nonzero(mask >= 0.5)
     return xs.min(), ys.min(), xs.max() + 1, ys.max() + 1

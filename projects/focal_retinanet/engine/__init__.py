@@ -1,1 +1,1 @@
-"""Around a run: its config, runner, hooks, checkpoints, sweep and inference."""
+"""Running a detector: config, runner, hooks, checkpoints, sweep and inference."""

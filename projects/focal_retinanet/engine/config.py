@@ -1,4 +1,4 @@
-"""From a tool's arguments to the config of a run, with mmdet's precedence."""
+"""From a tool's arguments to a run's config and runner."""
 
 import argparse
 import os
@@ -19,17 +19,16 @@ from focal_retinanet.engine.work_dir import run_folder
 def load_config(
     args: argparse.Namespace, options: Mapping[str, Any] | None = None
 ) -> Config:
-    """Read the config file and apply the shared arguments.
+    """Load the config file and apply the arguments that all tools share.
 
     Args:
-        args: the shared arguments.
-        options: settings that other arguments stand for, by their keys; they are
-            stronger than ``--cfg-options``.
+        args: Shared arguments.
+        options: Values by their keys that override ``--cfg-options``.
 
     Raises:
-        FileNotFoundError: there is no such config.
-        UserError: there is no such row, a table is named without one, no one reads
-            an option, or no launcher has started this process.
+        FileNotFoundError: The config does not exist.
+        UserError: The row does not exist, a table is named without a row, no one reads
+            an option, or the named launcher has not started this process.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
@@ -50,7 +49,7 @@ def load_config(
 
 
 def build_runner(cfg: Config):
-    """The runner of a config: ours, or the one that its ``runner_type`` names."""
+    """Build this package's runner, or the one that ``runner_type`` names."""
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)

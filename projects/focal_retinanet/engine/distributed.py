@@ -1,4 +1,4 @@
-"""The beginning and the end of a distributed run."""
+"""Start and end of a distributed run."""
 
 import gc
 import os
@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from focal_retinanet.cli.errors import UserError
 
-# What each launcher tells the processes that it starts, and how they are started.
+# Variables that each launcher sets for its processes, and the command to start them.
 _ENVIRONMENT = {
     'pytorch': ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
@@ -28,6 +28,7 @@ _START = {
     'mpi': 'mpirun -n PROCESSES -x MASTER_ADDR=HOST python tools/train.py CONFIG '
     '--launcher mpi',
 }
+# Variables that hold the number of processes on this machine, and this one's index.
 _PROCESSES_HERE = {
     'pytorch': 'LOCAL_WORLD_SIZE',
     'slurm': 'SLURM_NTASKS_PER_NODE',
@@ -41,14 +42,15 @@ _INDEX_HERE = {
 
 
 def check_launcher(launcher: str) -> None:
-    """See that this process is one of those that a launcher starts.
+    """Check that the launcher has started this process, and that there are GPUs.
 
     Args:
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
 
     Raises:
-        UserError: no such launcher has started it, or there are fewer GPUs than
-            processes on this machine, where there are any.
+        UserError: The launcher is unknown or has not started this process; or this
+            machine has GPUs, but fewer than processes; or it has none, and the
+            launcher is not ``pytorch``.
     """
     if launcher == 'none':
         return
@@ -58,26 +60,26 @@ def check_launcher(launcher: str) -> None:
     missing = [name for name in _ENVIRONMENT[launcher] if name not in os.environ]
     if missing:
         raise UserError(
-            f'--launcher {launcher} is for processes that {launcher} has started, and '
-            f'{", ".join(missing)} is not set. Start them by {_START[launcher]}; one '
-            'process alone needs no --launcher'
+            f'--launcher {launcher} is for processes that {launcher} has started, but '
+            f'{", ".join(missing)} is not set. Start them with {_START[launcher]}; a '
+            'single process needs no --launcher'
         )
     if not torch.cuda.is_available():
         if launcher != 'pytorch':
             raise UserError(
                 f'--launcher {launcher} needs GPUs, and there are none; on CPUs, start '
-                f'the processes by {_START["pytorch"]}'
+                f'the processes with {_START["pytorch"]}'
             )
         return
     gpus = torch.cuda.device_count()
-    # All processes of a machine see the first, so that the one that prints does.
+    # All processes must fail, so that the first one, which prints the error, does.
     processes = _number(_PROCESSES_HERE[launcher]) or 0
     processes = max(processes, 1 + (_number(_INDEX_HERE[launcher]) or 0))
     if processes > gpus:
         raise UserError(
-            f'{processes} processes on a machine with {gpus} GPUs in sight: each needs '
-            f'one of its own. Start {gpus}, or show more of them by '
-            "CUDA_VISIBLE_DEVICES; CUDA_VISIBLE_DEVICES='' and --launcher pytorch take "
+            f'{processes} processes on a machine with {gpus} GPUs visible: each needs '
+            f'its own. Start {gpus} processes, or make more GPUs visible in '
+            "CUDA_VISIBLE_DEVICES; CUDA_VISIBLE_DEVICES='' with --launcher pytorch uses "
             'CPUs'
         )
 
@@ -88,13 +90,11 @@ def _number(name: str) -> int | None:
 
 
 def end_distributed(runner: Runner) -> None:
-    """Leave the process group, after which the runner has no model.
+    """Delete the runner's model and leave the process group.
 
-    A process that ends while DDP is alive may abort, which torch over gloo does in
-    one run out of six.
+    A process that ends while DDP is alive may abort; with gloo, one run in six does.
     """
-    if not is_distributed():
-        return
-    runner.model = None
-    gc.collect()
-    torch.distributed.destroy_process_group()
+    if is_distributed():
+        runner.model = None
+        gc.collect()
+        torch.distributed.destroy_process_group()

@@ -1,5 +1,6 @@
-"""mmengine's Runner, with a readable console and distributed runs on CPUs."""
+"""mmengine's Runner with checked data and checkpoints, and a readable console."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from focal_retinanet.data.check_data import CocoSource, checked_loading, coco_so
 from focal_retinanet.data.dataset_meta import describe_other_classes, meta_of
 from focal_retinanet.data.image_errors import name_image_errors
 from focal_retinanet.engine.checkpoints.fit import check_can_be_resumed, check_fits
-from focal_retinanet.engine.hooks.iteration_seed import IterationSeedHook
+from focal_retinanet.engine.hooks.iteration_seed import (
+    IterationSeedHook,
+    with_seeded_batches,
+)
 from focal_retinanet.engine.hooks.plain_checkpoint import PlainCheckpointHook
-from focal_retinanet.engine.hooks.seeded_batches import with_seeded_batches
 from focal_retinanet.engine.work_dir import (
     checkpoint_dir,
     latest_checkpoint,
@@ -39,48 +42,45 @@ from focal_retinanet.visualization.file_names import unique_names
 
 @RUNNERS.register_module()
 class Runner(MMEngineRunner):
-    """As mmengine's, but
+    """mmengine's runner with these differences:
 
-    - the console shows progress and results; environment, config and
-      initialisation stay in the log file;
-    - annotation files are checked as they are loaded, before the first iteration,
-      and evaluators need not name theirs again;
-    - batches have their seeds with them where ``IterationSeedHook`` is a hook;
+    - the console shows progress and results; environment, config and initialization
+      go to the log file;
+    - annotation files are checked while they are loaded, and evaluators take the
+      files of their data sets;
+    - ``IterationSeedHook``, if it is a hook, seeds the batches too;
     - detections of the last validation and of a test are kept next to the log,
       for ``tools/compare.py``;
     - ``channels_last``, ``fold_batch_norm``, ``winograd`` and ``compile`` make
       the model faster, see :mod:`focal_retinanet.acceleration.accelerate`;
-    - checkpoints load by ``torch.load(..., weights_only=True)`` alone, and are
-      refused where they do not fit the model, see
-      :mod:`focal_retinanet.engine.checkpoints.fit`;
-    - a work directory is resumed wherever it stands, see
+    - checkpoints load with ``torch.load(..., weights_only=True)``, and must fit the
+      model, see :mod:`focal_retinanet.engine.checkpoints.fit`;
+    - a work directory can be resumed after it was moved or copied, see
       :mod:`focal_retinanet.engine.work_dir`;
-    - ``launcher='pytorch'`` works on a machine without CUDA, over gloo, where
-      mmengine's own ``init_dist`` asks for a GPU.
+    - ``launcher='pytorch'`` works without CUDA, over gloo, where mmengine's
+      ``init_dist`` needs a GPU.
+
+    Attributes:
+        start_from: Checkpoint whose weights a training starts from if there is
+            nothing to resume.
     """
 
-    #: Annotation files that were checked, with the images and classes.
-    _checked_sources: set[CocoSource]
-    #: Checkpoint whose weights a training has that was to be resumed and is new.
     start_from: str | None = None
-    #: File of the checkpoint that is being loaded, and whether it is resumed.
-    _loaded_file: str
-    _is_resuming: bool
 
     def __init__(self, *args, **kwargs) -> None:
-        self._checked_sources = set()
-        self._is_resuming = False
+        self._checked_sources: set[CocoSource] = set()
+        self._is_resuming = False  # whether the file being loaded is resumed
         super().__init__(*args, **kwargs)
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Start the process group, then mmengine's environment."""
+        """Start the process group on CPUs, then set up mmengine's environment."""
         if self.distributed and not torch.cuda.is_available() and not is_distributed():
-            # mmengine leaves a process group that exists alone.
+            # mmengine does not start a second process group.
             torch.distributed.init_process_group(backend='gloo')
         super().setup_env(env_cfg)
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        """mmengine's logger, quieter on the console."""
+        """Build mmengine's logger, and make it quiet on the console."""
         logger = super().build_logger(*args, **kwargs)
         quiet_console(logger)
         if logger.log_file is not None:
@@ -88,23 +88,23 @@ class Runner(MMEngineRunner):
         return logger
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """The model, made as fast as the config asks for."""
+        """Build the model, and make it as fast as the config asks for."""
         model = super().build_model(model)
         accelerate(model, self.cfg, self.logger)
         return model
 
     def _maybe_compile(self, target: str) -> None:
-        """Not mmengine's: the whole step, of which the losses do not compile."""
+        """Do nothing: mmengine compiles the whole step, but losses do not compile."""
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """The loop, whose data are checked, and seeded if there is a hook for it."""
+        """Build the loop, check its data, and seed its batches if a hook is there."""
         if isinstance(loop, BaseLoop):
             return loop
         if any(isinstance(hook, IterationSeedHook) for hook in self.hooks):
             self._train_dataloader = with_seeded_batches(
                 self._train_dataloader, self.seed
             )
-        # An error of these data is raised together with those of the validation's.
+        # One error lists the mistakes in both the training and the validation data.
         sources = self._sources('train') + self._sources('val')
         with self._checked_loading(sources):
             loop = super().build_train_loop(loop)
@@ -112,24 +112,36 @@ class Runner(MMEngineRunner):
         return loop
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """The loop, whose data are checked and whose detections are kept."""
-        self._val_evaluator = self._complete_evaluator('val')
-        with self._checked_loading(self._sources('val')):
-            loop = super().build_val_loop(loop)
-        self._check_loop(loop, 'val')
-        return loop
+        """Build the loop, check its data, and keep its detections."""
+        return self._build_evaluation('val', super().build_val_loop, loop)
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """The loop, whose data are checked and whose detections are kept."""
-        self._test_evaluator = self._complete_evaluator('test')
-        with self._checked_loading(self._sources('test')):
-            loop = super().build_test_loop(loop)
-        self._check_loop(loop, 'test')
+        """Build the loop, check its data, and keep its detections."""
+        return self._build_evaluation('test', super().build_test_loop, loop)
+
+    def _build_evaluation(
+        self, split: str, build: Callable, loop: BaseLoop | dict
+    ) -> BaseLoop:
+        evaluator = self._complete_evaluator(split)
+        setattr(self, f'_{split}_evaluator', evaluator)
+        with self._checked_loading(self._sources(split)):
+            loop = build(loop)
+        # The images must be readable, and the evaluator must know them.
+        dataset = loop.dataloader.dataset
+        name_image_errors(dataset)
+        metrics = coco_metrics(evaluator, self._dataset(split))
+        ann_files = [str(metric.get('ann_file')) for metric, _ in metrics]
+        check_evaluator(
+            loop.evaluator, dataset, ann_files, f'{split}_evaluator', self.logger
+        )
         return loop
 
     def _complete_evaluator(self, split: str):
-        """A copy of an evaluator's config; COCO metrics take the data set's file and
-        write detections to {split}_detections, {split}_detections_2, ..."""
+        """Return a copy of an evaluator's config with all file names.
+
+        COCO metrics read the data set's file and write their detections to
+        {split}_detections, {split}_detections_2, ...
+        """
         evaluator = getattr(self, f'_{split}_evaluator')
         if not isinstance(evaluator, dict | list):
             return evaluator
@@ -143,35 +155,22 @@ class Runner(MMEngineRunner):
                 metric['outfile_prefix'] = str(Path(self._log_dir) / own_name)
         return evaluator
 
-    def _check_loop(self, loop: BaseLoop, split: str) -> None:
-        """See that the images are readable and those that the evaluator knows."""
-        dataset = loop.dataloader.dataset
-        name_image_errors(dataset)
-        metrics = coco_metrics(
-            getattr(self, f'_{split}_evaluator'), self._dataset(split)
-        )
-        ann_files = [str(metric.get('ann_file')) for metric, _ in metrics]
-        check_evaluator(
-            loop.evaluator, dataset, ann_files, f'{split}_evaluator', self.logger
-        )
-
     def _dataset(self, split: str) -> ConfigDict | None:
-        """Config of a data set; None where there is none."""
+        """Return the config of a split's data set, if there is one."""
         dataloader = self.cfg.get(f'{split}_dataloader')
         return dataloader.get('dataset') if dataloader else None
 
     def _sources(self, split: str) -> list[CocoSource]:
+        dataset = self._dataset(split)
         if split == 'train':
-            return coco_sources(self._dataset(split))
-        return sources_to_evaluate(
-            self._complete_evaluator(split), self._dataset(split)
-        )
+            return coco_sources(dataset)
+        return sources_to_evaluate(self._complete_evaluator(split), dataset)
 
     def _checked_loading(self, sources: list[CocoSource]) -> AbstractContextManager:
         return checked_loading(sources, self.model, self.logger, self._checked_sources)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Wrap for distributed training; on CPUs without device ids."""
+        """Wrap the model for distributed training; on CPUs without device ids."""
         on_cpus = self.distributed and not torch.cuda.is_available()
         if not on_cpus or is_model_wrapper(model) or model_wrapper_cfg is not None:
             return super().wrap_model(model_wrapper_cfg, model)
@@ -182,13 +181,13 @@ class Runner(MMEngineRunner):
         )
 
     def register_hooks(self, *args, **kwargs) -> None:
-        """The config's hooks, and that of checkpoints that load anywhere."""
+        """Register the config's hooks, and ``PlainCheckpointHook``."""
         super().register_hooks(*args, **kwargs)
         if not any(isinstance(hook, PlainCheckpointHook) for hook in self.hooks):
             self.register_hook(PlainCheckpointHook())
 
     def load_or_resume(self) -> None:
-        """As mmengine's; the latest checkpoint is that of this work directory."""
+        """Load or resume; the latest checkpoint is found in this work directory."""
         if not self._has_loaded and self._resume and self._load_from is None:
             own = checkpoint_dir(self.hooks, self.work_dir)
             self._load_from = latest_checkpoint(self.work_dir, own)
@@ -201,10 +200,10 @@ class Runner(MMEngineRunner):
         super().load_or_resume()
 
     def resume(self, filename: str, *args, **kwargs) -> None:
-        """As mmengine's, with checkpoints of this model and this work directory.
+        """Resume from a checkpoint of this model, wherever the run stands now.
 
         Raises:
-            UserError: the checkpoint is not of a training of this model.
+            UserError: The checkpoint is not of a training of this model.
         """
         own = checkpoint_dir(self.hooks, self.work_dir)
         self._is_resuming = True
@@ -215,16 +214,16 @@ class Runner(MMEngineRunner):
         move_noted_checkpoints(self.message_hub, own or self.work_dir)
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
-        """As mmengine's; a test or a resumed training needs one that fits.
+        """Load a checkpoint, which must fit the model in a test or a resumed run.
 
         Raises:
-            UserError: it does not fit.
+            UserError: The checkpoint does not fit.
         """
         self._loaded_file = filename
         return super().load_checkpoint(filename, *args, **kwargs)
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
-        """As mmengine's; checkpoints are looked at before any hook takes them."""
+        """Call the hooks; a loaded checkpoint is checked before any hook sees it."""
         if fn_name == 'after_load_checkpoint':
             self._check_checkpoint(kwargs['checkpoint'])
         super().call_hook(fn_name, **kwargs)
@@ -242,22 +241,21 @@ class Runner(MMEngineRunner):
         check_can_be_resumed(self.model, checkpoint, self._loaded_file, classes)
         if 'optimizer' not in checkpoint:
             self.logger.warning(
-                f'{self._loaded_file} has no state of the optimizer, which starts '
-                'afresh, as the learning rate may'
+                f'{self._loaded_file} has no state of the optimizer: the optimizer '
+                'starts afresh, and the learning rate may too'
             )
         if self._warn_of_other_classes(checkpoint, self._train_loop):
-            # mmengine would say the same in fewer words.
+            # Keeps mmengine from warning of the same.
             checkpoint['meta']['dataset_meta'] = metainfo
 
     def _warn_of_other_classes(self, checkpoint: dict, loop: BaseLoop | None) -> bool:
-        """Whether a checkpoint knows other classes than a loop's data set."""
+        """Warn if a checkpoint's classes differ from a data set's; say whether."""
         dataset = getattr(getattr(loop, 'dataloader', None), 'dataset', None)
         classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-        text = None
-        if classes:
-            text = describe_other_classes(
-                self._loaded_file, meta_of(checkpoint), tuple(classes)
-            )
+        if not classes:
+            return False
+        known = meta_of(checkpoint)
+        text = describe_other_classes(self._loaded_file, known, tuple(classes))
         if text is not None:
             self.logger.warning(text)
         return text is not None

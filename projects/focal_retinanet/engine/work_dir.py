@@ -1,8 +1,7 @@
-"""What a run wrote is found beside it, wherever its work directory stands.
+"""Paths inside a work directory, which may have been moved or copied.
 
-mmengine notes absolute paths: of the latest checkpoint, and of the best one, which
-is deleted when there is a better one. In a copy of a work directory they are those
-of the original.
+mmengine records absolute paths of the latest checkpoint and of the best one, which
+it deletes when there is a better one. In a copy, they lead to the original.
 """
 
 import os
@@ -20,13 +19,9 @@ _NOTED = re.compile(r'last_ckpt|best_ckpt(_.*)?')
 
 
 def run_folder(config: str | Path) -> str | None:
-    """The work directory that a config file lies in; None where it lies in none.
+    """Return the work directory that contains a config file, if one does.
 
-    A run keeps its config with the path of its work directory in it, which in a copy
-    is the original's.
-
-    Args:
-        config: config file.
+    In a copy of a work directory, the config still names the original.
     """
     folder = Path(config).parent
     return str(folder) if (folder / _LATEST).is_file() else None
@@ -35,14 +30,14 @@ def run_folder(config: str | Path) -> str | None:
 def latest_checkpoint(
     work_dir: str | Path, checkpoint_dir: str | None = None
 ) -> str | None:
-    """The checkpoint that a run was saved in last; None if it was in none.
+    """Return the latest checkpoint of a run, or None if there is none.
 
     Args:
-        work_dir: folder of the run.
-        checkpoint_dir: folder of its checkpoints, if that is another one.
+        work_dir: Folder of the run.
+        checkpoint_dir: Folder of its checkpoints, if it is another one.
 
     Raises:
-        UserError: the checkpoint that the run names is not there.
+        UserError: The recorded checkpoint does not exist.
     """
     note = Path(work_dir) / _LATEST
     if not note.is_file():
@@ -58,35 +53,35 @@ def latest_checkpoint(
         if place.exists():
             return str(place)
     raise UserError(
-        f'{note} names {noted}, and there is no {name} in {places[-1].parent}: put '
-        'that checkpoint there, name another one by --resume CHECKPOINT, or delete '
+        f'{note} names {noted}, but there is no {name} in {places[-1].parent}: put '
+        'that checkpoint there, name another one with --resume CHECKPOINT, or delete '
         f'{note} to start from the beginning'
     )
 
 
 def checkpoint_dir(hooks: Sequence[Hook], work_dir: str) -> str | None:
-    """The folder of checkpoints that a CheckpointHook has of its own, or None.
+    """Return the folder of a CheckpointHook with ``out_dir``, or None.
 
     Args:
-        hooks: the runner's, before training.
-        work_dir: folder of the run.
+        hooks: Hooks of the runner before training.
+        work_dir: Folder of the run.
     """
     for hook in hooks:
         if isinstance(hook, CheckpointHook) and hook.out_dir not in (None, work_dir):
-            # As the hook will join them.
+            # The hook joins them in the same way.
             return os.path.join(hook.out_dir, os.path.basename(work_dir.rstrip(os.sep)))
     return None
 
 
 def move_noted_checkpoints(message_hub: MessageHub, folder: str | Path) -> None:
-    """Let what mmengine notes of checkpoints be about those of this run.
+    """Make the recorded paths of checkpoints lead to this run's folder.
 
-    A checkpoint that is not there is forgotten: it is another run's, which has not
-    to be deleted.
+    A path without a file in the folder is removed, since mmengine would delete the
+    checkpoint of another run.
 
     Args:
-        message_hub: record of the run, changed in place.
-        folder: folder of the run's checkpoints.
+        message_hub: Record of the run, changed in place.
+        folder: Folder of the run's checkpoints.
     """
     for key in list(message_hub.runtime_info):
         if not _NOTED.fullmatch(key):
@@ -102,10 +97,10 @@ def move_noted_checkpoints(message_hub: MessageHub, folder: str | Path) -> None:
 
 
 def _file_name(path: str) -> str:
-    """The last part of a path of any system."""
+    """Return the last part of a POSIX or Windows path."""
     return re.split(r'[/\\]', path.rstrip('/\\'))[-1]
 
 
 def _is_remote(path: str) -> bool:
-    """Whether a path is of a store that mmengine writes to, such as s3://."""
+    """Return whether a path leads to a remote store, such as s3://."""
     return '://' in path

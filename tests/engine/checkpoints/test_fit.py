@@ -1,4 +1,4 @@
-"""Checkpoints that do not fit are refused before anything is loaded from them."""
+"""Checkpoints that do not fit are refused before their weights are loaded."""
 
 import copy
 
@@ -12,7 +12,7 @@ from focal_retinanet.engine.checkpoints.fit import Misfit, check_fits, misfits
 
 
 class Detector(nn.Module):
-    test_step = None  # BaseTTAModel asks for it
+    test_step = None  # required by BaseTTAModel
 
     def __init__(self, classes=3, has_head=True):
         super().__init__()
@@ -53,7 +53,7 @@ def test_wrappers_and_prefixes_are_no_misfits():
     prefixed = {f'module.{name}': weight for name, weight in state().items()}
     assert misfits(model, prefixed) == []
     tta = Augmented(model)
-    # Without a process group, in which alone it could be built.
+    # The wrapper could only be built within a process group.
     ddp = MMDistributedDataParallel.__new__(MMDistributedDataParallel)
     nn.Module.__init__(ddp)
     ddp.module = tta
@@ -66,7 +66,7 @@ def test_a_test_needs_the_head():
     model = Detector()
     check_fits(model, dict(state_dict=state()), 'a.pth')
     check_fits(model, state(), 'a.pth')
-    # Of other parts, mmengine warns.
+    # mmengine warns of other parts.
     check_fits(model, {k: v for k, v in state().items() if 'head' in k}, 'a.pth')
     meta = dict(dataset_meta=dict(classes=tuple('abcdefg')))
     with pytest.raises(UserError) as caught:
@@ -85,7 +85,7 @@ def test_a_test_needs_the_head():
 
 
 def fewer_classes(cfg):
-    """The config for the first three of the five classes."""
+    """Return a config with the first three of the five classes."""
     cfg = copy.deepcopy(cfg)
     cfg.model.bbox_head.num_classes = 3
     classes = ('circle', 'square', 'triangle')
@@ -114,7 +114,7 @@ def test_another_models_checkpoint_is_not_resumed(runs, short_config, tmp_path):
     assert 'trained on 5 classes (circle, square, triangle, star, cross)' in message
     assert 'the data to train on have 3' in message
     assert f'--cfg-options load_from={file}' in message
-    # As it says.
+    # The advice in the message works.
     runner = runs.train(other, tmp_path / 'other', load_from=str(file))
     assert runner.epoch == 1
 
@@ -126,7 +126,7 @@ def test_names_count_and_the_average_is_not_touched(runs, short_config, tmp_path
     runs.train(short_config)
     file = tmp_path / 'work' / 'epoch_1.pth'
     short_config.train_cfg.max_epochs = 2
-    runs.train(short_config, resume=True)  # its own, which fits
+    runs.train(short_config, resume=True)  # its own checkpoint fits
     short_config.model.bbox_head.stacked_convs = 2
     with pytest.raises(UserError, match=r'cls_convs\.1\..* is only in the model'):
         runs.train(short_config, resume=True, load_from=str(file))

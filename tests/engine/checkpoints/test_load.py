@@ -1,6 +1,6 @@
-"""Checkpoints load safely, mmengine's own among them, and nothing else does.
+"""Plain checkpoints and mmengine's load safely, and all others are refused.
 
-With torch's own weights-only loading, and with ours for torch before 2.6.
+Each test runs with torch's weights-only loading, and with ours for torch before 2.6.
 """
 
 import collections
@@ -26,7 +26,7 @@ from focal_retinanet.engine.checkpoints.load import (
 
 @pytest.fixture(params=["torch's", 'restricted'], autouse=True)
 def unpickler(request, monkeypatch):
-    """The way in which weights are read; ours has to be a twin of torch's."""
+    """Run a test with torch's unpickler and with ours, which must behave alike."""
     if request.param == "torch's":
         if restricted_unpickler.is_needed():
             pytest.skip('this torch cannot be taught further types')
@@ -153,7 +153,7 @@ def test_arrays_of_either_numpy_load(module):
     assert _weights_only_unpickler.load(io.BytesIO(content))['lr'] == 0.25
 
 
-# What each does: it is the text of a pickle, of protocol 2.
+# Pickles of protocol 2, by what they do.
 ATTACKS = {
     'calls what is not on the list': b'cos\nsystem\n(X\x04\x00\x00\x00exittR.',
     'by its name in Python 2': b'c__builtin__\neval\n(X\x01\x00\x00\x001tR.',

@@ -1,4 +1,4 @@
-"""Checkpoints load with torch alone, and lose nothing of what a run resumes."""
+"""Checkpoints load with torch alone, and resume a run exactly."""
 
 import copy
 import math
@@ -21,7 +21,7 @@ from focal_retinanet.engine.hooks.plain_checkpoint import (
 )
 from focal_retinanet.engine.runner import Runner
 
-# In a process that has nothing of ours, and no list of what may be loaded.
+# Runs in a process without this package and its list of allowed types.
 LOAD = """
 import sys, torch
 for path in sys.argv[1:]:
@@ -44,7 +44,7 @@ def load_by_torch_alone(*files):
 
 @pytest.fixture
 def full_config(tiny_config):
-    """With whatever puts something of its own into checkpoints."""
+    """Return a config with everything that adds data to checkpoints."""
     tiny_config.custom_hooks = [
         *tiny_config.custom_hooks,
         dict(type='EMAHook', ema_type='ExpMomentumEMA'),
@@ -80,7 +80,7 @@ def test_torch_alone_loads_every_checkpoint(runs, full_config, tmp_path):
 
 
 def test_a_resumed_run_logs_what_an_uninterrupted_one_does(runs, full_config, tmp_path):
-    # Losses are means over more iterations than there are after the checkpoint.
+    # Losses are means over iterations from before the checkpoint, too.
     full_config.log_processor.window_size = 50
     full_config.train_cfg.max_epochs = 3
     whole = runs.train(full_config, tmp_path / 'whole')
@@ -91,7 +91,7 @@ def test_a_resumed_run_logs_what_an_uninterrupted_one_does(runs, full_config, tm
     lines = runs.scalars_of(resumed)
     assert len(lines) > 8
     assert lines == runs.scalars_of(whole)[-len(lines) :]
-    # Stateful parts are what they were before they were saved.
+    # Stateful parts are unchanged by saving.
     for ours, theirs in zip(
         resumed.param_schedulers, whole.param_schedulers, strict=True
     ):
@@ -116,7 +116,7 @@ def test_checkpoints_of_before_are_resumed(runs, full_config, tmp_path, monkeypa
 def test_a_stock_mmengine_resumes_and_tests_ours(
     runs, full_config, tmp_path, shapes_root
 ):
-    # It does not give evaluators the data set's file.
+    # mmengine's runner does not give evaluators the data set's file.
     ann_file = f'{shapes_root}/annotations/val.json'
     full_config.val_evaluator.ann_file = ann_file
     full_config.test_evaluator.ann_file = ann_file
@@ -214,7 +214,7 @@ def test_meta_of_arrays_and_the_weights_versions_survive(runs, tiny_config, tmp_
     runner.train_dataloader.dataset._metainfo['palette'] = palette
     runner.save_checkpoint(str(tmp_path), 'own.pth')
     load_by_torch_alone(tmp_path / 'own.pth')
-    # The data set is left as it is.
+    # The data set is unchanged.
     assert runner.train_dataloader.dataset._metainfo['palette'] is palette
     held = torch.load(tmp_path / 'own.pth')
     assert held['state_dict']._metadata == runner.model.state_dict()._metadata

@@ -1,4 +1,4 @@
-"""Pictures of a test: one for each image, under a name of its own."""
+"""A test writes one picture per image, each with a unique name."""
 
 import logging
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from focal_retinanet.visualization import DetVisualizer
 
 
 class Images(list):
-    """A data set: a list of paths and ids."""
+    """A data set of paths and ids."""
 
     def get_data_info(self, index):
         path, img_id = self[index]
@@ -30,7 +30,7 @@ class Images(list):
 
 @pytest.fixture
 def images(tmp_path):
-    """Two of one name in two folders, and a third; grey, of brightness 50, 100, 150."""
+    """Write two images of the same name, and a third, of gray levels 50, 100, 150."""
     found = Images()
     for number, name in enumerate(['x/a.png', 'y/a.png', 'x/b.png'], 1):
         file = tmp_path / 'data' / name
@@ -51,7 +51,7 @@ def sample(path, img_id):
 
 
 def run_test(images, folder, show_dir='pictures', order=None):
-    """Run a test's hooks over the images; lines of the log, and the pictures."""
+    """Run a test's hooks over the images; return lines of the log, and the pictures."""
     logger = logging.getLogger('test_visualization_hook')
     lines = []
     logger.info = lines.append
@@ -71,7 +71,7 @@ def run_test(images, folder, show_dir='pictures', order=None):
 
 
 def brightness(folder):
-    """Of each picture, by its name; the left half is the image."""
+    """Return the gray level of each picture's left half, the image, by its name."""
     return {
         file.name: int(cv2.imread(str(file))[20, 20, 0]) for file in folder.iterdir()
     }
@@ -121,9 +121,9 @@ def test_each_validation_draws_the_same_images(images, tmp_path):
 @pytest.mark.parametrize(
     'keys, expected',
     [
-        # Each is tested by one process, the last again to have as many in each.
+        # One process tests each image; the last one is repeated for an even share.
         ([('x/a.jpg', 1), ('y/a.jpg', 2)], {'a.jpg', 'a_2.jpg'}),
-        # Not to be told apart: each process has a name of its own.
+        # Images with the same key: each process uses its own names.
         ([('a.jpg', 1), ('a.jpg', 1)], {'a_process0.jpg', 'a_process1.jpg'}),
     ],
 )

@@ -1,1 +1,1 @@
-"""Checkpoints: loaded safely, and held against the model and the classes."""
+"""Checkpoints: safe loading, and checks against the model and the classes."""

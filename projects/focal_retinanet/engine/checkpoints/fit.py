@@ -1,4 +1,4 @@
-"""Whether the weights of a checkpoint are those of a model."""
+"""Checks that a checkpoint's weights fit a model."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.data.dataset_meta import meta_of
 
-# mmengine, too, does without them.
+# mmengine, too, allows them to be missing.
 _OPTIONAL = 'num_batches_tracked'
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """A weight that a model and a checkpoint do not have in common.
+    """A weight in which a model and a checkpoint differ.
 
     Attributes:
-        name: name of the weight, such as ``bbox_head.retina_cls.weight``.
-        model: its shape in the model, or None if the model does not have it.
-        file: its shape in the checkpoint, or None if that does not have it.
+        name: Name of the weight, such as ``bbox_head.retina_cls.weight``.
+        model: Shape in the model, or None if the model lacks the weight.
+        file: Shape in the checkpoint, or None if the checkpoint lacks the weight.
     """
 
     name: str
@@ -38,53 +38,52 @@ class Misfit:
 
 
 def misfits(model: nn.Module, state_dict: Mapping[str, Any]) -> list[Misfit]:
-    """The weights in which a model and a checkpoint differ; sizes come first.
+    """Return the weights that differ; those of other shapes come first.
 
     Args:
-        model: detector, or a wrapper of one for distributed training or for
-            augmentation at test time.
-        state_dict: weights by their names, which may begin with ``module.``.
+        model: Detector, or a wrapper of one for distributed training or for test-time
+            augmentation.
+        state_dict: Weights by their names, which may begin with ``module.``.
     """
     ours = _shapes(unwrapped(model).state_dict())
     theirs = _shapes(state_dict)
     found = [
         Misfit(name, ours.get(name), theirs.get(name))
-        for name in (*ours, *(name for name in theirs if name not in ours))
+        for name in ours | theirs
         if ours.get(name) != theirs.get(name) and _OPTIONAL not in name
     ]
     return sorted(found, key=lambda misfit: None in (misfit.model, misfit.file))
 
 
 def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], file: str) -> None:
-    """Refuse a checkpoint that does not make a model what was trained.
+    """Refuse a checkpoint whose weights do not fit the heads of a model.
 
-    Other weights may be missing, as mmengine says in a warning.
+    Other weights may be missing; mmengine warns of them.
 
     Args:
-        model: detector, perhaps wrapped.
-        checkpoint: checkpoint as it was loaded, or the weights alone.
-        file: its file, for errors.
+        model: Detector, wrapped or not.
+        checkpoint: Loaded checkpoint, or the weights alone.
+        file: Path of the checkpoint, for errors.
 
     Raises:
-        UserError: a weight of a head has another size, or none of the heads' (of a
-            model without heads: none at all) is in the checkpoint.
+        UserError: A weight of a head has another shape, or the checkpoint has no
+            weight of a head. Of a model without heads, all weights are checked.
     """
     state_dict = weights_of(checkpoint)
-    names = list(unwrapped(model).state_dict())
+    names = [n for n in unwrapped(model).state_dict() if _OPTIONAL not in n]
     needed = [name for name in names if _is_of_a_head(name)] or names
     wrong = [m for m in misfits(model, state_dict) if m.name in needed]
     missing = {m.name for m in wrong if m.file is None}
-    others = [name for name in needed if _OPTIONAL not in name]
     sizes = [m for m in wrong if m.file is not None]
     if sizes:
         raise UserError(
             f'{file} is of another model: {listed(sizes)}'
-            f'{_classes_of(checkpoint)}. Give the config that it was trained with'
+            f'{_classes_of(checkpoint)}. Use the config that it was trained with'
         )
-    if others and missing.issuperset(others):
+    if needed and missing.issuperset(needed):
         what = 'a head' if _is_of_a_head(needed[0]) else 'this model'
         raise UserError(
-            f'{file} has no weights of {what}, such as {others[0]}: is it the '
+            f'{file} has no weights of {what}, such as {needed[0]}: is it the '
             'checkpoint of a detector, and of this config?'
         )
 
@@ -95,17 +94,17 @@ def check_can_be_resumed(
     file: str,
     classes: Collection[str] | None,
 ) -> None:
-    """Refuse a checkpoint that is not of a training of the same model.
+    """Refuse to resume from a checkpoint of another model, or from weights alone.
 
     Args:
-        model: detector, perhaps wrapped.
-        checkpoint: checkpoint as it was loaded.
-        file: its file, for errors.
-        classes: classes of the data to train on, if they are known.
+        model: Detector, wrapped or not.
+        checkpoint: Loaded checkpoint.
+        file: Path of the checkpoint, for errors.
+        classes: Classes of the training data, if they are known.
 
     Raises:
-        UserError: the weights differ in names or sizes, or there is no record of a
-            training.
+        UserError: The weights differ in names or shapes, or the checkpoint has no
+            record of a training.
     """
     advice = (
         f'. To start a new training from its weights, leave out --resume and add '
@@ -115,7 +114,7 @@ def check_can_be_resumed(
     is_record = isinstance(meta, Mapping) and meta.keys() >= {'epoch', 'iter'}
     if not is_record or 'message_hub' not in checkpoint:
         raise UserError(
-            f'{file} cannot be resumed: it has weights and no record of a training'
+            f'{file} cannot be resumed: it has weights, but no record of a training'
             f'{advice}'
         )
     wrong = misfits(model, weights_of(checkpoint))
@@ -128,19 +127,19 @@ def check_can_be_resumed(
 
 
 def weights_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The weights of a checkpoint, which may be nothing else."""
+    """Return the weights of a checkpoint, which may consist of weights alone."""
     return checkpoint.get('state_dict', checkpoint)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """A model without its wrappers."""
+    """Return a model without its wrappers."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
 
 
 def listed(wrong: Collection[Misfit], most: int = 2) -> str:
-    """The first misfits in words, and how many more there are."""
+    """Describe the first misfits, and say how many more there are."""
     words = '; '.join(str(misfit) for misfit in list(wrong)[:most])
     more = f' (and {len(wrong) - most} more)' if len(wrong) > most else ''
     return words + more
@@ -157,7 +156,7 @@ def _classes_of(checkpoint: Mapping[str, Any]) -> str:
 
 def _shapes(state_dict: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {
-        # As mmengine takes it away.
+        # mmengine removes the prefix, too.
         re.sub(r'^module\.', '', name): tuple(value.shape)
         for name, value in state_dict.items()
         if isinstance(value, Tensor)

@@ -1,11 +1,10 @@
 """Safe loading of checkpoints, the same on both OpenMMLab stacks.
 
 A checkpoint is a pickle, and a pickle can run any code. torch can load "weights
-only", which refuses whatever is not on a list of harmless types; but the list
-lacks what mmengine itself saves for ``--resume``, and the maintained fork of
-mmengine loads unsafely where the safe way fails. Here mmengine's types are put
-on the list, and nothing is ever loaded in another way unless the user says so.
-torch before 2.6 gets a list that can be added to.
+only", which refuses all but a list of harmless types. The list lacks what mmengine
+saves for ``--resume``, and the maintained fork of mmengine falls back to unsafe
+loading. Here mmengine's types join the list, and nothing else is ever loaded unless
+the user asks for it.
 """
 
 import os
@@ -23,7 +22,7 @@ from mmengine.runner import CheckpointLoader
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.engine.checkpoints import restricted_unpickler
 
-# torch obeys this in every torch.load, whatever the caller asked for.
+# Makes every torch.load weights-only, whatever its caller asks for.
 _FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
 
@@ -35,7 +34,7 @@ def enforce_safe_loading(allow_unsafe: bool = False) -> None:
     """Make every ``torch.load`` of this process and its children weights-only.
 
     Args:
-        allow_unsafe: load anything, running whatever code the file holds. For
+        allow_unsafe: If true, load any file and run the code that it holds. Only for
             files from a source that the user trusts.
     """
     if allow_unsafe:
@@ -53,16 +52,16 @@ def enforce_safe_loading(allow_unsafe: bool = False) -> None:
 def load_from_local(
     filename: str, map_location: str | torch.device | None = None
 ) -> dict:
-    """Load a checkpoint file; what mmengine calls for every local path.
+    """Load a checkpoint file; mmengine calls this for every local path.
 
     Args:
-        filename: path of the file; ``~`` is expanded.
-        map_location: as for ``torch.load``.
+        filename: Path of the file; ``~`` is expanded.
+        map_location: Device of the tensors, see ``torch.load``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UnsafeCheckpointError: the file is no checkpoint, is cut off, or holds
-            something that only an unsafe load could read.
+        FileNotFoundError: The file does not exist.
+        UnsafeCheckpointError: The file is no checkpoint, is cut off, or holds
+            something that only an unsafe load can read.
     """
     path = Path(filename).expanduser()
     if not path.is_file():
@@ -83,10 +82,10 @@ def _clear_errors(path: Path) -> Iterator[None]:
         holds = f'it holds {found[1]}' if found else 'it is not a torch file'
         raise UnsafeCheckpointError(
             f'{path} is not a plain checkpoint: {holds}. Loading it could run any '
-            'code, so it is refused. If you trust where it comes from, add '
+            'code, so it is refused. If you trust its source, add '
             '--unsafe-checkpoint.'
         ) from error
-    except Exception as error:  # whatever torch stumbles over in foreign bytes
+    except Exception as error:  # torch raises many kinds on foreign bytes
         raise UnsafeCheckpointError(
             f'{path} cannot be read as a checkpoint; is it complete? '
             f'({type(error).__name__}: {error})'
@@ -94,12 +93,11 @@ def _clear_errors(path: Path) -> Iterator[None]:
 
 
 def _mmengine_globals() -> dict[str, object]:
-    """Types in the checkpoints that mmengine writes, all without side effects.
+    """Return the harmless types in mmengine's checkpoints, by their pickled names.
 
-    By the names that a pickle has for them; numpy 1 and 2 have each its own, and
-    either reads what the other wrote.
+    numpy 1 and 2 pickle under different names, and each must read the other's files.
     """
-    # The functions that its own pickles name, wherever this numpy has them.
+    # The functions that numpy's own pickles name.
     rebuild, scalar = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]
     numbers = {type(np.dtype(x)) for x in np.typecodes['All'] if x not in 'OSUVMm'}
     return {
@@ -117,10 +115,10 @@ def _mmengine_globals() -> dict[str, object]:
 
 
 def _method_of_history_buffer(owner: object, name: str) -> object:
-    """What a checkpoint gets for ``getattr``.
+    """Stand in for ``getattr`` in a checkpoint.
 
-    A HistoryBuffer is pickled with its own methods, looked up by name; looked
-    up anywhere else, names lead to code.
+    A HistoryBuffer is pickled with its own methods, looked up by name. A look-up in
+    any other object could lead to code.
     """
     if owner is not HistoryBuffer or name.startswith('_'):
         raise pickle.UnpicklingError(

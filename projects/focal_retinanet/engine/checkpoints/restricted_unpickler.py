@@ -1,10 +1,9 @@
-"""A restricted unpickler, for torch before 2.6.
+"""A restricted unpickler for torch before 2.6.
 
-These versions have weights-only loading, but it cannot be taught further types
-(or not under the names that a pickle gives them), and it unpacks tar files and
-TorchScript archives before it looks at them. Here is the unpickler of later
-versions in their place: the same operations, the same list of globals, the same
-refusals.
+Weights-only loading of these versions cannot be taught further types, or not under
+the names that a pickle gives them, and it unpacks tar files and TorchScript archives
+before it checks them. This unpickler replaces torch's: it has the operations, the
+allowed globals and the refusals of later versions.
 """
 
 import collections
@@ -21,33 +20,20 @@ from typing import BinaryIO
 import torch
 from torch import _weights_only_unpickler, serialization
 
-_OPCODES = [
-    *(pickle.PROTO, pickle.STOP, pickle.MARK, pickle.BINPERSID),
-    *(pickle.GLOBAL, pickle.NEWOBJ, pickle.REDUCE, pickle.BUILD),
-    *(pickle.APPEND, pickle.APPENDS, pickle.SETITEM, pickle.SETITEMS),
-    *(pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3),
-    *(pickle.NONE, pickle.NEWFALSE, pickle.NEWTRUE, pickle.BINFLOAT),
-    *(pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG1),
-    *(pickle.EMPTY_TUPLE, pickle.EMPTY_LIST, pickle.EMPTY_DICT, pickle.EMPTY_SET),
-    *(pickle.BINUNICODE, pickle.SHORT_BINSTRING),
-    *(pickle.BINGET, pickle.LONG_BINGET, pickle.BINPUT, pickle.LONG_BINPUT),
-]
-_DICTS = (dict, collections.OrderedDict, collections.Counter)
-
-# By the name that a pickle gives it, as `module.qualname`.
+# Objects that a pickle may name, by `module.qualname`.
 _allowed: dict[str, object] = {}
 
 
 def is_needed() -> bool:
-    """Whether torch's own cannot be taught what mmengine saves."""
+    """Return whether torch's own unpickler cannot be taught what mmengine saves."""
     return torch.__version__ < (2, 6)
 
 
 def install(harmless: Mapping[str, object]) -> None:
-    """Read every file with it that torch loads weights-only.
+    """Let torch's weights-only loading use this unpickler.
 
     Args:
-        harmless: what a file may hold besides tensors, by `module.qualname`.
+        harmless: Objects besides tensors that a file may name, by `module.qualname`.
     """
     _allowed.update(_globals_of_later_versions())
     _allowed.update(harmless)
@@ -61,20 +47,17 @@ def install(harmless: Mapping[str, object]) -> None:
 
 
 def load(file: BinaryIO, *, encoding: str = 'ASCII') -> object:
-    """What the pickle in the file holds.
+    """Unpickle a file.
 
     Raises:
-        pickle.UnpicklingError: something that is not on the list.
+        pickle.UnpicklingError: The pickle names or does something that is not allowed.
     """
     return RestrictedUnpickler(file, encoding=encoding).load()
 
 
-# The one written in C cannot be kept from single operations.
+# The unpickler in C cannot be kept from single operations.
 class RestrictedUnpickler(pickle._Unpickler):
-    """Python's own, with torch's operations and globals, and no others."""
-
-    def load_unsupported(self) -> None:
-        raise pickle.UnpicklingError('Unsupported operand')
+    """Python's unpickler with torch's operations and globals, and no others."""
 
     def find_class(self, module: str, name: str) -> object:
         # torch saves in protocol 2, with the names of Python 2.
@@ -90,67 +73,71 @@ class RestrictedUnpickler(pickle._Unpickler):
             f'Unsupported global: GLOBAL {path} was not an allowed global by default.'
         )
 
-    def load_newobj(self) -> None:
-        self._check_is_allowed(self.stack[-2])
-        super().load_newobj()
 
-    def load_reduce(self) -> None:
-        self._check_is_allowed(self.stack[-2])
-        super().load_reduce()
-
-    def load_build(self) -> None:
-        self._check_is_allowed(type(self.stack[-2]))
-        super().load_build()
-
-    def load_append(self) -> None:
-        self._check_type(self.stack[-2], list)
-        super().load_append()
-
-    def load_appends(self) -> None:
-        self._check_type(self.metastack[-1][-1], list)
-        super().load_appends()
-
-    def load_setitem(self) -> None:
-        self._check_type(self.stack[-3], *_DICTS)
-        super().load_setitem()
-
-    def load_setitems(self) -> None:
-        self._check_type(self.metastack[-1][-1], *_DICTS)
-        super().load_setitems()
-
-    def load_binpersid(self) -> None:
-        identity = self.stack[-1]
-        self._check_type(identity, tuple, int)
-        if isinstance(identity, tuple) and identity[:1] not in [
-            ('storage',),
-            (b'storage',),
-        ]:
-            raise pickle.UnpicklingError('Only persistent_load of storage is allowed')
-        super().load_binpersid()
-
-    @staticmethod
-    def _check_is_allowed(called: object) -> None:
-        allowed = [*_allowed.values(), *_globals_that_others_allow().values()]
-        if not any(called is value for value in allowed):
-            raise pickle.UnpicklingError(f'Trying to call or build {called!r}')
-
-    @staticmethod
-    def _check_type(target: object, *types: type) -> None:
-        if type(target) not in types:
-            raise pickle.UnpicklingError(f'Unsupported operation on {type(target)}')
+def _check_is_allowed(called: object) -> None:
+    allowed = [*_allowed.values(), *_globals_that_others_allow().values()]
+    if not any(called is value for value in allowed):
+        raise pickle.UnpicklingError(f'Trying to call or build {called!r}')
 
 
-# By operation, as in its base: what is written there, or above under the same name.
+def _check_type(target: object, *types: type) -> None:
+    if type(target) not in types:
+        raise pickle.UnpicklingError(f'Unsupported operation on {type(target)}')
+
+
+def _check_identity(identity: object) -> None:
+    _check_type(identity, tuple, int)
+    storages = [('storage',), (b'storage',)]
+    if isinstance(identity, tuple) and identity[:1] not in storages:
+        raise pickle.UnpicklingError('Only persistent_load of storage is allowed')
+
+
+_DICTS = (dict, collections.OrderedDict, collections.Counter)
+#: Checks of the unpickler before an operation, by the operation's code.
+_CHECKS: dict[bytes, Callable[[RestrictedUnpickler], None]] = {
+    pickle.NEWOBJ: lambda self: _check_is_allowed(self.stack[-2]),
+    pickle.REDUCE: lambda self: _check_is_allowed(self.stack[-2]),
+    pickle.BUILD: lambda self: _check_is_allowed(type(self.stack[-2])),
+    pickle.APPEND: lambda self: _check_type(self.stack[-2], list),
+    pickle.APPENDS: lambda self: _check_type(self.metastack[-1][-1], list),
+    pickle.SETITEM: lambda self: _check_type(self.stack[-3], *_DICTS),
+    pickle.SETITEMS: lambda self: _check_type(self.metastack[-1][-1], *_DICTS),
+    pickle.BINPERSID: lambda self: _check_identity(self.stack[-1]),
+}
+#: Operations that need no check.
+_UNCHECKED = {
+    *(pickle.PROTO, pickle.STOP, pickle.MARK, pickle.GLOBAL),
+    *(pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3),
+    *(pickle.NONE, pickle.NEWFALSE, pickle.NEWTRUE, pickle.BINFLOAT),
+    *(pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG1),
+    *(pickle.EMPTY_TUPLE, pickle.EMPTY_LIST, pickle.EMPTY_DICT, pickle.EMPTY_SET),
+    *(pickle.BINUNICODE, pickle.SHORT_BINSTRING),
+    *(pickle.BINGET, pickle.LONG_BINGET, pickle.BINPUT, pickle.LONG_BINPUT),
+}
+
+
+def _restricted(code: bytes, operation: Callable) -> Callable:
+    """Return an operation of pickle's as the restricted unpickler performs it."""
+    if code in _UNCHECKED:
+        return operation
+
+    def checked(self: RestrictedUnpickler) -> None:
+        if code not in _CHECKS:
+            raise pickle.UnpicklingError('Unsupported operand')
+        _CHECKS[code](self)
+        operation(self)
+
+    return checked
+
+
 RestrictedUnpickler.dispatch = {
-    code: getattr(RestrictedUnpickler, handler.__name__)
-    if bytes([code]) in _OPCODES
-    else RestrictedUnpickler.load_unsupported
-    for code, handler in pickle._Unpickler.dispatch.items()
+    code: _restricted(bytes([code]), operation)
+    for code, operation in pickle._Unpickler.dispatch.items()
 }
 
 
 def _globals_of_later_versions() -> dict[str, object]:
-    """What torch 2.6 allows by itself."""
+    """Return the objects that torch 2.6 allows by itself."""
     rebuilds = [
         *('_rebuild_parameter_with_state', '_rebuild_qtensor', '_rebuild_tensor_v3'),
         *('_rebuild_nested_tensor', '_rebuild_wrapper_subclass'),
@@ -174,15 +161,9 @@ def _globals_of_later_versions() -> dict[str, object]:
 
 
 def _globals_that_others_allow() -> dict[str, object]:
-    """What was given to ``add_safe_globals``, which torch has from 2.4 on."""
+    """Return what was given to ``add_safe_globals``, which torch 2.4 introduced."""
     ask = getattr(_weights_only_unpickler, '_get_user_allowed_globals', dict)
     return ask()
-
-
-def _is_forced() -> bool:
-    # As torch reads it.
-    value = os.environ.get('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
-    return value.lower() in ('1', 'y', 'yes', 'true')
 
 
 def _refuse_tar(legacy_load: Callable) -> Callable:
@@ -209,7 +190,9 @@ def _refuse_torchscript(is_torchscript: Callable) -> Callable:
     @functools.wraps(is_torchscript)
     def refusing(zip_file) -> bool:
         found = is_torchscript(zip_file)
-        if found and _is_forced():
+        # As torch reads the variable.
+        forced = os.environ.get('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0').lower()
+        if found and forced in ('1', 'y', 'yes', 'true'):
             raise pickle.UnpicklingError('GLOBAL TorchScript was not an allowed global')
         return found
 

@@ -1,33 +1,38 @@
-"""A resumed run that goes on exactly as if it had never stopped."""
+"""Random numbers of each iteration, so that a resumed run goes on exactly.
 
+The numbers of a batch and of the model's step depend on the seed, the rank and the
+iteration alone: neither on the number of workers, nor on where a run was stopped.
+"""
+
+import random
 from collections.abc import Iterator
 from itertools import chain, islice, repeat
+from typing import Any
 
+import numpy as np
+import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
+from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 
-from focal_retinanet.engine.hooks.seeded_batches import (
-    MODEL,
-    SeededBatchSampler,
-    seed_everything,
-)
 from focal_retinanet.registry import HOOKS
+
+#: Part of every seed, so that batch and model never draw the same numbers.
+_BATCH, _MODEL = 0, 1
 
 
 @HOOKS.register_module(name=['IterationSeedHook', 'EpochSeedHook'])
 class IterationSeedHook(Hook):
-    """Seed every iteration by (seed, rank, iteration), and its batch likewise.
+    """Seed the model's step and the batch of every iteration.
 
-    The model's random numbers are seeded here, those of the batch where it is
-    loaded, see :class:`SeededBatchSampler`. So weights do not depend on where a
-    run was stopped, nor on the number of workers, which may be persistent.
+    The hook seeds the model's step; :class:`SeededBatchSampler` seeds each batch
+    where it is loaded. A resumed run by iterations skips the batches that it has
+    trained on, where mmengine would load all of them again.
 
-    A run by iterations that is resumed does not load again what it has trained:
-    mmengine would go through all of it.
-
-    mmengine starts the workers of a run by iterations before any hook, so only
-    the ``Runner`` of this package can seed their batches.
+    mmengine starts the workers of a run by iterations before any hook is called, so
+    only the ``Runner`` of this package can seed their batches.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -37,16 +42,13 @@ class IterationSeedHook(Hook):
             if is_by_iterations or loader.batch_sampler is None:
                 runner.logger.warning(
                     'the random numbers of the batches are not seeded, so that a '
-                    'resumed run will differ: that needs the Runner of '
+                    'resumed run will differ: seeding needs the Runner of '
                     'focal_retinanet.engine.runner and a data loader that it builds'
                 )
                 return
-            # torch's lock on it is for loaders that have begun.
-            object.__setattr__(
-                loader,
-                'batch_sampler',
-                SeededBatchSampler(loader.batch_sampler, runner.seed),
-            )
+            # DataLoader forbids a new batch sampler, although it is not in use yet.
+            batch_sampler = SeededBatchSampler(loader.batch_sampler, runner.seed)
+            object.__setattr__(loader, 'batch_sampler', batch_sampler)
         if is_by_iterations:
             _skip(loop, loader.batch_sampler)
 
@@ -59,16 +61,108 @@ class IterationSeedHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        seed_everything(runner.seed, get_rank(), MODEL, runner.iter)
+        _seed_everything(runner.seed, get_rank(), _MODEL, runner.iter)
+
+
+class SeededBatchSampler:
+    """A batch sampler whose batches carry their seeds.
+
+    Args:
+        batch_sampler: Sampler of the indices. Other attributes, such as ``sampler``
+            and ``batch_size``, are taken from it.
+        seed: Seed of the run.
+
+    Attributes:
+        epoch: Number of the next pass; each completed pass adds 1.
+        drawn: Number of batches drawn so far, over all passes.
+        skip: Number of the next batches to leave out.
+    """
+
+    def __init__(self, batch_sampler: BatchSampler, seed: int) -> None:
+        self.batch_sampler = batch_sampler
+        self.seed = seed
+        self.epoch = 0
+        self.drawn = 0
+        self.skip = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'batch_sampler':  # not set yet, in a copy
+            raise AttributeError(name)
+        return getattr(self.batch_sampler, name)
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+    def __iter__(self) -> Iterator['SeededBatch']:
+        epoch = self.epoch
+        for number, indices in enumerate(self.batch_sampler):
+            if self.skip:
+                self.skip -= 1
+                continue
+            self.drawn += 1
+            yield SeededBatch(indices, (self.seed, get_rank(), _BATCH, epoch, number))
+        self.epoch = epoch + 1
+
+
+class SeededBatch:
+    """The indices of a batch, and the numbers that make up its seed.
+
+    torch iterates over the indices where it loads the samples, in a worker or in the
+    main process, and the iteration seeds the random numbers there.
+    """
+
+    def __init__(self, indices: list, place: tuple[int, ...]) -> None:
+        self.indices = indices
+        self.place = place
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator:
+        _seed_everything(*self.place)
+        return iter(self.indices)
+
+
+def with_seeded_batches(dataloader: DataLoader | dict, seed: int) -> DataLoader | dict:
+    """Return a data loader's config with seeded batches; a built loader stays."""
+    if not isinstance(dataloader, dict):
+        return dataloader
+    dataloader = dataloader.copy()
+    batch_sampler = dataloader.pop('batch_sampler', None)
+    if batch_sampler is None:  # what DataLoader itself would build
+        drop_last = dataloader.pop('drop_last', False)
+        batch_sampler = dict(type=BatchSampler, drop_last=drop_last)
+    dataloader['batch_sampler'] = dict(
+        type=_build, batch_sampler=batch_sampler, seed=seed
+    )
+    return dataloader
+
+
+def _build(
+    sampler: Sampler, batch_size: int, batch_sampler: dict, seed: int
+) -> SeededBatchSampler:
+    """Build from the arguments that mmengine gives to every batch sampler."""
+    arguments = dict(sampler=sampler, batch_size=batch_size)
+    return SeededBatchSampler(
+        DATA_SAMPLERS.build(batch_sampler, default_args=arguments), seed
+    )
+
+
+def _seed_everything(*place: int) -> None:
+    """Seed Python, numpy and torch from non-negative integers."""
+    seed = int(np.random.SeedSequence(place).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def _skip(loop: IterBasedTrainLoop, batch_sampler: SeededBatchSampler) -> None:
-    """Leave out the batches that were trained before the checkpoint."""
+    """Skip the batches that were trained on before the checkpoint."""
     if loop.iter <= batch_sampler.drawn:  # few, which are being loaded already
         return
     drawn = batch_sampler.drawn
     batch_sampler.skip = loop.iter - drawn
-    # mmengine is going to ask for each of them.
+    # mmengine's loop asks for each of them, and ignores what it gets.
     loop.dataloader_iterator = _Batches(
         chain(
             islice(loop.dataloader_iterator, drawn),
@@ -79,7 +173,7 @@ def _skip(loop: IterBasedTrainLoop, batch_sampler: SeededBatchSampler) -> None:
 
 
 class _Batches:
-    """An iterator with what the loop of mmengine's maintained fork asks of its own."""
+    """An iterator with the method that mmengine's maintained fork calls."""
 
     def __init__(self, batches: Iterator) -> None:
         self._batches = batches
@@ -91,6 +185,6 @@ class _Batches:
         return next(self._batches)
 
     def skip_iter(self, number: int) -> None:
-        """Leave out so many batches, as an older loop does one by one."""
+        """Skip batches, as older loops do one by one."""
         for _ in range(number):
             next(self)

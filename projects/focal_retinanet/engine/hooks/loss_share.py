@@ -1,4 +1,4 @@
-"""Which anchors the classification loss comes from, while training."""
+"""Shares of the classification loss by kind of anchor, during training."""
 
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import is_model_wrapper
@@ -10,16 +10,16 @@ from focal_retinanet.registry import HOOKS
 
 @HOOKS.register_module()
 class LossShareHook(Hook):
-    """Log the shares of the loss: of positives, easy and hard negatives.
+    """Log the loss shares of positives, easy and hard negatives.
 
-    ``pos_share``, ``easy_neg_share`` and ``hard_neg_share`` are between 0 and 1,
-    sum to 1, and are of this process's batch. They show the imbalance that the
-    focal loss deals with (section 3). They cost at most twice the time of the fused
-    loss, every ``interval`` iterations, and some bytes for each anchor; other heads
-    than :class:`focal_retinanet.models.RetinaHead` are left alone.
+    ``pos_share``, ``easy_neg_share`` and ``hard_neg_share`` lie between 0 and 1, sum
+    to 1, and describe this process's batch. They show the imbalance that the focal
+    loss addresses (section 3). Every ``interval`` iterations they at most double the
+    time of the fused loss. Heads other than
+    :class:`focal_retinanet.models.RetinaHead` are not monitored.
 
     Args:
-        interval: iterations from one to the next; the logger's by default.
+        interval: Iterations between two logs; by default, the logger's interval.
     """
 
     def __init__(self, interval: int | None = None) -> None:
@@ -36,5 +36,5 @@ class LossShareHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         head = getattr(model, 'bbox_head', None)
         if isinstance(head, RetinaHead):
-            # As the logger counts: within the epoch.
+            # The logger, too, counts within the epoch.
             head.monitors_loss = (batch_idx + 1) % self.interval == 0

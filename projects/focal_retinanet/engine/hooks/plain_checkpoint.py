@@ -1,8 +1,8 @@
 """Checkpoints of nothing but tensors, numbers, strings and containers of them.
 
 mmengine saves objects of its own classes, numpy's numbers and Counters, which
-``torch.load(path, weights_only=True)`` refuses, each version of torch another part
-of them.
+``torch.load(path, weights_only=True)`` refuses; which of them depends on torch's
+version.
 """
 
 import numbers
@@ -18,27 +18,25 @@ from mmengine.runner import Runner
 
 from focal_retinanet.registry import HOOKS
 
-#: Key of a checkpoint under which mmengine's log is, as tensors.
+#: Key of a checkpoint that holds mmengine's log, as tensors.
 HISTORY = 'focal_retinanet_history'
-#: Key of a list of what was replaced: the keys that lead to it, and its class.
+#: Key of a checkpoint that lists what was replaced: its path of keys, and its class.
 REPLACED = 'focal_retinanet_replaced'
-# Plain for a checkpoint's purposes, and large: their containers stay as they are.
-_AS_THEY_ARE = (torch.Tensor, torch.Size, torch.dtype)
 
 
 class NotPlainError(TypeError):
-    """An object that nothing plain can stand for."""
+    """An object that no plain object can replace."""
 
 
 @HOOKS.register_module()
 class PlainCheckpointHook(Hook):
-    """Save what any ``torch.load`` reads, and resume it exactly.
+    """Save checkpoints that every ``torch.load`` reads, and resume them exactly.
 
-    Checkpoints have mmengine's keys. Its log is under a key of its own, so that a
-    stock mmengine, which resumes them as well, begins a new one.
+    Checkpoints have mmengine's keys, so a stock mmengine resumes them, too. The log
+    has a key of its own, so a stock mmengine begins a new log.
     """
 
-    # After all other hooks have put into the checkpoint what they need.
+    # All other hooks must have put their data into the checkpoint.
     priority = 'LOWEST'
 
     def __init__(self) -> None:
@@ -47,41 +45,32 @@ class PlainCheckpointHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         replaced: list[tuple[list, str]] = []
         if 'message_hub' in checkpoint:
-            hub, history = _split(checkpoint['message_hub'])
-            checkpoint.update({'message_hub': hub, HISTORY: history})
-        for key in list(checkpoint):
-            inside = checkpoint[key]
-            if key == 'meta':
-                checkpoint[key] = self._plain_values(runner, inside, [key], replaced)
-            elif key == 'message_hub':
-                checkpoint[key] = {
-                    name: self._plain_values(runner, part, [key, name], replaced)
-                    for name, part in inside.items()
-                }
-            else:
-                self._make_plain(runner, checkpoint, key, replaced)
+            hub, checkpoint[HISTORY] = _split(checkpoint['message_hub'])
+            checkpoint['message_hub'] = {
+                name: self._plain_values(runner, part, ['message_hub', name], replaced)
+                for name, part in hub.items()
+            }
+        if 'meta' in checkpoint:
+            checkpoint['meta'] = self._plain_values(
+                runner, checkpoint['meta'], ['meta'], replaced
+            )
+        # A resumed run cannot do without the others, plain or not.
+        others = {
+            k: v for k, v in checkpoint.items() if k not in ('meta', 'message_hub')
+        }
+        checkpoint.update(self._plain_values(runner, others, [], replaced, keep=True))
         if replaced:
             checkpoint[REPLACED] = [list(pair) for pair in replaced]
 
-    def _make_plain(
-        self, runner: Runner, checkpoint: dict, key: str, replaced: list
-    ) -> None:
-        """Make a part plain that a resumed run cannot do without, if it can be."""
-        before = len(replaced)
-        try:
-            checkpoint[key] = _plain(checkpoint[key], [key], replaced)
-        except NotPlainError as error:
-            del replaced[before:]
-            self._warn(
-                runner,
-                f'checkpoints of this run hold {error}, which only --unsafe-checkpoint '
-                'will load',
-            )
-
     def _plain_values(
-        self, runner: Runner, node: Mapping[str, Any], path: list, replaced: list
+        self,
+        runner: Runner,
+        node: Mapping[str, Any],
+        path: list,
+        replaced: list,
+        keep: bool = False,
     ) -> dict[str, Any]:
-        """The values for which there is something plain."""
+        """Make values plain; warn of those that cannot be, and keep or drop them."""
         plain = {}
         for key, value in node.items():
             before = len(replaced)
@@ -89,21 +78,25 @@ class PlainCheckpointHook(Hook):
                 plain[key] = _plain(value, [*path, key], replaced)
             except NotPlainError as error:
                 del replaced[before:]
-                self._warn(runner, f'{error} is not saved in checkpoints')
+                message = f'{error} is not saved in checkpoints'
+                if keep:
+                    plain[key] = value
+                    message = (
+                        f'checkpoints of this run hold {error}, which only '
+                        '--unsafe-checkpoint will load'
+                    )
+                if message not in self._said:
+                    self._said.add(message)
+                    runner.logger.warning(message)
         return plain
 
-    def _warn(self, runner: Runner, message: str) -> None:
-        if message not in self._said:
-            self._said.add(message)
-            runner.logger.warning(message)
-
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        # The innermost ones come first.
+        # Inner objects come before those that contain them.
         for path, kind in checkpoint.pop(REPLACED, []):
             _restore(checkpoint, path, kind)
         history = checkpoint.pop(HISTORY, {})
         hub = checkpoint.get('message_hub')
-        if hub is None:  # somebody took it out
+        if hub is None:  # another hook removed it
             return
         for name, record in history.items():
             hub['resumed_keys'][name] = record['resumed']
@@ -115,7 +108,7 @@ class PlainCheckpointHook(Hook):
 
 
 def _split(hub: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """mmengine's record of a run without its log, and the log as tensors."""
+    """Split mmengine's record of a run into the rest and the log, as tensors."""
     history, scalars = {}, {}
     resumed = dict(hub['resumed_keys'])
     for name, buffer in hub['log_scalars'].items():
@@ -127,7 +120,7 @@ def _split(hub: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             log=torch.from_numpy(np.array(log)),
             count=torch.from_numpy(np.array(count)),
             max_length=buffer.max_length,
-            # A stock mmengine warns of each name that it does not find.
+            # A stock mmengine would warn of each name without a log.
             resumed=resumed.pop(name, False),
         )
     rest = dict(runtime_info=dict(hub['runtime_info']), resumed_keys=resumed)
@@ -135,29 +128,29 @@ def _split(hub: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _plain(value: Any, path: list, replaced: list) -> Any:
-    """Something plain for a value; itself if it is that already.
+    """Return a plain object for a value, the value itself if it is plain.
 
     Args:
-        value: object to save.
-        path: keys that lead to it in the checkpoint.
-        replaced: list that gets the path and class of what can be put back.
+        value: Object to save.
+        path: Keys that lead to it in the checkpoint.
+        replaced: Receives the path and class of each object that can be restored.
 
     Raises:
-        NotPlainError: there is nothing plain for it.
+        NotPlainError: No plain object can replace the value.
     """
-    if value is None or isinstance(value, _AS_THEY_ARE):
+    if value is None or type(value) in (bool, int, float, complex, str):
         return value
-    for kind in (bool, int, float, complex, str):
-        if type(value) is kind:
-            return value
+    if isinstance(value, torch.Tensor | torch.Size | torch.dtype):
+        return value
     if isinstance(value, np.ndarray):
         return _plain_array(value, path, replaced)
     if isinstance(value, np.generic):
         item = value.item()
-        # A long double's is a long double.
+        # The item of a long double is a long double.
         return float(item) if isinstance(item, np.generic) else _plain(item, path, [])
-    if isinstance(value, str | numbers.Number):
-        return _plain_number_or_string(value)
+    if isinstance(value, str | numbers.Number):  # of a subclass, such as an enum's
+        kinds = (kind for kind in (str, int, float, complex) if isinstance(value, kind))
+        return next(kinds, float)(value)
     if isinstance(value, Mapping):
         return _plain_mapping(value, path, replaced)
     if isinstance(value, list | tuple):
@@ -166,7 +159,7 @@ def _plain(value: Any, path: list, replaced: list) -> Any:
             return value
         if isinstance(value, list):
             return items
-        # A tuple cannot be changed where it stands: put back as a whole.
+        # Items of a tuple cannot be restored in place: restore it as a whole.
         if any(p[: len(path)] == path for p, _ in replaced):
             replaced.append((path, 'tuple'))
             return items
@@ -188,13 +181,6 @@ def _plain_array(value: np.ndarray, path: list, replaced: list) -> Any:
     return tensor.reshape(value.shape)
 
 
-def _plain_number_or_string(value: Any) -> Any:
-    for kind in (str, int, float, complex):
-        if isinstance(value, kind):
-            return kind(value)
-    return float(value)
-
-
 def _plain_mapping(value: Mapping, path: list, replaced: list) -> Mapping:
     keys = {key: _plain_key(key, path) for key in value}
     items = {
@@ -204,15 +190,14 @@ def _plain_mapping(value: Mapping, path: list, replaced: list) -> Mapping:
     if isinstance(value, Counter):
         replaced.append((path, 'Counter'))
         return items
-    is_the_same = _are_the_same(items.values(), value.values())
-    is_the_same &= _are_the_same(items, value)
+    is_the_same = _are_the_same([*items, *items.values()], [*value, *value.values()])
     if type(value) in (dict, OrderedDict) and is_the_same:
-        return value
+        return value  # keeps attributes, such as a state_dict's
     return OrderedDict(items) if type(value) is OrderedDict else items
 
 
 def _plain_key(value: Any, path: list) -> Any:
-    """What is hashed has to stay so: nothing in it can be put back later."""
+    """Return a plain key or item of a set, in which nothing can be restored."""
     replaced: list[tuple[list, str]] = []
     plain = _plain(value, path, replaced)
     if replaced:
@@ -225,14 +210,14 @@ def _are_the_same(items: Any, others: Any) -> bool:
 
 
 def _restore(checkpoint: dict, path: list, kind: str) -> None:
-    """Put back what was replaced, if it is still there."""
+    """Restore a replaced object, if it is still there."""
     *outer, last = path
     owner = checkpoint
     try:
         for key in outer:
             owner = owner[key]
         value = owner[last]
-    except (KeyError, IndexError):  # somebody took it out
+    except (KeyError, IndexError):  # another hook removed it
         return
     kinds = dict(Counter=Counter, tuple=tuple, set=set, frozenset=frozenset)
     owner[last] = value.cpu().numpy() if kind == 'ndarray' else kinds[kind](value)

@@ -1,4 +1,4 @@
-"""Pictures of tests and validations, none of which is written over another."""
+"""Pictures of tests and validations, each with a file name of its own."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -19,21 +19,18 @@ from focal_retinanet.visualization.file_names import unique_names
 
 @HOOKS.register_module()
 class DetVisualizationHook(MMDetVisualizationHook):
-    """As mmdet's, but each picture has a name of its own.
+    """mmdet's hook with unique file names.
 
-    In a test the second ``a.jpg`` of the data set, from another folder, is
-    ``a_2.jpg``, and so is one that would replace a file of an earlier test. Names
-    follow the order of the data set, however many processes test it. At the end it
-    is said where the pictures are.
+    In a test, a second ``a.jpg`` from another folder becomes ``a_2.jpg``, and so does
+    a picture that would replace a file of an earlier test. Names follow the order of
+    the data set, however many processes test it. The log names the folder at the end.
 
-    Each validation draws the same images, ``val_img_BATCH`` at the iteration that
-    training has come to; mmdet's would draw others each time, and some over those of
-    an earlier validation.
+    Every validation draws the same images, as ``val_img_BATCH`` at the training's
+    iteration. mmdet's hook would draw other images each time, and overwrite some.
 
     Args:
-        kwargs: arguments of mmdet's hook; ``interval`` is in batches of a validation,
-            ``test_out_dir`` is a folder under that of the run, or any folder by its
-            absolute path.
+        kwargs: Arguments of mmdet's hook. ``interval`` counts batches of a validation;
+            ``test_out_dir`` is a folder inside the run's, or an absolute path.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -53,7 +50,7 @@ class DetVisualizationHook(MMDetVisualizationHook):
             self._draw(outputs[0], f'val_img_{batch_idx}', None, runner.iter)
 
     def before_test(self, runner: Runner) -> None:
-        """Give every picture its name, before any process writes one."""
+        """Name all pictures before any process writes one."""
         self._test_index = 0
         self._names = None
         if not self.draw or self.test_out_dir is None:
@@ -73,7 +70,7 @@ class DetVisualizationHook(MMDetVisualizationHook):
         data_batch: dict,
         outputs: Sequence[DetDataSample],
     ) -> None:
-        """Draw each image of the batch with what was found in it."""
+        """Draw each image of the batch with its detections."""
         if not self.draw:
             return
         for sample in outputs:
@@ -105,11 +102,11 @@ class DetVisualizationHook(MMDetVisualizationHook):
 
 
 class PictureNames:
-    """A file name for the picture of each image, known before the first is written.
+    """File names of the pictures of all images.
 
     Args:
         keys: (path, id) of each image, in the order of the data set.
-        taken: names that are files already.
+        taken: Names of existing files.
     """
 
     def __init__(
@@ -124,7 +121,7 @@ class PictureNames:
         self._used: Counter = Counter()
 
     def take(self, key: tuple[str, Hashable]) -> str:
-        """The name of an image's next picture; another one each time."""
+        """Return the name of an image's next picture, another one each time."""
         names = self._of.get(key, [])
         number = self._used[key]
         self._used[key] += 1
@@ -132,9 +129,9 @@ class PictureNames:
         if number < len(names) and not (several and len(names) > 1):
             return names[number]
         if several and len(names) == 1:
-            # The last images are tested again, where they do not divide evenly.
+            # Some images are tested twice if processes do not divide them evenly.
             return names[0]
-        # Nothing tells what the other processes have of these.
+        # The names that other processes use for these are unknown.
         name = _picture_name(key[0])
         if several:
             name = f'{Path(name).stem}_process{get_rank()}{Path(name).suffix}'
@@ -146,19 +143,19 @@ class PictureNames:
 def use_visualization_hook(
     cfg: Config, show: bool, show_dir: str | None, wait_time: float
 ) -> None:
-    """Let a test draw by this package's hook, whatever hook its config names.
+    """Draw a test's pictures with this package's hook instead of mmdet's.
 
     Args:
-        cfg: config of the run, is changed.
-        show: whether to show each picture in a window.
-        show_dir: folder of the pictures; None writes none.
-        wait_time: seconds between shown pictures.
+        cfg: Config of the run, changed in place.
+        show: Whether to show each picture in a window.
+        show_dir: Folder of the pictures; None writes none.
+        wait_time: Seconds between shown pictures.
     """
     hooks = cfg.get('default_hooks') or {}
     hook = hooks.get('visualization') or dict(type='DetVisualizationHook')
     named = hook['type']
     name = named if isinstance(named, str) else named.__name__
-    # A hook of the user's own stays.
+    # A hook of the user's own is kept.
     if name.rpartition('.')[2] == 'DetVisualizationHook':
         hook['type'] = 'focal_retinanet.DetVisualizationHook'
     hook['draw'] = True
@@ -170,7 +167,7 @@ def use_visualization_hook(
 
 
 def _keys_of(dataset: object) -> list[tuple[str, Hashable]]:
-    """Path and id of each image; none of a data set that does not tell."""
+    """Return the path and id of each image, if the data set provides them."""
     if not hasattr(dataset, 'get_data_info'):
         return []
     infos = (dataset.get_data_info(index) for index in range(len(dataset)))
@@ -178,11 +175,11 @@ def _keys_of(dataset: object) -> list[tuple[str, Hashable]]:
 
 
 def _key(path: str, info: object) -> tuple[str, Hashable]:
-    """What an image is known by, in a data set and in a sample of it."""
+    """Return the key of an image, the same for a data set and its samples."""
     return str(path), info.get('img_id')
 
 
 def _picture_name(path: str) -> str:
-    """The image's own name, with a suffix that OpenCV can write."""
+    """Return the image's name, with a suffix that OpenCV can write."""
     name = Path(path).name
     return name if cv2.haveImageWriter(name) else f'{Path(name).stem}.png'

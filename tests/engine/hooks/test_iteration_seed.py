@@ -1,4 +1,4 @@
-"""What a batch's random numbers depend on, and what they do not."""
+"""Random numbers of a batch depend on its place in the training alone."""
 
 import pickle
 import random
@@ -10,15 +10,15 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler, pseudo_collate
 from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from focal_retinanet.engine.hooks import seeded_batches
-from focal_retinanet.engine.hooks.seeded_batches import (
+from focal_retinanet.engine.hooks import iteration_seed
+from focal_retinanet.engine.hooks.iteration_seed import (
     SeededBatchSampler,
     with_seeded_batches,
 )
 
 
 class Draws(Dataset):
-    """Each sample is its index, and what it draws from the three generators."""
+    """Samples of an index and one draw from each of the three generators."""
 
     def __len__(self):
         return 10
@@ -50,8 +50,8 @@ def test_depend_on_seed_epoch_rank_and_number(monkeypatch):
     assert len({value for sample in draws for value in sample}) == 30  # all differ
     assert batches(seed=4)[0] != first[0]
     assert batches(epoch=1)[0] != first[0]
-    assert batches(count=8)[4:] == batches(epoch=1)  # the next pass is one
-    monkeypatch.setattr(seeded_batches, 'get_rank', lambda: 1)
+    assert batches(count=8)[4:] == batches(epoch=1)  # the next pass is epoch 1
+    monkeypatch.setattr(iteration_seed, 'get_rank', lambda: 1)
     assert batches()[0] != first[0]
 
 
