@@ -10,8 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from packaging.specifiers import SpecifierSet
-
 
 @dataclass(frozen=True)
 class Requirement:
@@ -68,8 +66,6 @@ def find_problem(installed: Mapping[str, str]) -> str | None:
     Returns:
         The package, its version and the command to run; None if there is no problem.
     """
-    if problem := _version_problem(TORCH, installed):
-        return problem
     present = {
         name: ' '.join(r.name for r in stack if r.name in installed)
         for name, stack in STACKS.items()
@@ -88,24 +84,20 @@ def find_problem(installed: Mapping[str, str]) -> str | None:
                 f'{lite} {installed[lite]} is installed, which has no operators; '
                 f'replace it: pip uninstall -y {lite} && {_install(mmcv)}'
             )
-    for requirement in STACKS['onedl' if forks else 'openmmlab']:
-        if problem := _version_problem(requirement, installed):
-            return problem
-    return None
+    requirements = (TORCH, *STACKS['onedl' if forks else 'openmmlab'])
+    for requirement in requirements:
+        if requirement.name not in installed:
+            return f'{requirement.name} is not installed; {_install(requirement)}'
+    # Imported late: all of the stack needs it, but PyTorch alone does not.
+    from packaging.specifiers import SpecifierSet
 
-
-def _version_problem(
-    requirement: Requirement, installed: Mapping[str, str]
-) -> str | None:
-    found = installed.get(requirement.name)
-    remedy = _install(requirement)
-    if found is None:
-        return f'{requirement.name} is not installed; {remedy}'
-    if not SpecifierSet(requirement.supported).contains(found, prereleases=True):
-        return (
-            f'{requirement.name} {found} is installed, but {requirement.supported} is '
-            f'needed; {remedy}'
-        )
+    for requirement in requirements:
+        found = installed[requirement.name]
+        if not SpecifierSet(requirement.supported).contains(found, prereleases=True):
+            return (
+                f'{requirement.name} {found} is installed, but {requirement.supported} '
+                f'is needed; {_install(requirement)}'
+            )
     return None
 
 
