@@ -58,27 +58,30 @@ def launch_matching():
                     matching_triton.match(anchors, gts, MatchingRule(), mask)
 
 
-def launch_focal_loss(layout=torch.contiguous_format):
-    """Compute losses and gradients of a head with 80 classes at many scales."""
+def launch_forward_and_backward(levels, num_classes, weights=None, **options):
     from focal_retinanet.ops.focal_loss import triton as focal_loss_triton
     from focal_retinanet.ops.focal_loss.terms import FocalTerms
 
+    anchors = sum(level[0].numel() for level in levels) // num_classes
+    terms = FocalTerms(
+        targets=torch.zeros(len(levels[0]), anchors, dtype=torch.int64),
+        weights=weights,
+        alpha_pos=torch.ones(num_classes),
+        alpha_neg=torch.ones(num_classes),
+        ignore_index=-1,
+        **options,
+    )
+    focal_loss_triton.focal_loss_sum(levels, terms)
+    grads = [torch.empty_like(level) for level in levels]
+    focal_loss_triton.focal_loss_sum(levels, terms, grads, torch.ones(()))
+
+
+def launch_focal_loss(layout=torch.contiguous_format):
+    """Compute losses and gradients of a head with 80 classes at many scales."""
     for height, width in [(800, 1344), (640, 640), (608, 992), (100, 70), (64, 40)]:
         sizes = [(-(-height // s), -(-width // s)) for s in (8, 16, 32, 64, 128)]
         levels = [torch.empty(1, 9 * 80, *s).to(memory_format=layout) for s in sizes]
-        anchors = sum(9 * h * w for h, w in sizes)
-        terms = FocalTerms(
-            targets=torch.zeros(1, anchors, dtype=torch.int64),
-            weights=None,
-            alpha_pos=torch.ones(80),
-            alpha_neg=torch.ones(80),
-            gamma=2.0,
-            label_smoothing=0.0,
-            ignore_index=-1,
-        )
-        focal_loss_triton.focal_loss_sum(levels, terms)
-        grads = [torch.empty_like(level) for level in levels]
-        focal_loss_triton.focal_loss_sum(levels, terms, grads, torch.ones(()))
+        launch_forward_and_backward(levels, 80, gamma=2.0, label_smoothing=0.0)
 
 
 def launch_focal_loss_of_rows():
@@ -87,9 +90,6 @@ def launch_focal_loss_of_rows():
 
 def launch_focal_loss_with_options():
     """Compute with the options that change the code: dtype, gamma, weights, smoothing."""
-    from focal_retinanet.ops.focal_loss import triton as focal_loss_triton
-    from focal_retinanet.ops.focal_loss.terms import FocalTerms
-
     for dtype, gamma, smoothing, layout in [
         (torch.bfloat16, 2.0, 0.0, torch.contiguous_format),
         (torch.float16, 0.0, 0.1, torch.channels_last),
@@ -97,18 +97,10 @@ def launch_focal_loss_with_options():
         (torch.bfloat16, 0.5, 0.1, torch.channels_last),
     ]:
         level = torch.empty(2, 9 * 3, 4, 4, dtype=dtype).to(memory_format=layout)
-        terms = FocalTerms(
-            targets=torch.zeros(2, 144, dtype=torch.int64),
-            weights=torch.ones(2, 144),
-            alpha_pos=torch.ones(3),
-            alpha_neg=torch.ones(3),
-            gamma=gamma,
-            label_smoothing=smoothing,
-            ignore_index=-1,
+        weights = torch.ones(2, 144)
+        launch_forward_and_backward(
+            [level], 3, weights, gamma=gamma, label_smoothing=smoothing
         )
-        focal_loss_triton.focal_loss_sum([level], terms)
-        grads = [torch.empty_like(level)]
-        focal_loss_triton.focal_loss_sum([level], terms, grads, torch.ones(()))
 
 
 @functools.cache
