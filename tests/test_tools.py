@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def run(*command, fails=False, **environment):
-    """Run a tool with this interpreter; its output, both streams."""
+    """Run a tool with this interpreter; return its stdout and stderr together."""
     words = [str(word) for word in command]
     if words[0].endswith('.py'):
         words = [sys.executable, *words]
@@ -44,7 +44,7 @@ def free_port():
 
 @pytest.fixture
 def config(tiny_config, tmp_path):
-    """The tiny config as a file."""
+    """Write the tiny config to a file."""
     file = tmp_path / 'tiny.py'
     tiny_config.pop('work_dir')
     tiny_config.dump(file)
@@ -53,7 +53,7 @@ def config(tiny_config, tmp_path):
 
 @pytest.fixture
 def trained(config, tmp_path):
-    """A config, a checkpoint, and what training printed."""
+    """Train once; return the config, the checkpoint and the printed output."""
     output = run('tools/train.py', config, '--work-dir', tmp_path / 'run')
     return config, tmp_path / 'run' / 'epoch_2.pth', output
 
@@ -61,7 +61,7 @@ def trained(config, tmp_path):
 def test_train_test_and_infer(trained, tmp_path, shapes_root):
     config, checkpoint, output = trained
     assert checkpoint.exists()
-    assert (tmp_path / 'run' / 'tiny.py').exists()  # the config, as mmdet keeps it
+    assert (tmp_path / 'run' / 'tiny.py').exists()  # the config, as mmdet saves it
     assert 'eta:' in output
     assert 'Warning' not in output
     assert len(output.splitlines()) < 70
@@ -88,7 +88,7 @@ def test_train_test_and_infer(trained, tmp_path, shapes_root):
     images = shapes_root / 'images' / 'val'
     inputs = [images, f'{shapes_root}/images/train/00000[12].png', video, broken]
     infer = ['tools/infer.py', config, checkpoint, *inputs, '--out-dir', found]
-    output = run(*infer, fails=True)  # for the broken one, which is named
+    output = run(*infer, fails=True)  # names the broken image
     assert f'{broken} cannot be decoded' in output
     assert '1 of 8 inputs could not be read' in output
     coco = COCO(str(found / 'detections.json'))
@@ -101,7 +101,7 @@ def test_train_test_and_infer(trained, tmp_path, shapes_root):
     again = run(*infer, fails=True)
     assert 'has files already' in again
 
-    # What cannot be written is named, and its detections are kept.
+    # A picture that cannot be written is named; its detections are kept.
     (found / 'vis' / 'clip.mp4').unlink()
     (found / 'vis' / 'clip.mp4').mkdir()
     infer = ['tools/infer.py', config, checkpoint, video, '--out-dir', found]
@@ -149,7 +149,7 @@ def test_resume_and_scaled_learning_rate(trained, tmp_path):
     weights = torch.load(tmp_path / 'run' / 'epoch_3.pth')
     assert weights['meta']['epoch'] == 3
 
-    # A copy goes on by itself; with another head, it does not.
+    # A copy can be resumed; with another head, it cannot.
     shutil.copytree(tmp_path / 'run', tmp_path / 'moved')
     resume = ('tools/train.py', config, '--work-dir', tmp_path / 'moved', '--resume')
     wider = ('model.bbox_head.feat_channels=32', 'train_cfg.max_epochs=4')
@@ -200,7 +200,7 @@ def test_sweep_and_compare(config, tmp_path):
             (log,) = Path(seed['path']).glob('*/vis_data/scalars.json')
             scalars = [json.loads(line) for line in log.read_text().splitlines()]
             ap = [line['coco/bbox_mAP'] for line in scalars if 'coco/bbox_mAP' in line]
-            assert seed['AP'] == pytest.approx(ap[-1], abs=1e-3)  # its three digits
+            assert seed['AP'] == pytest.approx(ap[-1], abs=1e-3)  # has three digits
     assert '| table_b' in markdown.read_text()
 
     output = run(*compare, '--csv', tmp_path / 'no' / 'out.csv', fails=True)
@@ -208,7 +208,7 @@ def test_sweep_and_compare(config, tmp_path):
 
 
 def test_two_processes_train_as_one_with_the_whole_batch(config, tmp_path):
-    """With batch norm frozen and the same images in every batch."""
+    """Batch norm is frozen, and both trainings see the same images per batch."""
     options = [
         'model.backbone.norm_eval=True',
         'model.backbone.norm_cfg.requires_grad=False',

@@ -33,7 +33,9 @@ class SetupError(Exception):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--venv', type=Path, default=Path('.venv'), help='folder')
+    parser.add_argument(
+        '--venv', type=Path, default=Path('.venv'), help='folder of the environment'
+    )
     parser.add_argument(
         '--stack',
         choices=STACKS,

@@ -1,4 +1,4 @@
-"""Detections on images of one's own: the right names, and no image ends the work."""
+"""Detections on the user's images: the right names, and no broken image stops them."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 
 @pytest.fixture
 def save(tiny_config, tmp_path):
-    """Writes a checkpoint of random weights, perhaps with a ``meta``."""
+    """Return a function that writes a checkpoint of random weights, with a ``meta``."""
     register_all_modules(init_default_scope=True)
     model = MODELS.build(tiny_config.model)
 
@@ -83,7 +83,7 @@ def test_a_checkpoint_of_no_head_is_refused(tiny_config, save):
 
 
 def test_what_was_found_is_kept_whatever_ends_the_work(tiny_config, save, tmp_path):
-    """An error in the middle, here one that nobody has foreseen."""
+    """An unexpected error stops the work between two images."""
     config = tmp_path / 'tiny.py'
     tiny_config.dump(config)
     for name in ('a', 'b'):

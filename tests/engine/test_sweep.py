@@ -1,4 +1,4 @@
-"""A sweep does each run once, whatever happens to it."""
+"""A sweep performs each run once, even after failures and interruptions."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from focal_retinanet.cli.errors import UserError
 from focal_retinanet.engine import sweep
 from focal_retinanet.engine.sweep import execute, plan, slurm_command
 
-# Stands in for tools/train.py: notes that it ran, fails where it is told to.
+# Replaces tools/train.py: records that it ran, and fails if the config says so.
 TRAIN = """
 import json, pathlib, sys
 from mmengine.config import Config
@@ -92,7 +92,7 @@ def test_another_config_in_the_same_folder_is_refused(folder):
     with pytest.raises(UserError, match=r'out/table_a/seed-0.*--work-dir'):
         run(changed)
     assert ran(folder) == []
-    # Where the results go does not matter.
+    # The same folder by its absolute path holds the same run.
     elsewhere, _ = plan(['table.py:a'], [0], folder / 'out')
     assert elsewhere[0].is_done()
 
@@ -147,8 +147,8 @@ def test_config_of_a_run_is_complete(folder):
     assert (mark['name'], mark['seed']) == ('table_a', 3)
 
 
-# Stands in for tools/train.py: notes its GPU and cores when it ends, which it does
-# when as many others as the config says have ended.
+# Replaces tools/train.py: ends after the number of other runs that the config names,
+# and records its GPU and cores.
 WHERE = """
 import os, pathlib, sys, time
 from mmengine.config import Config
@@ -166,7 +166,7 @@ with open(ran, 'a') as file:
 
 @pytest.fixture
 def train_on(folder, monkeypatch):
-    """Function that trains with so many jobs and GPUs; where each has run."""
+    """Return a function that trains with some jobs and GPUs, and says where each ran."""
     (folder / 'train.py').write_text(WHERE)
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
 
@@ -187,7 +187,7 @@ def train_on(folder, monkeypatch):
 
 
 def test_no_two_runs_share_a_gpu_while_another_idles(train_on):
-    # The first keeps its GPU; those that follow take turns on the other.
+    # The first keeps its GPU; the others take turns on the second GPU.
     lines = train_on([4, 0, 0, 0, 0], jobs=2, gpus=2)
     *short, long = [line[0] for line in lines]
     assert sorted({*short, long}) == ['0', '1']
@@ -217,7 +217,7 @@ def test_the_gpu_with_the_fewest_runs_is_next():
     ],
 )
 def test_jobs_divide_the_visible_gpus(train_on, visible, expected):
-    # The first goes on until the second has ended.
+    # The first continues until the second has ended.
     lines = train_on([1, 0], jobs=2, gpus=4, visible=visible)
     assert sorted(line[0] for line in lines) == expected
 
