@@ -64,7 +64,8 @@ def check_images(
         try:
             header = _read_header(path, color_type)
         except (OSError, ValueError) as error:
-            unreadable.append(f'{path} ({_reason(error, path)})')
+            reason = getattr(error, 'strerror', None) or str(error)
+            unreadable.append(f'{path} ({reason.replace(path, "it")})')
             continue
         if (header.width, header.height) != tuple(sizes[index]):
             width, height = sizes[index]
@@ -134,11 +135,6 @@ def _read_header(path: str, color_type: str) -> _Header:
     if image is None:
         raise OSError('it is no image that OpenCV can decode')
     return _Header(image.shape[1], image.shape[0], orientation or 1, is_oriented)
-
-
-def _reason(error: Exception, path: str) -> str:
-    text = getattr(error, 'strerror', None) or str(error)
-    return text.replace(path, 'it')
 
 
 def _missing(img_dir: str | Path, file_names: Sequence[str]) -> list[str]:

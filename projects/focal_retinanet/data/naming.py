@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable
 
-_SHOWN = 3
 
-
-def few(items: Iterable) -> str:
+def few(items: Iterable, most: int = 3, separator: str = ', ') -> str:
     """Name the first items, and say how many more there are."""
     items = list(items)
-    shown = ', '.join(str(item) for item in items[:_SHOWN])
-    more = len(items) - _SHOWN
+    shown = separator.join(str(item) for item in items[:most])
+    more = len(items) - most
     return f'{shown} and {more} more' if more > 0 else shown

@@ -7,7 +7,7 @@ it deletes when there is a better one. In a copy, they lead to the original.
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MessageHub
@@ -45,7 +45,7 @@ def latest_checkpoint(
     noted = note.read_text().strip()
     if _is_remote(noted):
         return noted
-    name = _file_name(noted)
+    name = _name(noted)
     places = [Path(work_dir) / name]
     if checkpoint_dir is not None:
         places += [Path(checkpoint_dir) / name, Path(noted)]
@@ -89,16 +89,16 @@ def move_noted_checkpoints(message_hub: MessageHub, folder: str | Path) -> None:
         noted = message_hub.get_info(key)
         if not isinstance(noted, str | Path) or _is_remote(str(noted)):
             continue
-        place = Path(folder) / _file_name(str(noted))
+        place = Path(folder) / _name(str(noted))
         if place.exists():
             message_hub.update_info(key, str(place))
         else:
             message_hub.pop_info(key)
 
 
-def _file_name(path: str) -> str:
+def _name(path: str) -> str:
     """Return the last part of a POSIX or Windows path."""
-    return re.split(r'[/\\]', path.rstrip('/\\'))[-1]
+    return PureWindowsPath(path).name  # accepts both separators
 
 
 def _is_remote(path: str) -> bool:

@@ -1,6 +1,5 @@
 """Checks that a checkpoint's weights fit a model."""
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.data.dataset_meta import meta_of
+from focal_retinanet.data.naming import few
 
 # mmengine, too, allows them to be missing.
 _OPTIONAL = 'num_batches_tracked'
@@ -77,7 +77,7 @@ def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], file: str) -> No
     sizes = [m for m in wrong if m.file is not None]
     if sizes:
         raise UserError(
-            f'{file} is of another model: {listed(sizes)}'
+            f'{file} is of another model: {few(sizes, 2, "; ")}'
             f'{_classes_of(checkpoint)}. Use the config that it was trained with'
         )
     if needed and missing.issuperset(needed):
@@ -121,7 +121,7 @@ def check_can_be_resumed(
     if wrong:
         ours = '' if classes is None else f'; the data to train on have {len(classes)}'
         raise UserError(
-            f'{file} cannot be resumed, it is of another model: {listed(wrong)}'
+            f'{file} cannot be resumed, it is of another model: {few(wrong, 2, "; ")}'
             f'{_classes_of(checkpoint)}{ours}{advice}'
         )
 
@@ -138,13 +138,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def listed(wrong: Collection[Misfit], most: int = 2) -> str:
-    """Describe the first misfits, and say how many more there are."""
-    words = '; '.join(str(misfit) for misfit in list(wrong)[:most])
-    more = f' (and {len(wrong) - most} more)' if len(wrong) > most else ''
-    return words + more
-
-
 def _classes_of(checkpoint: Mapping[str, Any]) -> str:
     meta = meta_of(checkpoint)
     if meta is None:
@@ -157,7 +150,7 @@ def _classes_of(checkpoint: Mapping[str, Any]) -> str:
 def _shapes(state_dict: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {
         # mmengine removes the prefix, too.
-        re.sub(r'^module\.', '', name): tuple(value.shape)
+        name.removeprefix('module.'): tuple(value.shape)
         for name, value in state_dict.items()
         if isinstance(value, Tensor)
     }

@@ -10,8 +10,6 @@ the user asks for it.
 import os
 import pickle
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -68,15 +66,9 @@ def load_from_local(
         raise FileNotFoundError(
             f'checkpoint {filename} not found; paths are relative to {Path.cwd()}'
         )
-    with _clear_errors(path):
+    try:
         safe = _FORCE_SAFE in os.environ
         return torch.load(path, map_location=map_location, weights_only=safe)
-
-
-@contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
     except pickle.UnpicklingError as error:
         found = re.search(r'GLOBAL (\S+) was not an allowed', str(error))
         holds = f'it holds {found[1]}' if found else 'it is not a torch file'
