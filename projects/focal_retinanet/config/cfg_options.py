@@ -12,7 +12,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.utils import import_modules_from_strings
 
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.config.key_hints import copies, hints, is_misspelt, listed
+from focal_retinanet.cli.naming import few
+from focal_retinanet.config.key_hints import copies, hints, is_misspelt
 from focal_retinanet.config.known_keys import known_keys, reader, top_level_keys
 
 _DELETE = '_delete_'
@@ -131,7 +132,7 @@ class _Check:
         if found := copies(key, self.cfg, names):
             raise UserError(
                 f'{self.source}: no one reads {key}: it is a variable of the config '
-                f'file, whose value is already in use. Set {listed(found)}; or change '
+                f'file, whose value is already in use. Set {few(found, 8)}; or change '
                 f'{key} in a config of your own'
             )
 
@@ -160,7 +161,7 @@ class _Check:
         else:
             raise UserError(
                 f'{self.source}: {name} is {old!r} in the config and has no '
-                f'{listed(new)}; set {name} itself'
+                f'{few(new, 8)}; set {name} itself'
             )
         for key, value in new.items():
             self._check(old.get(key), value, (*path, str(key)))
@@ -201,5 +202,5 @@ class _Check:
         while isinstance(value, dict) and (inner := [k for k in value if k != _DELETE]):
             whole, value = (*whole, str(inner[0])), value[inner[0]]
         found = hints(whole, len(path) - 1, set(map(str, names)), self.is_read)
-        hint = f'; did you mean {listed(found, " or ", 4)}?' if found else ''
+        hint = f'; did you mean {few(found, 4, " or ")}?' if found else ''
         return UserError(f'{self.source}: no one reads {".".join(whole)}: {says}{hint}')

@@ -83,12 +83,6 @@ def copies(key: str, cfg: Mapping[str, Any], read: Collection[str]) -> list[str]
     return found
 
 
-def listed(names: Collection[str], last: str = ', ', most: int = 8) -> str:
-    """Join the first names, and say how many more there are."""
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return last.join(list(names)[:most]) + more
-
-
 def _items(
     node: Any, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:

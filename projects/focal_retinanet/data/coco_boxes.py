@@ -5,7 +5,7 @@ from itertools import chain, compress
 
 import numpy as np
 
-from focal_retinanet.data.naming import few
+from focal_retinanet.cli.naming import few
 
 #: Pixels by which a box may leave its image without a warning, due to rounding.
 _TOLERANCE = 1.0

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from focal_retinanet.cli.naming import few
 from focal_retinanet.data.coco_boxes import (
     are_usable,
     as_array,
@@ -27,7 +28,6 @@ from focal_retinanet.data.coco_entries import (
 )
 from focal_retinanet.data.coco_file import CocoFileError, read_coco
 from focal_retinanet.data.coco_images import check_images
-from focal_retinanet.data.naming import few
 
 
 @dataclass

@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 
-from focal_retinanet.data.naming import few
+from focal_retinanet.cli.naming import few
 
 _ABSENT = object()
 

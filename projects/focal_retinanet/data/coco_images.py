@@ -9,7 +9,7 @@ import mmcv
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from focal_retinanet.data.naming import few
+from focal_retinanet.cli.naming import few
 
 #: Number of headers to read, spread over the file. These take 0.1 s; all of COCO's
 #: would take as long as reading the file.

@@ -12,10 +12,10 @@ from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
 from mmengine.evaluator import Evaluator
 from torch.utils.data import Dataset
 
+from focal_retinanet.cli.naming import few
 from focal_retinanet.data.built_datasets import inner_built_datasets
 from focal_retinanet.data.check_data import DataError
 from focal_retinanet.data.coco_file import as_coco
-from focal_retinanet.data.naming import few
 from focal_retinanet.evaluation.coco_metric import CocoMetric
 from focal_retinanet.evaluation.ground_truth import check_and_prepare
 

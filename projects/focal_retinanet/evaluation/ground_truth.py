@@ -9,6 +9,7 @@ from pathlib import Path
 from mmdet.datasets.api_wrappers import COCO
 
 from focal_retinanet.cli.errors import UserError
+from focal_retinanet.cli.naming import few
 from focal_retinanet.data.coco_check import check_coco
 from focal_retinanet.data.coco_file import (
     CocoFileError,
@@ -16,7 +17,6 @@ from focal_retinanet.data.coco_file import (
     prepare_coco,
     read_coco,
 )
-from focal_retinanet.data.naming import few
 from focal_retinanet.evaluation.runs import Model, Run
 
 

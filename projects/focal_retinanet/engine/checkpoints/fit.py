@@ -8,8 +8,8 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
 from focal_retinanet.cli.errors import UserError
+from focal_retinanet.cli.naming import few
 from focal_retinanet.data.dataset_meta import meta_of
-from focal_retinanet.data.naming import few
 
 # mmengine, too, allows them to be missing.
 _OPTIONAL = 'num_batches_tracked'
