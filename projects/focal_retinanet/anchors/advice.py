@@ -19,9 +19,9 @@ from focal_retinanet.anchors.coverage import Coverage, box_ratios, box_sizes
 #: Anchors that reach so many of the objects fit.
 FITS = 0.98
 # A change that covers less than this share more is not worth making.
-_WORTHWHILE = 0.01
+WORTHWHILE = 0.01
 # Enough to tell shares apart by less than that.
-_MOST_OBJECTS = 20_000
+MOST_OBJECTS = 20_000
 _SIZE_FACTORS = (0.75, 1.5, 0.5, 2.0, 0.375, 3.0, 0.25, 4.0)
 _INPUT_FACTORS = (0.75, 1.25, 1.5, 0.5, 2.0)
 _RATIOS = (0.5, 2.0, 1 / 3, 3.0, 0.25, 4.0, 0.2, 5.0)
@@ -134,9 +134,9 @@ def advise(
     """
     if not len(boxes):
         return Advice(math.nan, [], 'There is no object to fit anchors to.')
-    every = math.ceil(len(boxes) / _MOST_OBJECTS)
+    every = math.ceil(len(boxes) / MOST_OBJECTS)
     boxes, input_shapes = boxes[::every], input_shapes[::every]
-    trial = _Trial(boxes, input_shapes, generator, pos_iou_thr, key)
+    trial = Trial(boxes, input_shapes, generator, pos_iou_thr, key)
     start = trial.start
     now = trial.share(start)
     goal = f'IoU >= {pos_iou_thr:g}'
@@ -156,8 +156,8 @@ def advise(
         for plan, share in sorted(options.values(), key=lambda option: -option[1])
         if share > now
     ]
-    plan, share = _choose(options)
-    if share < now + _WORTHWHILE:
+    plan, share = choose(options)
+    if share < now + WORTHWHILE:
         text = (
             f'{problem} No change of scales, ratios or input size that was tried covers '
             'clearly more.'
@@ -166,8 +166,8 @@ def advise(
 
     if share < FITS:  # what a second change adds to the first
         options = {k: trial.best(plans) for k, plans in trial.changes(plan).items()}
-        further = _choose(options) if options else (plan, share)
-        if further[1] >= share + _WORTHWHILE:
+        further = choose(options) if options else (plan, share)
+        if further[1] >= share + WORTHWHILE:
             plan, share = further
     text = (
         f'{problem} To cover more, {trial.describe(plan)}: objects with such an anchor '
@@ -176,8 +176,16 @@ def advise(
     return Advice(now, listed, text)
 
 
-class _Trial:
-    """Plans for M objects, and what share of these each covers."""
+class Trial:
+    """Plans for M objects, and what share of these each covers.
+
+    Args:
+        boxes: Objects (M, 4), xyxy in pixels of the input.
+        input_shapes: Height and width (M, 2) of the padded input.
+        generator: Generator of the anchors as they are.
+        pos_iou_thr: Lowest IoU of a positive.
+        key: Key of the generator in a config.
+    """
 
     def __init__(
         self,
@@ -185,7 +193,7 @@ class _Trial:
         input_shapes: Tensor,
         generator: AnchorGenerator,
         pos_iou_thr: float,
-        key: str,
+        key: str = 'model.bbox_head.anchor_generator',
     ) -> None:
         self.boxes = boxes
         self.input_shapes = input_shapes
@@ -235,7 +243,7 @@ class _Trial:
     def best(self, plans: list[Plan]) -> tuple[Plan, float]:
         """The smallest change of about the highest share; small ones come first."""
         shares = [self.share(plan) for plan in plans]
-        enough = max(shares) - _WORTHWHILE / 2
+        enough = max(shares) - WORTHWHILE / 2
         index = next(i for i, share in enumerate(shares) if share >= enough)
         return plans[index], shares[index]
 
@@ -292,10 +300,15 @@ class _Trial:
             )
         return ' and '.join(words)
 
-    def why_missed(self) -> str:
-        """How the objects that are not covered differ from the anchors."""
-        missed = self.boxes[self.best_iou(self.start) < self.pos_iou_thr]
-        anchors = torch.cat(list(self.generator.base_anchors))
+    def why_missed(self, plan: Plan | None = None) -> str:
+        """How the objects that a plan does not cover differ from its anchors.
+
+        Args:
+            plan: A plan with the input as it is; None for the anchors as they are.
+        """
+        plan = self.start if plan is None else plan
+        missed = self.boxes[self.best_iou(plan) < self.pos_iou_thr]
+        anchors = torch.cat(self.base_anchors(plan))
         sizes, ratios = box_sizes(missed), box_ratios(missed)
         least, most = box_sizes(anchors).aminmax()
         flattest, tallest = box_ratios(anchors).aminmax()
@@ -330,9 +343,9 @@ class _Trial:
         )
 
 
-def _choose(options: dict[str, tuple[Plan, float]]) -> tuple[Plan, float]:
+def choose(options: dict[str, tuple[Plan, float]]) -> tuple[Plan, float]:
     """The first, cheapest kind of change that does about as well as the best."""
-    enough = max(share for _, share in options.values()) - _WORTHWHILE
+    enough = max(share for _, share in options.values()) - WORTHWHILE
     return next(option for option in options.values() if option[1] >= enough)
 
 
