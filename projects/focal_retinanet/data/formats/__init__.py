@@ -34,6 +34,8 @@ def find_data(folder: str | Path, seed: int = 0) -> DataFolder:
         UserError: a package that reads its format is not installed.
     """
     folder = Path(folder).absolute()
+    if folder.is_file():
+        raise FormatError(f'{folder} is a file; unpack it, or name the folder it is in')
     if not folder.is_dir():
         raise FormatError(f'there is no folder {folder}')
     formats = (coco, yolo, voc)

@@ -41,12 +41,12 @@ def to_coco(
     """Return the content of a COCO file.
 
     Args:
-        detections: boxes, xyxy in absolute pixels, and ``class_id`` by image file.
+        detections: boxes, xyxy in absolute pixels, and ``class_id``, the index of a class, by image file.
         classes: names of the classes.
         img_dir: folder that the file names become relative to.
 
     Raises:
-        FormatError: an image cannot be read, or a class has no name.
+        FormatError: an image cannot be read.
     """
     images, annotations = [], []
     for image_id, (file, found) in enumerate(sorted(detections.items()), start=1):
@@ -61,11 +61,6 @@ def to_coco(
         for (x1, y1, x2, y2), label in zip(
             found.xyxy.tolist(), found.class_id.tolist(), strict=True
         ):
-            if not 0 <= label < len(classes):
-                raise FormatError(
-                    f'{file}: its labels have the class {label}, and there are names '
-                    f'for {len(classes)} classes, 0 to {len(classes) - 1}'
-                )
             box = [round(x, 2) for x in (x1, y1, x2 - x1, y2 - y1)]
             annotations.append(
                 dict(
