@@ -82,7 +82,7 @@ def main() -> None:
     args = parse_args()
     quiet_warnings()
     check_output_file(args.out, args.overwrite)
-    check_output_dir(annotation_dir(args.out), args.overwrite)
+    check_output_dir(annotation_dir(args.out), args.overwrite, '--out')
     data = find_data(args.data, args.seed)
     for line in check_found(data):
         warn(line)
