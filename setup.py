@@ -43,6 +43,7 @@ setup(
         'openmmlab': requirements('openmmlab'),
         'onedl': requirements('onedl'),
         'fast': requirements('fast'),
+        'formats': requirements('formats'),
         'tests': requirements('tests'),
     },
 )

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(
     p
     for p in (ROOT / 'configs').glob('*/*.py')
-    if p.parent.name not in ('_base_', 'ablations', 'baselines')
+    if p.parent.name not in ('_base_', 'ablations', 'baselines', 'mine')
 )
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 

@@ -1,8 +1,8 @@
-"""Which change of the anchors or of the input size would cover more objects.
+"""What change of the anchors or of the input would cover more objects.
 
-Each candidate is tried on the data. Of all anchors of one shape, the one with the
-nearest center overlaps an object most, so an object's best IoU takes only one IoU per
-shape, and a data set takes a second.
+Each candidate is tried on the data: of all anchors of one shape, the one whose
+centre is nearest to the object's overlaps it most, so the best IoU of an object
+takes one IoU for each shape, and a whole data set takes a second.
 """
 
 import math
@@ -21,12 +21,12 @@ from focal_retinanet.anchors.coverage import (
     box_sizes,
 )
 
-#: Lowest share of covered objects with which the anchors fit.
+#: Anchors that reach so many of the objects fit.
 FITS = 0.98
-# A change must raise the share by this much to be worth making.
-_WORTHWHILE = 0.01
-# Enough objects to measure shares more precisely than that.
-_MOST_OBJECTS = 20_000
+# A change that covers less than this share more is not worth making.
+WORTHWHILE = 0.01
+# Enough to tell shares apart by less than that.
+MOST_OBJECTS = 20_000
 _SIZE_FACTORS = (0.75, 1.5, 0.5, 2.0, 0.375, 3.0, 0.25, 4.0)
 _INPUT_FACTORS = (0.75, 1.25, 1.5, 0.5, 2.0)
 _RATIOS = (0.5, 2.0, 1 / 3, 3.0, 0.25, 4.0, 0.2, 5.0)
@@ -34,14 +34,14 @@ _RATIOS = (0.5, 2.0, 1 / 3, 3.0, 0.25, 4.0, 0.2, 5.0)
 
 @dataclass(frozen=True)
 class Plan:
-    """A change of anchors and input size.
+    """Anchors and input, in terms of what they are now.
 
     Attributes:
-        size: Factor of the anchors' size.
-        per_octave: Number of scales per octave; None keeps the generator's scales.
-        ratios: height / width of the anchors; None for a generator other than mmdet's
-            plain one.
-        input_size: Factor of the images' size.
+        size: of the anchors, a factor.
+        per_octave: scales in each octave; None for the generator's own scales.
+        ratios: height / width; None for those of a generator of another kind
+            than mmdet's plain one.
+        input_size: of the images, a factor.
     """
 
     size: float = 1.0
@@ -60,12 +60,12 @@ class Option:
 
 @dataclass(frozen=True)
 class Advice:
-    """Advice about the anchors.
+    """What to do about the anchors.
 
     Attributes:
-        share: Share of objects that now have an anchor of IoU >= ``pos_iou_thr``.
-        options: Best change of each kind, the best first.
-        text: The advice in one line.
+        share: of objects with an anchor of IoU >= ``pos_iou_thr``, as it is.
+        options: the best change of each kind, best first.
+        text: one line.
     """
 
     share: float
@@ -93,22 +93,23 @@ def advise(
     key: str = 'model.bbox_head.anchor_generator',
     at_border: Tensor | None = None,
 ) -> Advice:
-    """Find the change that gives more objects an anchor of IoU >= ``pos_iou_thr``.
+    """Which change would give more objects an anchor of IoU >= ``pos_iou_thr``.
 
     Args:
         boxes: (M, 4) xyxy in pixels of the input.
         input_shapes: (M, 2) height and width of the padded input.
-        generator: Generator of the present anchors.
-        pos_iou_thr: Lowest IoU of a positive.
-        key: Key of the generator in the config.
+        generator: of the anchors as they are.
+        pos_iou_thr: lowest IoU of a positive.
+        key: where the config has the generator.
         at_border: (M,) bool, objects that the border of the image may cut off.
     """
     if not len(boxes):
         return Advice(math.nan, [], 'There is no object to fit anchors to.')
-    every = math.ceil(len(boxes) / _MOST_OBJECTS)
+    every = math.ceil(len(boxes) / MOST_OBJECTS)
     boxes, input_shapes = boxes[::every], input_shapes[::every]
-    trial = _Trial(boxes, input_shapes, generator, pos_iou_thr, key)
-    now = trial.is_covered.float().mean().item()
+    trial = Trial(boxes, input_shapes, generator, pos_iou_thr, key)
+    start = trial.start
+    now = trial.share(start)
     goal = f'IoU >= {pos_iou_thr:g}'
     if now >= FITS:
         text = f'The anchors fit: {_percent(now)} of the objects have one with {goal}.'
@@ -120,23 +121,24 @@ def advise(
     )
     if at_border is not None:
         problem += trial.cut_off(at_border[::every])
-    options = trial.best_changes(trial.start)
+    options = {kind: trial.best(plans) for kind, plans in trial.changes(start).items()}
     listed = [
         Option(trial.describe(plan), share)
-        for plan, share in sorted(options, key=lambda option: -option[1])
+        for plan, share in sorted(options.values(), key=lambda option: -option[1])
         if share > now
     ]
-    plan, share = _choose(options)
-    if share < now + _WORTHWHILE:
+    plan, share = choose(options)
+    if share < now + WORTHWHILE:
         text = (
             f'{problem} No change of scales, ratios or input size that was tried covers '
             'clearly more.'
         )
         return Advice(now, listed, text)
 
-    if share < FITS and (options := trial.best_changes(plan)):  # add a second change
-        further = _choose(options)
-        if further[1] >= share + _WORTHWHILE:
+    if share < FITS:  # what a second change adds to the first
+        options = {k: trial.best(plans) for k, plans in trial.changes(plan).items()}
+        further = choose(options) if options else (plan, share)
+        if further[1] >= share + WORTHWHILE:
             plan, share = further
     text = (
         f'{problem} To cover more, {trial.describe(plan)}: objects with such an anchor '
@@ -145,26 +147,37 @@ def advise(
     return Advice(now, listed, text)
 
 
-@dataclass
-class _Trial:
-    """Plans for M objects, and the share of objects that each covers."""
+class Trial:
+    """Plans for M objects, and what share of these each covers.
 
-    boxes: Tensor
-    input_shapes: Tensor
-    generator: AnchorGenerator
-    pos_iou_thr: float
-    key: str
+    Args:
+        boxes: Objects (M, 4), xyxy in pixels of the input.
+        input_shapes: Height and width (M, 2) of the padded input.
+        generator: Generator of the anchors as they are.
+        pos_iou_thr: Lowest IoU of a positive.
+        key: Key of the generator in a config.
+    """
 
-    def __post_init__(self) -> None:
-        generator = self.generator
-        # Others, such as SSD's, have scales and ratios per level.
+    def __init__(
+        self,
+        boxes: Tensor,
+        input_shapes: Tensor,
+        generator: AnchorGenerator,
+        pos_iou_thr: float,
+        key: str = 'model.bbox_head.anchor_generator',
+    ) -> None:
+        self.boxes = boxes
+        self.input_shapes = input_shapes
+        self.generator = generator
+        self.pos_iou_thr = pos_iou_thr
+        self.key = key
+        # Others, such as SSD's, have scales and ratios for each level.
         self.is_plain = (
             type(generator).gen_base_anchors is AnchorGenerator.gen_base_anchors
         )
         ratios = tuple(generator.ratios.tolist()) if self.is_plain else None
         per_octave = getattr(generator, 'scales_per_octave', None)
         self.start = Plan(per_octave=per_octave, ratios=ratios)
-        self.is_covered = self.covers(self.start)
 
     def scales(self, plan: Plan) -> Tensor:
         own = self.generator.scales * plan.size
@@ -187,97 +200,113 @@ class _Trial:
             for level, base_size in enumerate(generator.base_sizes)
         ]
 
-    def covers(self, plan: Plan) -> Tensor:
-        """Return (M,) bool: whether each object has an anchor of enough IoU."""
-        best_iou = best_iou_on_grid(
+    def best_iou(self, plan: Plan) -> Tensor:
+        return best_iou_on_grid(
             self.boxes * plan.input_size,
             self.input_shapes * plan.input_size,
             self.base_anchors(plan),
             self.generator.strides,
         )
-        return best_iou >= self.pos_iou_thr
 
-    def best_changes(self, plan: Plan) -> list[tuple[Plan, float]]:
-        """Return the best plan of each kind of change, and its share."""
-        return [self._best(plans) for plans in self._changes(plan)]
+    def share(self, plan: Plan) -> float:
+        return (self.best_iou(plan) >= self.pos_iou_thr).float().mean().item()
 
-    def _best(self, plans: list[Plan]) -> tuple[Plan, float]:
-        """Return the smallest change of about the highest share; small ones first."""
-        shares = [self.covers(plan).float().mean().item() for plan in plans]
-        enough = max(shares) - _WORTHWHILE / 2
+    def best(self, plans: list[Plan]) -> tuple[Plan, float]:
+        """The smallest change of about the highest share; small ones come first."""
+        shares = [self.share(plan) for plan in plans]
+        enough = max(shares) - WORTHWHILE / 2
         index = next(i for i, share in enumerate(shares) if share >= enough)
         return plans[index], shares[index]
 
-    def _changes(self, plan: Plan) -> list[list[Plan]]:
-        """Return plans that differ in one thing, by kind, the cheapest kind first."""
-        changes = []
+    def changes(self, plan: Plan) -> dict[str, list[Plan]]:
+        """Plans that differ from one in one thing, what costs least first."""
+        changes = {}
         is_scaled = plan.size != 1 or plan.input_size != 1  # one way is enough
         if not is_scaled:
-            changes.append([replace(plan, size=factor) for factor in _SIZE_FACTORS])
+            changes['size'] = [replace(plan, size=factor) for factor in _SIZE_FACTORS]
         if self.is_plain and plan.ratios == self.start.ratios:
             more = [(ratio,) for ratio in _RATIOS]
             more += [(ratio, 1 / ratio) for ratio in _RATIOS if ratio < 1]
-            ratios = dict.fromkeys(_with_ratios(plan.ratios, new) for new in more)
+            ratios = {_with_ratios(plan.ratios, new): None for new in more}
             ratios.pop(plan.ratios, None)
             if ratios:
-                changes.append([replace(plan, ratios=r) for r in ratios])
+                changes['ratios'] = [replace(plan, ratios=r) for r in ratios]
         if self.is_plain and len(self.scales(plan)) < 3:
-            numbers = [n for n in (2, 3) if n != plan.per_octave]
-            changes.append([replace(plan, per_octave=n) for n in numbers])
+            changes['octave'] = [
+                replace(plan, per_octave=n) for n in (2, 3) if n != plan.per_octave
+            ]
         if not is_scaled:
-            changes.append([replace(plan, input_size=x) for x in _INPUT_FACTORS])
+            changes['input'] = [
+                replace(plan, input_size=factor) for factor in _INPUT_FACTORS
+            ]
         return changes
 
     def describe(self, plan: Plan) -> str:
-        """Describe the settings of a plan, and the present ones."""
-        words, settings = [], {}
-        now = self.generator.octave_base_scale if self.is_plain else None
-        if not self.is_plain and plan.size != 1:
-            words.append(f'make all anchors of {self.key} {plan.size:g} times as large')
-        elif self.is_plain and now is None:
-            settings['scales'] = _list(self.scales(plan)), _list(self.generator.scales)
-        elif self.is_plain:
-            settings['octave_base_scale'] = f'{now * plan.size:g}', f'{now:g}'
-            settings['scales_per_octave'] = plan.per_octave, self.start.per_octave
-        if self.is_plain:
-            settings['ratios'] = _list(plan.ratios), _list(self.start.ratios)
-        for name, (new, old) in settings.items():
-            if new != old:
-                words.append(f'set {self.key}.{name}={new} (now {old})')
+        """What to do for a plan, and what the settings are now."""
+        words = []
+        generator, key = self.generator, self.key
+        resized, resampled = plan.size != 1, plan.per_octave != self.start.per_octave
+        if not self.is_plain and resized:
+            words.append(f'make all anchors of {key} {plan.size:g} times as large')
+        elif not self.is_plain:
+            pass  # nothing else of it can change
+        elif generator.octave_base_scale is None:
+            new, now = _list(self.scales(plan)), _list(generator.scales)
+            if resized or resampled:
+                words.append(f'set {key}.scales={new} (now {now})')
+        else:
+            now = generator.octave_base_scale
+            if resized:
+                new = now * plan.size
+                words.append(f'set {key}.octave_base_scale={new:g} (now {now:g})')
+            if resampled:
+                new, now = plan.per_octave, self.start.per_octave
+                words.append(f'set {key}.scales_per_octave={new} (now {now})')
+        if plan.ratios != self.start.ratios:
+            new, now = _list(plan.ratios), _list(self.start.ratios)
+            words.append(f'set {key}.ratios={new} (now {now})')
         if plan.input_size != 1:
             words.append(
                 f'make the images {plan.input_size:g} times as large in the pipeline'
             )
         return ' and '.join(words)
 
-    def why_missed(self) -> str:
-        """Describe how the objects that are not covered differ from the anchors."""
-        missed = self.boxes[~self.is_covered]
-        anchors = torch.cat(list(self.generator.base_anchors))
+    def why_missed(self, plan: Plan | None = None) -> str:
+        """How the objects that a plan does not cover differ from its anchors.
+
+        Args:
+            plan: A plan with the input as it is; None for the anchors as they are.
+        """
+        plan = self.start if plan is None else plan
+        missed = self.boxes[self.best_iou(plan) < self.pos_iou_thr]
+        anchors = torch.cat(self.base_anchors(plan))
         sizes, ratios = box_sizes(missed), box_ratios(missed)
         least, most = box_sizes(anchors).aminmax()
         flattest, tallest = box_ratios(anchors).aminmax()
         fits = (sizes >= least) & (sizes <= most)
-        flat, tall = fits & (ratios < flattest), fits & (ratios > tallest)
         reasons = {
             f'smaller than the smallest anchor ({least:.0f} pixels)': sizes < least,
             f'larger than the largest anchor ({most:.0f} pixels)': sizes > most,
-            f'flatter than all anchors (height/width {flattest:.3g})': flat,
-            f'taller than all anchors (height/width {tallest:.3g})': tall,
+            f'flatter than all anchors (height/width {flattest:.3g})': fits
+            & (ratios < flattest),
+            f'taller than all anchors (height/width {tallest:.3g})': fits
+            & (ratios > tallest),
         }
-        shares = [
-            (is_.float().mean().item(), reason) for reason, is_ in reasons.items()
+        shares = {reason: of.float().mean().item() for reason, of in reasons.items()}
+        told = [
+            f'{_percent(share)} are {reason}'
+            for reason, share in sorted(shares.items(), key=lambda item: -item[1])
+            if share >= 0.1
         ]
-        shares.sort(key=lambda pair: -pair[0])
-        told = [f'{_percent(x)} are {reason}' for x, reason in shares if x >= 0.1]
         return ', '.join(told or ['most lie between the anchors of the grid'])
 
     def cut_off(self, at_border: Tensor) -> str:
-        """Return a sentence if most of the missed objects are at the border."""
-        share = at_border[~self.is_covered].float().mean().item()
+        """A sentence where most of the objects that are missed are at the border."""
+        is_covered = self.best_iou(self.start) >= self.pos_iou_thr
+        share = at_border[~is_covered].float().mean().item()
         if share <= 0.5:
             return ''
-        inside = self.is_covered[~at_border]
+        inside = is_covered[~at_border]
         others = _percent(inside.float().mean().item()) if len(inside) else 'none'
         return (
             f' {_percent(share)} of them reach the border of the image, of the others '
@@ -285,29 +314,29 @@ class _Trial:
         )
 
 
-def _choose(options: list[tuple[Plan, float]]) -> tuple[Plan, float]:
-    """Return the first, cheapest change that does about as well as the best."""
-    enough = max(share for _, share in options) - _WORTHWHILE
-    return next(option for option in options if option[1] >= enough)
+def choose(options: dict[str, tuple[Plan, float]]) -> tuple[Plan, float]:
+    """The first, cheapest kind of change that does about as well as the best."""
+    enough = max(share for _, share in options.values()) - WORTHWHILE
+    return next(option for option in options.values() if option[1] >= enough)
 
 
 def _with_ratios(
     ratios: tuple[float, ...], more: tuple[float, ...]
 ) -> tuple[float, ...]:
-    """Add the ratios that are not there yet, in ascending order."""
+    """Both, ascending, without those that are there already."""
     new = [r for r in more if all(abs(r - old) > 0.02 * old for old in ratios)]
     return tuple(sorted((*ratios, *new))) if new else ratios
 
 
 def _enlarged(anchors: Tensor, factor: float) -> Tensor:
-    """Scale (A, 4) xyxy boxes about their centers."""
+    """(A, 4) xyxy boxes, scaled about their centres."""
     center = (anchors[:, :2] + anchors[:, 2:]) / 2
     half = (anchors[:, 2:] - anchors[:, :2]) / 2 * factor
     return torch.cat([center - half, center + half], dim=1)
 
 
 def _list(values: Sequence[float] | Tensor) -> str:
-    """Format a list for --cfg-options, which takes no blanks."""
+    """As --cfg-options takes it: without blanks."""
     return f'[{",".join(f"{float(value):.3g}" for value in values)}]'
 
 

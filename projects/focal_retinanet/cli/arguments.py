@@ -179,21 +179,27 @@ def add_out_dir(
 
 
 def add_out_file(
-    parser: argparse.ArgumentParser, default: str, kinds: str = ''
+    parser: argparse.ArgumentParser,
+    default: str | None,
+    kinds: str = '',
+    content: str = 'the picture',
+    shown: str = '%(default)s',
 ) -> None:
     """Add ``--out``, a ``Path``, and ``--overwrite``.
 
     Args:
         parser: parser that gets the arguments.
-        default: default file.
+        default: default file; None if it depends on other arguments.
         kinds: kinds of files that the tool can write.
+        content: what the tool writes into the file.
+        shown: default file as the help shows it.
     """
     parser.add_argument(
         '--out',
         type=Path,
         default=default,
         metavar='FILE',
-        help=f'file of the picture{kinds and ": "}{kinds} (default: %(default)s)',
+        help=f'file of {content}{kinds and ": "}{kinds} (default: {shown})',
     )
     _add_overwrite(parser)
 

@@ -6,22 +6,25 @@ from pathlib import Path
 from focal_retinanet.cli.errors import UserError
 
 
-def check_output_dir(folder: str | Path, overwrite: bool) -> Path:
-    """Return the folder of ``--out-dir``, if it may be written into.
+def check_output_dir(
+    folder: str | Path, overwrite: bool, flag: str = '--out-dir'
+) -> Path:
+    """Return a folder, if it may be written into.
 
     Args:
         folder: folder to write into; it need not exist.
         overwrite: Whether the folder may have files already.
+        flag: argument of the tool that named the folder or a file beside it.
 
     Raises:
         UserError: the folder has files, or it is a file.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
-        raise UserError(f'--out-dir {folder} is a file; name a folder')
+        raise UserError(f'{flag} {folder} is a file; name a folder')
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise UserError(
-            f'{folder} has files already: name another --out-dir, or add --overwrite'
+            f'{folder} has files already: name another {flag}, or add --overwrite'
         )
     return folder
 

@@ -105,6 +105,16 @@ def check_images(
     return ImageFaults(errors, warnings)
 
 
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Return the (width, height) of an image as mmcv reads it, EXIF rotation applied.
+
+    Raises:
+        OSError: there is no image in the file, or the file cannot be opened.
+    """
+    header = _read_header(str(path), 'color')
+    return header.width, header.height
+
+
 class _Header(NamedTuple):
     """Size as mmcv reads the image, EXIF orientation, and whether mmcv applies it."""
 

@@ -1,0 +1,25 @@
+"""Data of one's own, with augmentation for a few hundred images; by iterations.
+
+A config sets the sizes of Resize and RandomChoiceResize, data_root, the annotation
+files and metainfo.
+"""
+
+_base_ = './custom_detection.py'
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='RandomChoiceResize',
+        scales=[(416, 312), (480, 360), (544, 408)],
+        keep_ratio=True,
+    ),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackDetInputs'),
+]
+train_dataloader = dict(
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(pipeline=train_pipeline),
+)

@@ -1,0 +1,112 @@
+"""Training, validation and test images of a data set, whatever format they came in."""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from focal_retinanet.cli.errors import UserError
+
+#: Names that data sets give their splits.
+SPLIT_NAMES = {
+    'train': ('train', 'training'),
+    'val': ('val', 'valid', 'validation', 'dev'),
+    'test': ('test', 'testing'),
+}
+#: Share of the images that are held out where a data set has no validation images.
+VAL_SHARE = 0.2
+
+
+class FormatError(UserError, ValueError):
+    """A folder is no data set of a known format, or of more than one."""
+
+
+@dataclass
+class Split:
+    """Images and boxes of one split.
+
+    Attributes:
+        coco: content of a COCO file; boxes are xywh in absolute pixels.
+        img_dir: folder that the file names of the images are relative to.
+        source: file or folder that the annotations are from.
+        ann_file: COCO file of the user's with this content; None if there is none, so
+            that one has to be written.
+    """
+
+    coco: dict
+    img_dir: Path
+    source: Path
+    ann_file: Path | None = None
+
+
+@dataclass
+class DataFolder:
+    """What was found in a folder.
+
+    Attributes:
+        format: name of the format.
+        splits: split by name, ``train`` and ``val`` and perhaps ``test``.
+        notes: sentences about what was assumed.
+    """
+
+    format: str
+    splits: dict[str, Split]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the training split's categories."""
+        return tuple(c['name'] for c in self.splits['train'].coco['categories'])
+
+
+def split_of_name(name: str) -> str | None:
+    """Return the split that a name stands for, such as ``instances_val2017``."""
+    words = re.findall('[a-z]+', name.lower())
+    for split, names in SPLIT_NAMES.items():
+        if set(names) & set(words):
+            return split
+    return None
+
+
+def complete(found: DataFolder, seed: int) -> DataFolder:
+    """Hold out validation images from the training images if there are none.
+
+    Args:
+        found: data set with a split ``train``; it is changed in place.
+        seed: seed of the choice.
+
+    Raises:
+        FormatError: there are fewer than two images to choose from.
+    """
+    if 'val' in found.splits:
+        return found
+    whole = found.splits['train']
+    images = whole.coco['images']
+    if len(images) < 2:
+        raise FormatError(
+            f'{whole.source}: has {len(images)} images, and needs at least 2: one to '
+            'train on and one to validate on'
+        )
+    count = max(1, round(VAL_SHARE * len(images)))
+    held_out = set(random.Random(seed).sample(range(len(images)), count))
+    for name, is_val in (('train', False), ('val', True)):
+        chosen = [im for i, im in enumerate(images) if (i in held_out) == is_val]
+        found.splits[name] = Split(
+            select_images(whole.coco, chosen), whole.img_dir, whole.source
+        )
+    found.notes.append(
+        f'There is no validation split: {count} of {len(images)} images were drawn for '
+        f'it at random, seed {seed}. Frames of one video on both sides would flatter AP.'
+    )
+    return found
+
+
+def select_images(coco: dict, images: Sequence[dict]) -> dict:
+    """Return the content of a COCO file for some of its images."""
+    ids = {image['id'] for image in images}
+    return dict(
+        coco,
+        images=list(images),
+        annotations=[a for a in coco['annotations'] if a['image_id'] in ids],
+    )

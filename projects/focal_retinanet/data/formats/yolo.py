@@ -1,0 +1,173 @@
+"""Data sets in YOLO format: data.yaml, images, and a text file of boxes for each image.
+
+The package supervision reads the boxes. Which images belong to a split is found here,
+as Ultralytics finds it: a split is a folder, a text file of paths, or a list of these.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import yaml
+
+from focal_retinanet.data.formats.splits import (
+    SPLIT_NAMES,
+    DataFolder,
+    FormatError,
+    Split,
+)
+from focal_retinanet.data.formats.with_supervision import import_supervision, to_coco
+from focal_retinanet.data.image_files import IMAGE_SUFFIXES
+
+#: What :func:`find_yolo` looks for.
+LOOKED_FOR = 'YOLO: data.yaml or another *.yaml that has names and train'
+
+
+def find_yolo(folder: Path) -> DataFolder | None:
+    """Return the data set if a folder has YOLO's data.yaml, else None.
+
+    Args:
+        folder: folder that is searched.
+
+    Raises:
+        FormatError: there are several such files, or one whose images or labels cannot
+            be read.
+        UserError: the package supervision is not installed.
+    """
+    files = {
+        file: content
+        for file in sorted([*folder.glob('*.yaml'), *folder.glob('*.yml')])
+        if isinstance(content := _read(file), dict) and {'names', 'train'} <= {*content}
+    }
+    if not files:
+        return None
+    if len(files) > 1:
+        raise FormatError(
+            f'{folder}: has more than one file of YOLO: '
+            f'{", ".join(file.name for file in files)}; leave one'
+        )
+    ((yaml_file, content),) = files.items()
+    supervision = import_supervision('YOLO', folder)
+    images = {}
+    for split, names in SPLIT_NAMES.items():
+        entry = next((content[name] for name in names if content.get(name)), None)
+        if entry is not None:
+            images[split] = list(_images(entry, yaml_file, content, split))
+    if 'val' not in images and 'test' not in images and not images.get('train'):
+        raise FormatError(f'{yaml_file}: names no images')
+    img_dir = _common_folder([file for files in images.values() for file in files])
+    splits = {}
+    for split, files in images.items():
+        classes, boxes = _boxes(supervision, files, yaml_file)
+        splits[split] = Split(to_coco(boxes, classes, img_dir), img_dir, yaml_file)
+    unlabelled = sum(
+        not _label_file(file).is_file() for files in images.values() for file in files
+    )
+    notes = []
+    if unlabelled:
+        notes.append(
+            f'{unlabelled} images have no label file: they count as images without an '
+            'object.'
+        )
+    return DataFolder('YOLO', splits, notes)
+
+
+def _read(file: Path) -> object:
+    try:
+        return yaml.safe_load(file.read_text(encoding='utf-8-sig'))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+
+
+def _images(
+    entry: str | list, yaml_file: Path, content: dict, split: str
+) -> Iterator[Path]:
+    """Yield the image files of a split.
+
+    Raises:
+        FormatError: there is no such folder or list, or no image in it.
+    """
+    places = [
+        _existing(str(part), yaml_file, content, split)
+        for part in (entry if isinstance(entry, list) else [entry])
+    ]
+    count = 0
+    for place in places:
+        for file in _listed(place) if place.is_file() else sorted(place.rglob('*')):
+            if file.suffix.lower() in IMAGE_SUFFIXES:
+                count += 1
+                yield file
+    if not count:
+        raise FormatError(
+            f'{yaml_file}: {split} has no image '
+            f'({", ".join(sorted(IMAGE_SUFFIXES))}) in {", ".join(map(str, places))}'
+        )
+
+
+def _existing(part: str, yaml_file: Path, content: dict, split: str) -> Path:
+    here = yaml_file.parent
+    inside = part.removeprefix('./')
+    while inside.startswith('../'):  # Roboflow writes ../train/images
+        inside = inside.removeprefix('../')
+    places = [here / inside, here / part]
+    if content.get('path'):  # relative to this file, or to a folder of another machine
+        places.insert(0, here / str(content['path']) / part)
+    for place in places:
+        if place.exists():
+            return Path(os.path.normpath(place))
+    raise FormatError(
+        f'{yaml_file}: {split} is {part}, and there is no '
+        f'{" or ".join(dict.fromkeys(os.path.normpath(place) for place in places))}'
+    )
+
+
+def _listed(file: Path) -> Iterator[Path]:
+    """Yield the paths in a text file; those with ./ are relative to the file."""
+    for line in file.read_text(encoding='utf-8-sig').splitlines():
+        if line.strip():
+            path = Path(os.path.normpath(file.parent / line.strip()))
+            if not path.is_file():
+                raise FormatError(
+                    f'{file}: lists {line.strip()}, and there is no {path}'
+                )
+            yield path
+
+
+def _label_file(image: Path) -> Path:
+    return _label_dir(image.parent) / f'{image.stem}.txt'
+
+
+def _label_dir(image_dir: Path) -> Path:
+    """Return the folder of the labels: the last ``images`` of the path is ``labels``."""
+    parts = list(image_dir.parts)
+    for i in reversed(range(len(parts))):
+        if parts[i] == 'images':
+            parts[i] = 'labels'
+            return Path(*parts)
+    return image_dir
+
+
+def _boxes(supervision, files: Iterable[Path], yaml_file: Path) -> tuple[list, dict]:
+    """Return the names of the classes, and the boxes by image file.
+
+    Raises:
+        FormatError: a label file cannot be read.
+    """
+    files = set(files)
+    boxes, classes = {}, []
+    for folder in sorted({file.parent for file in files}):
+        try:
+            data = supervision.DetectionDataset.from_yolo(
+                str(folder), str(_label_dir(folder)), str(yaml_file)
+            )
+        except (ValueError, OSError) as error:
+            raise FormatError(f'{yaml_file}: {error}') from error
+        classes = data.classes
+        for path, found in data.annotations.items():
+            if Path(path) in files:
+                boxes[Path(path)] = found
+    return classes, boxes
+
+
+def _common_folder(files: Iterable[Path]) -> Path:
+    return Path(os.path.commonpath([file.parent for file in files]))

@@ -1,0 +1,13 @@
+"""A config for a folder of images and annotations."""
+
+from focal_retinanet.engine.new_config.choices import Choices, choose_settings
+from focal_retinanet.engine.new_config.recipes import choose_recipe
+from focal_retinanet.engine.new_config.write import annotation_dir, write_config
+
+__all__ = [
+    'Choices',
+    'annotation_dir',
+    'choose_recipe',
+    'choose_settings',
+    'write_config',
+]

@@ -1,0 +1,135 @@
+"""The text of a new config, and the annotation files beside it."""
+
+import json
+import os
+from pathlib import Path
+
+from focal_retinanet.data.formats import DataFolder, Split
+from focal_retinanet.engine.new_config.choices import Choices
+from focal_retinanet.engine.new_config.recipes import Recipe
+
+
+def annotation_dir(out: Path) -> Path:
+    """Return the folder for the annotation files of a config, beside it."""
+    return out.with_suffix('') / 'annotations'
+
+
+def write_config(
+    out: Path,
+    data: DataFolder,
+    recipe: Recipe,
+    choices: Choices,
+    bases: Path,
+    command: str,
+) -> list[Path]:
+    """Write a config, and COCO files of the splits that have none of their own.
+
+    Args:
+        out: file of the config.
+        data: data set.
+        recipe: model and optimizer.
+        choices: settings.
+        bases: folder of the configs that it inherits from.
+        command: command that writes it.
+
+    Returns:
+        The files that were written, the config first.
+    """
+    written = [out]
+    for name, split in data.splits.items():
+        if split.ann_file is None:
+            file = annotation_dir(out) / f'{name}.json'
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(split.coco))
+            written.append(file)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(config_text(out, data, recipe, choices, bases, command))
+    return written
+
+
+def config_text(
+    out: Path,
+    data: DataFolder,
+    recipe: Recipe,
+    choices: Choices,
+    bases: Path,
+    command: str,
+) -> str:
+    """Return the text of a config, see :func:`write_config`."""
+    c, out = choices, out.absolute()
+    root = data_root(data)
+    base = Path(os.path.relpath(bases / recipe.base, out.parent)).as_posix()
+    counts = ', '.join(f'{len(s.coco["images"])} {n}' for n, s in data.splits.items())
+    anchors = ', '.join(f'{key}={value!r}' for key, value in c.anchors.value.items())
+    preprocessor = ', '.join(
+        f'{key}={value!r}' for key, value in c.preprocessor.items()
+    )
+    loader = {
+        name: 'ann_file={!r}, data_prefix=dict(img={!r})'.format(
+            *_files(name, split, out, root)
+        )
+        for name, split in data.splits.items()
+    }
+    shared = 'data_root=data_root, metainfo=metainfo, pipeline=_base_'
+    lines = [
+        f'"""{data.format}, images: {counts}. Each line says why it is as it is.',
+        '',
+        f'Written by: {command}',
+        '"""',
+        '',
+        f'_base_ = {base!r}  # {recipe.why}',
+        '',
+        f'data_root = {f"{root.as_posix()}/"!r}  # of the images',
+        f'metainfo = dict(classes={data.classes!r})  # in the order of the categories',
+        f'max_iters = {c.max_iters.value}  # {c.max_iters.reason}',
+        '',
+        'model = dict(',
+        f'    data_preprocessor=dict({preprocessor}),  # as the weights were trained'
+        if preprocessor
+        else None,
+        f'    backbone=dict(init_cfg=dict(checkpoint={c.weights.value!r})),'
+        f'  # {c.weights.reason}',
+        '    bbox_head=dict(',
+        f'        num_classes={len(data.classes)},  # those of metainfo',
+        f'        anchor_generator=dict({anchors}),  # {c.anchors.reason}',
+        '    ),',
+        ')',
+        f'_base_.train_pipeline[2].scales = {c.sizes.value!r}  # {c.sizes.reason}',
+        "_base_.train_pipeline.insert(3, dict(type='RandomCrop', "
+        f'crop_size={c.crop.value!r}, allow_negative_crop=True))  # {c.crop.reason}'
+        if c.crop
+        else None,
+        f'_base_.test_pipeline[1].scale = {c.scale.value!r}  # {c.scale.reason}',
+        f'train_dataloader = dict(batch_size={c.batch_size.value}, dataset=dict({shared}'
+        f'.train_pipeline, {loader["train"]}))  # {c.batch_size.reason}',
+        f'val_dataloader = dict(dataset=dict({shared}.test_pipeline, {loader["val"]}))'
+        '  # evaluated on the same file',
+        f'test_dataloader = dict(dataset=dict({shared}.test_pipeline, {loader["test"]}))'
+        '  # the test split'
+        if 'test' in loader
+        else 'test_dataloader = val_dataloader  # there is no other split',
+        f'optim_wrapper = dict(optimizer=dict(lr={c.lr.value!r}))  # {c.lr.reason}',
+        'train_cfg = dict(max_iters=max_iters, val_interval=max_iters // 4)'
+        '  # validated 4 times',
+        '_base_.param_scheduler[1].end = max_iters  # down to 0 along a cosine',
+        'default_hooks = dict(checkpoint=dict(interval=max_iters // 4))'
+        '  # saved when validated',
+    ]
+    return '\n'.join(line for line in lines if line is not None) + '\n'
+
+
+def data_root(data: DataFolder) -> Path:
+    """Return the folder that all images and the user's annotation files are in."""
+    folders = [split.img_dir for split in data.splits.values()]
+    folders += [s.ann_file.parent for s in data.splits.values() if s.ann_file]
+    return Path(os.path.commonpath(folders))
+
+
+def _files(name: str, split: Split, out: Path, root: Path) -> tuple[str, str]:
+    """Return the annotation file of a split, and the folder of its images."""
+    img_dir = split.img_dir.relative_to(root).as_posix()
+    prefix = '' if img_dir == '.' else f'{img_dir}/'
+    if split.ann_file is not None:
+        return split.ann_file.relative_to(root).as_posix(), prefix
+    beside = annotation_dir(out).relative_to(out.parent).as_posix()
+    return f'{{{{ fileDirname }}}}/{beside}/{name}.json', prefix
