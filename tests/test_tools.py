@@ -193,6 +193,7 @@ def test_sweep_and_compare(config, tmp_path):
     json_file, markdown = tmp_path / 'out.json', tmp_path / 'out.md'
     output = run(*compare, '--json', json_file, '--markdown', markdown)
     assert 'left out' in output and 'table_fails' in output
+    assert 'triangle' in output  # the AP of each class
     comparison = json.loads(json_file.read_text())
     rows = {row['name']: row for row in comparison['models']}
     assert rows.keys() == {'table_a', 'table_b'}

@@ -30,7 +30,11 @@ from focal_retinanet.evaluation.score_thresholds import (
     describe_best,
     thresholds_table,
 )
-from focal_retinanet.evaluation.tables import differences_table, models_table
+from focal_retinanet.evaluation.tables import (
+    classes_table,
+    differences_table,
+    models_table,
+)
 from focal_retinanet.evaluation.training_log import find_training_logs
 from focal_retinanet.visualization.curves import default_keys, draw_curves
 from focal_retinanet.visualization.report import charts
@@ -57,7 +61,7 @@ def numbers(folder: Path, compared: Compared) -> dict:
         )
     return dict(
         why_not=compared.why_not,
-        comparisons=[(c, models_table(c)) for c in comparisons],
+        comparisons=[(c, models_table(c), classes_table(c)) for c in comparisons],
         differences=differences_table(common) if differences else None,
         differences_chart=differences
         and _chart(differences, 'Differences of AP with intervals, as in the table'),
