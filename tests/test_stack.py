@@ -78,8 +78,15 @@ def test_import_fails_clearly_without_mmdet(monkeypatch):
         check_stack()
 
 
-@pytest.mark.parametrize('module', ['cli', 'registry'])
-def test_without_mmdet_tools_and_components_say_so(module):
+@pytest.mark.parametrize(
+    'statement',
+    [
+        'import focal_retinanet.cli',
+        'import focal_retinanet.registry',
+        'from focal_retinanet import Detector',
+    ],
+)
+def test_without_mmdet_tools_and_components_say_so(statement):
     """And the arithmetic works all the same."""
     script = (
         'import importlib.metadata as metadata\n'
@@ -89,7 +96,7 @@ def test_without_mmdet_tools_and_components_say_so(module):
         '    return version(name)\n'
         'metadata.version = without_mmdet\n'
         'import focal_retinanet.ops\n'
-        f'import focal_retinanet.{module}\n'
+        f'{statement}\n'
     )
     run = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
     assert 'focal_retinanet cannot work here: mmdet is not installed' in run.stderr

@@ -121,6 +121,9 @@ def test_pictures_of_a_trained_model(trained, tmp_path):
     analyze = ('tools/analyze_results.py', tmp_path / 'run', '--out-dir', worst)
     output = run(*analyze, '--topk', 2, '--show-score-thr', 0.05)
     assert 'localisation' in output and 'AP50 without it' in output
+    assert 'number from 0.05' in output and 'found as' in output
+    assert 'Best F1 of all classes: ' in output
+    assert (worst / 'score_threshold.png').exists()
     assert len(list((worst / 'most_missed').glob('*.png'))) == 2
     assert (worst / 'most_missed.png').exists() and (worst / 'lowest_ap50.png').exists()
     assert 'has files already' in run(*analyze, fails=True)
@@ -190,6 +193,7 @@ def test_sweep_and_compare(config, tmp_path):
     json_file, markdown = tmp_path / 'out.json', tmp_path / 'out.md'
     output = run(*compare, '--json', json_file, '--markdown', markdown)
     assert 'left out' in output and 'table_fails' in output
+    assert 'triangle' in output  # the AP of each class
     comparison = json.loads(json_file.read_text())
     rows = {row['name']: row for row in comparison['models']}
     assert rows.keys() == {'table_a', 'table_b'}

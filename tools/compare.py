@@ -20,12 +20,14 @@ from focal_retinanet.cli.arguments import add_comparison_arguments, tool_parser
 from focal_retinanet.cli.console import progress, quiet_mmengine, warn
 from focal_retinanet.cli.errors import clear_errors
 from focal_retinanet.cli.output_dir import check_outputs
+from focal_retinanet.evaluation.coco_metric import MOST_CLASSES
 from focal_retinanet.evaluation.comparison import compare
 from focal_retinanet.evaluation.runs import find_models
 from focal_retinanet.evaluation.tables import (
     as_csv,
     as_markdown,
     as_text,
+    classes_table,
     differences_table,
     models_table,
     notes,
@@ -35,6 +37,11 @@ from focal_retinanet.evaluation.tables import (
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__)
     add_comparison_arguments(parser)
+    parser.add_argument(
+        '--classwise',
+        action='store_true',
+        help=f'show the AP of each class of more than {MOST_CLASSES} classes, too',
+    )
     for name, content in (
         ('--json', 'all numbers in full precision'),
         ('--markdown', 'the tables'),
@@ -64,6 +71,9 @@ def main() -> None:
         warn=warn,
     )
     tables = [models_table(comparison)]
+    classes = len(comparison['categories'])
+    if args.classwise or 2 <= classes <= MOST_CLASSES:
+        tables.append(classes_table(comparison))
     if comparison['differences']:
         tables.append(differences_table(comparison))
     head, *tail = notes(comparison)

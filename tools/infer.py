@@ -14,15 +14,14 @@ from focal_retinanet.cli.arguments import (
     add_model_arguments,
     add_out_dir,
     add_score_thr,
+    at_least,
     tool_parser,
 )
 from focal_retinanet.cli.console import quiet_warnings, warn
 from focal_retinanet.cli.errors import clear_errors
 from focal_retinanet.cli.output_dir import check_output_dir, make_output_dir
-from focal_retinanet.config.ablation_table import load_with_options
 from focal_retinanet.data.image_files import find_inputs
-from focal_retinanet.engine.checkpoints.load import enforce_safe_loading
-from focal_retinanet.engine.detect_files import build_visualizer, detect_files
+from focal_retinanet.engine.detect_files import detect_files
 from focal_retinanet.engine.inference import Detector
 
 
@@ -34,6 +33,13 @@ def parse_args() -> argparse.Namespace:
     )
     add_out_dir(parser, 'outputs', 'the pictures (vis/) and of detections.json')
     add_score_thr(parser, 'lowest score that is drawn; the JSON has all detections')
+    parser.add_argument(
+        '--batch-size',
+        type=at_least(1),
+        default=1,
+        metavar='N',
+        help='number of images that are detected at a time (default: %(default)s)',
+    )
     return parser.parse_args()
 
 
@@ -42,14 +48,16 @@ def main() -> None:
     files = find_inputs(args.inputs)
     check_output_dir(args.out_dir, args.overwrite)
     quiet_warnings()
-    enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
-    cfg = load_with_options(args.config, args.cfg_options)
-    detector = Detector(cfg, args.checkpoint, args.device)
-    if detector.warning is not None:
-        warn(detector.warning)
-    visualizer = build_visualizer(cfg, detector)
+    detector = Detector(
+        args.config,
+        args.checkpoint,
+        args.device,
+        cfg_options=args.cfg_options,
+        unsafe_checkpoint=args.unsafe_checkpoint,
+        warn=warn,
+    )
     out_dir = make_output_dir(args.out_dir, args.overwrite)
-    detect_files(detector, visualizer, files, out_dir, args.score_thr)
+    detect_files(detector, files, out_dir, args.score_thr, args.batch_size)
 
 
 if __name__ == '__main__':

@@ -3,8 +3,9 @@
 A RUN is a work directory, a folder with seed-* in it (one model, several
 seeds; tools/sweep.py makes them), or a file of detections in COCO format by any
 detector. The page has what tools/compare.py prints, precision-recall curves,
-what each kind of error costs, training curves, detections drawn over the images
-with a slider for the score, facts about the data, and the configs. It needs no
+the score threshold of the best F1, which classes are taken for each other, what
+each kind of error costs, training curves, detections drawn over the images with
+a slider for the score, facts about the data, and the configs. It needs no
 server and no network.
 
 Examples:

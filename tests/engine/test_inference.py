@@ -1,18 +1,22 @@
 """Detections on the user's images: the right names, and no broken image stops them."""
 
+import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.apis import DetInferencer, inference_detector
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from PIL import Image
 
+from focal_retinanet import Detector
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.engine.inference import Detector
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 
@@ -38,6 +42,19 @@ def trained_on(*classes):
     return dict(dataset_meta=dict(classes=classes))
 
 
+@pytest.fixture
+def detector(tiny_config, save):
+    return Detector(tiny_config, save(), 'cpu')
+
+
+@pytest.fixture
+def images():
+    """Images of two sizes, whose shapes differ in the model too."""
+    rng = np.random.default_rng(0)
+    sizes = [(64, 64), (64, 32), (64, 64), (32, 64), (64, 64)]
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+
+
 @pytest.mark.parametrize(
     ('meta', 'says'),
     [
@@ -50,13 +67,15 @@ def trained_on(*classes):
     ],
 )
 def test_the_classes_are_the_configs(tiny_config, save, meta, says):
-    detector = Detector(tiny_config, save(meta), 'cpu')
+    said = []
+    detector = Detector(tiny_config, save(meta), 'cpu', warn=said.append)
     assert detector.classes == CLASSES
-    found = detector(np.zeros((64, 64, 3), np.uint8))
-    assert len(found.pred_instances.bboxes) > 0
+    [found] = detector(np.zeros((64, 64, 3), np.uint8))
+    assert len(found) > 0
     if says is None:
-        assert detector.warning is None
+        assert said == [] and detector.warning is None
     else:
+        assert said == [detector.warning]
         assert says in detector.warning
         assert 'model.pth' in detector.warning
 
@@ -82,6 +101,159 @@ def test_a_checkpoint_of_no_head_is_refused(tiny_config, save):
         Detector(tiny_config, save(), 'cpu')
 
 
+def test_numbers_are_those_of_mmdet(detector, images):
+    detector.model.cfg = detector._cfg
+    for image, found in zip(images, detector(images), strict=True):
+        expected = inference_detector(detector.model, image).pred_instances
+        assert len(found) == len(expected) > 0
+        np.testing.assert_array_equal(found.boxes, expected.bboxes)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        assert found.classes.tolist() == [CLASSES[label] for label in expected.labels]
+        assert found.boxes.shape == (len(found), 4)
+        height, width = image.shape[:2]
+        assert found.boxes.min() >= 0
+        assert (found.boxes <= [width, height, width, height]).all()
+        drawn = found.draw(score_thr=float(found.scores.min()))
+        assert drawn.shape == image.shape and drawn.dtype == np.uint8
+        assert (drawn != image).any()
+        np.testing.assert_array_equal(found.draw(score_thr=1.1), image)
+
+
+def test_batches_give_what_single_images_give(detector, images):
+    alone = list(detector(images))
+    for batch_size in (2, 3, 8):
+        together = list(detector(images, batch_size=batch_size))
+        assert [one.name for one in together] == [one.name for one in alone]
+        for one, other in zip(alone, together, strict=True):
+            np.testing.assert_allclose(other.boxes, one.boxes, atol=1e-3)
+            np.testing.assert_allclose(other.scores, one.scores, atol=1e-5)
+            np.testing.assert_array_equal(other.labels, one.labels)
+    assert [one.name for one in alone[:2]] == ['array#000000', 'array#000001']
+    assert list(detector([])) == []
+
+
+def test_images_are_read_when_they_are_needed(detector, images):
+    taken = []
+
+    def camera():
+        for number, image in enumerate(images):
+            taken.append(number)
+            yield image
+
+    found = detector(camera(), batch_size=2)
+    assert taken == []
+    next(found)
+    next(found)
+    assert taken == [0, 1]
+    next(found)
+    assert taken == [0, 1, 2, 3]
+
+
+def test_files_folders_globs_and_videos(detector, images, tmp_path):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for name, image in zip('abc', images, strict=False):
+        cv2.imwrite(str(folder / f'{name}.png'), image)
+    video = tmp_path / 'clip.avi'
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*'MJPG'), 5, (64, 64))
+    for value in (50, 150):
+        writer.write(np.full((64, 64, 3), value, np.uint8))
+    writer.release()
+    inputs = [str(folder / 'b.png'), folder, f'{folder}/[ac].png', images[0], video]
+    found = list(detector(inputs, batch_size=3))
+    files = [folder / f'{name}.png' for name in 'babcac']
+    frames = [f'{video}#000000', f'{video}#000001']
+    assert [one.name for one in found] == [*map(str, files), 'array#000000', *frames]
+    assert [one.file for one in found] == [*files, None, video, video]
+    # PNG keeps pixels.
+    np.testing.assert_allclose(found[1].boxes, found[6].boxes, atol=1e-3)
+    assert [one.name for one in detector(folder)] == [one.name for one in found[1:4]]
+
+
+def test_errors_name_the_input(detector, images, tmp_path):
+    with pytest.raises(UserError, match=r'absent\.jpg does not exist'):
+        detector([images[0], 'absent.jpg'])  # before anything is detected
+    with pytest.raises(ValueError, match=r'not \(64, 64\) uint8'):
+        detector(images[0][..., 0])
+    with pytest.raises(ValueError, match='float64'):
+        detector([images[0] / 255])
+    with pytest.raises(ValueError, match='not a int'):
+        detector([3])
+    with pytest.raises(ValueError, match='batch_size must be at least 1'):
+        detector(images, batch_size=0)
+    broken = tmp_path / 'broken.png'
+    broken.write_text('no image')
+    with pytest.raises(UserError, match=r'broken\.png cannot be decoded'):
+        list(detector(broken))
+    said = []
+    found = list(detector([images[0], broken, images[1]], 3, on_error=said.append))
+    assert len(found) == 2 and 'broken.png' in str(said[0])
+
+
+def test_a_config_file_and_a_row_and_no_device(tiny_config, save, tmp_path):
+    config = tmp_path / 'tiny.py'
+    tiny_config.dump(config)
+    table = tmp_path / 'table.py'
+    table.write_text("base = 'tiny.py'\nrows = {'a': {'model.test_cfg.nms_pre': 7}}\n")
+    checkpoint = save()
+    options = {'model.test_cfg.max_per_img': 5}
+    [found] = Detector(config, Path(checkpoint), cfg_options=options)(
+        np.zeros((64, 64, 3), np.uint8)
+    )
+    assert len(found) == 5
+    assert Detector(f'{table}:a', checkpoint)._cfg.model.test_cfg.nms_pre == 7
+    with pytest.raises(UserError, match='is a table; name one of its rows'):
+        Detector(table, checkpoint)
+    with pytest.raises(FileNotFoundError, match='absent'):
+        Detector(config, 'absent.pth')
+    assert repr(found) == '<Detections array#000000: 5 objects>'
+
+
+def test_loading_leaves_the_process_as_it_was(tiny_config, save, monkeypatch):
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD')
+    before = dict(os.environ)
+    tiny_config.work_dir = 'mine'
+    Detector(tiny_config, save(), 'cpu')
+    assert dict(os.environ) == before
+    assert tiny_config.work_dir == 'mine' and 'init_cfg' in tiny_config.model.backbone
+
+
+def test_two_detectors_draw_with_their_own_classes(tiny_config, save):
+    checkpoint = save()
+    one = Detector(tiny_config, checkpoint, 'cpu')
+    tiny_config.test_dataloader.dataset.metainfo = dict(classes=tuple('abcde'))
+    other = Detector(tiny_config, checkpoint, 'cpu')
+    black = np.zeros((64, 64, 3), np.uint8)
+    [a], [b] = one(black), other(black)
+    assert a.classes[0] in CLASSES and b.classes[0] in 'abcde'
+
+
+def test_mmdets_inferencer_takes_the_checkpoints(tiny_config, runs, tmp_path, images):
+    """By the config file, and without one, as checkpoints hold their config."""
+    tiny_config.train_cfg.max_epochs = 1
+    tiny_config.param_scheduler = []
+    runs.train(tiny_config)
+    checkpoint = f'{tiny_config.work_dir}/epoch_1.pth'
+    config = tmp_path / 'tiny.py'
+    tiny_config.dump(config)
+    ours = Detector(config, checkpoint, 'cpu')
+    [expected] = ours(images[0])
+    for model in (str(config), None):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            inferencer = DetInferencer(
+                model, checkpoint, device='cpu', show_progress=False
+            )
+            result = inferencer(images[:2], batch_size=1, out_dir=str(tmp_path / 'out'))
+        [found, _] = result['predictions']
+        np.testing.assert_allclose(found['scores'], expected.scores, atol=1e-4)
+        np.testing.assert_allclose(found['bboxes'], expected.boxes, atol=0.05)
+        assert found['labels'] == expected.labels.tolist()
+        assert inferencer.model.dataset_meta['classes'] == CLASSES
+        assert len(list((tmp_path / 'out' / 'vis').iterdir())) >= 2
+
+
 def test_what_was_found_is_kept_whatever_ends_the_work(tiny_config, save, tmp_path):
     """An unexpected error stops the work between two images."""
     config = tmp_path / 'tiny.py'
@@ -92,11 +264,11 @@ def test_what_was_found_is_kept_whatever_ends_the_work(tiny_config, save, tmp_pa
     code = (
         'import sys, runpy\n'
         'import focal_retinanet.engine.inference as inference\n'
-        'call = inference.Detector.__call__\n'
-        'def fail_later(self, image):\n'
-        '    inference.Detector.__call__ = lambda *a: 1 / 0\n'
-        '    return call(self, image)\n'
-        'inference.Detector.__call__ = fail_later\n'
+        'predict = inference.Detector._predict\n'
+        'def fail_later(self, batch):\n'
+        '    inference.Detector._predict = lambda *a: 1 / 0\n'
+        '    return predict(self, batch)\n'
+        'inference.Detector._predict = fail_later\n'
         f'sys.argv = ["infer.py", {str(config)!r}, {save()!r}, {str(tmp_path)!r},'
         f' "--device", "cpu", "--out-dir", {str(tmp_path / "found")!r}]\n'
         f'runpy.run_path({str(root / "tools" / "infer.py")!r}, run_name="__main__")\n'

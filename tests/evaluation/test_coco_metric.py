@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmdet.datasets import CocoDataset
 from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
+from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -18,6 +19,7 @@ from focal_retinanet.evaluation import CocoMetric
 
 HAS_FAST = importlib.util.find_spec('faster_coco_eval') is not None
 needs_fast = pytest.mark.skipif(not HAS_FAST, reason='needs faster-coco-eval')
+PARTS = ('_50', '_75', '_s', '_m', '_l')
 BACKENDS = ['pycocotools', pytest.param('faster_coco_eval', marks=needs_fast)]
 
 
@@ -165,3 +167,53 @@ def test_unknown_and_missing_backends(monkeypatch):
     with pytest.raises(ImportError, match='pip install faster-coco-eval'):
         CocoMetric(backend='faster_coco_eval')
     assert not CocoMetric()._is_fast
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize(
+    ('classes', 'classwise', 'is_shown', 'is_metric'),
+    [
+        (1, None, False, False),
+        (2, None, True, False),
+        (20, None, True, False),
+        (21, None, False, False),
+        (21, True, True, True),
+        (2, True, True, True),
+        (2, False, False, False),
+    ],
+)
+def test_ap_of_each_class(
+    tmp_path, caplog, backend, classes, classwise, is_shown, is_metric
+):
+    """On the console of few classes, among the metrics if the config says so."""
+    names = tuple(f'class {n}' for n in range(classes))
+    box = dict(image_id=0, bbox=[10, 10, 20, 20], area=400, iscrowd=0)
+    coco = dict(
+        images=[dict(id=0, file_name='a.jpg', width=99, height=99)],
+        categories=[dict(id=n, name=name) for n, name in enumerate(names)],
+        annotations=[dict(box, id=n + 1, category_id=n) for n in range(classes)],
+    )
+    file = tmp_path / 'val.json'
+    file.write_text(json.dumps(coco))
+    found = dict(
+        img_id=0,
+        ori_shape=(99, 99),
+        pred_instances=dict(
+            bboxes=torch.tensor([[10.0, 10, 30, 30]]),
+            scores=torch.tensor([0.9]),
+            labels=torch.tensor([0]),
+        ),
+    )
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        metrics = _metric(
+            CocoMetric, file, [found], names, backend=backend, classwise=classwise
+        )
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert ('category' in caplog.text and 'class 0 ' in caplog.text) == is_shown
+    assert metrics.get('coco/class 0_precision') == (1 if is_metric else None)
+    ours = {key for key in metrics if not key.endswith('_precision')}
+    assert ours == {f'coco/bbox_mAP{part}' for part in ('', *PARTS)}
+    assert metrics['coco/bbox_mAP_50'] == pytest.approx(1 / classes, abs=1e-3)

@@ -15,8 +15,10 @@ from focal_retinanet.evaluation.runs import find_models
 from focal_retinanet.evaluation.tables import (
     as_csv,
     as_markdown,
+    classes_table,
     differences_table,
     models_table,
+    notes,
 )
 
 CONFIG = """
@@ -291,3 +293,40 @@ def test_a_run_that_still_writes_its_log_is_compared(data, make_run, tmp_path):
         find_models([run])
     with pytest.raises(UserError, match=r'nothing to compare\n.*line 1, is not JSON'):
         find_models([run], skip_errors=True)
+
+
+def test_ap_of_each_class(data, make_run, tmp_path, to_coco):
+    file, good, bad = data
+    for seed in range(2):
+        make_run(tmp_path / 'good' / f'seed-{seed}', good[seed:], seed)
+    make_run(tmp_path / 'bad', bad)
+    result = compare_quietly([tmp_path / 'good', tmp_path / 'bad'], num_resamples=0)
+    coco = to_coco(json.loads(file.read_text()))
+    expected = [
+        MatchedDetections(coco, good[seed:]).average_precision().mean(0)
+        for seed in range(2)
+    ]
+    row = result['models'][0]
+    assert row['class_AP'] == pytest.approx(list(sum(expected) / 2)[:3])
+    assert sum(row['class_AP']) / 3 == pytest.approx(row['AP'])
+    head, *rows = classes_table(result)
+    assert head == ['AP', 'good', 'bad']
+    assert [line[0] for line in rows] == ['0', '1', '2']
+    assert rows[1][1] == f'{100 * row["class_AP"][1]:.1f}'
+    [line, _] = csv.DictReader(io.StringIO(as_csv(result)))
+    assert float(line['AP of 1']) == row['class_AP'][1]
+    assert any('equal models may differ' in note for note in notes(result))
+
+
+def test_ap_of_each_class_of_many_models(data, tmp_path):
+    file, good, _ = data
+    paths = [tmp_path / f'{name}.json' for name in 'abcde']
+    for path in paths:
+        path.write_text(json.dumps(good))
+    result = compare_quietly(paths, file, num_resamples=0)
+    head, *rows = classes_table(result)
+    assert head == ['AP', '0', '1', '2', '3']
+    assert [line[0] for line in rows] == list('abcde')
+    assert {line[-1] for line in rows} == {'-'}  # class 3 has no objects
+    # Of detections alone, no speed is known.
+    assert not any('equal models may differ' in note for note in notes(result))

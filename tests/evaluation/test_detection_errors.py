@@ -11,6 +11,7 @@ from focal_retinanet.evaluation.detection_errors import (
     cost_of_errors,
     image_ap50,
 )
+from focal_retinanet.evaluation.worst_images import errors_table
 
 BOX = [10, 10, 100, 100]
 SHIFTED = [50, 10, 100, 100]  # IoU with BOX 6000 / 14000
@@ -74,6 +75,21 @@ def test_objects_that_are_not_found_from_a_score_on(to_coco):
     assert image.not_found(0.5).tolist() == [False, True]
     assert image.not_found(0.7).tolist() == [True, True]
     assert image.gt_bboxes[0].tolist() == [10, 10, 110, 110]
+
+
+def test_a_correctable_detection_below_the_score_leaves_its_object_missed(to_coco):
+    coco = to_coco(ground_truth((BOX, 1, False), (FAR, 2, False)))
+    found = [detection(SHIFTED, 1, 0.6), detection(FAR, 2, 0.4)]
+    (image,) = classify_detections(coco, found)
+    assert image.missed.tolist() == image.missed_from(0).tolist() == [False, False]
+    assert image.missed_from(0.5).tolist() == [False, True]
+    assert image.missed_from(0.7).tolist() == [True, True]
+    table = {row[0]: row[1:] for row in errors_table([image], 0.5)}
+    assert table['error'][:2] == ['number from 0.5', 'number at any score']
+    assert table['localisation'][:2] == ['1', '1']
+    assert table['missed'][:2] == ['1', '0']
+    table = {row[0]: row[1:] for row in errors_table([image], 0.7)}
+    assert table['localisation'][:2] == ['0', '1']
 
 
 def test_costs_by_hand(to_coco):

@@ -60,11 +60,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint(parser)
     parser.add_argument(
         '--device',
-        default='cuda:0' if torch.cuda.is_available() else 'cpu',
+        default=default_device(),
         help='device of the model (default: the first GPU, or the CPU without one)',
     )
     add_cfg_options(parser)
     add_unsafe_checkpoint(parser)
+
+
+def default_device() -> str:
+    """Return the first GPU, or the CPU without one."""
+    return 'cuda:0' if torch.cuda.is_available() else 'cpu'
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

@@ -1,42 +1,27 @@
 """Detections of many files, as pictures and as one COCO file."""
 
+import itertools
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from mmdet.registry import VISUALIZERS
-from mmdet.structures import DetDataSample
-from mmengine.config import Config
-from mmengine.visualization import Visualizer
 from tqdm import tqdm
 
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.data.image_files import is_video, read_frames
-from focal_retinanet.engine.inference import CocoDetections, Detector
+from focal_retinanet.data.image_files import is_video
+from focal_retinanet.engine.coco_detections import CocoDetections
+from focal_retinanet.engine.inference import Detector
 from focal_retinanet.visualization.file_names import unique_names
-from focal_retinanet.visualization.palette import with_class_colours
 from focal_retinanet.visualization.picture_file import PictureFile, frames_per_second
-
-
-def build_visualizer(cfg: Config, detector: Detector) -> Visualizer:
-    """Return the visualizer of a config, with the detector's classes.
-
-    It keeps no copy of the pictures. Changes the config.
-    """
-    cfg.visualizer.vis_backends = []
-    visualizer = VISUALIZERS.build(cfg.visualizer)
-    visualizer.dataset_meta = with_class_colours(detector.model.dataset_meta)
-    return visualizer
 
 
 def detect_files(
     detector: Detector,
-    visualizer: Visualizer,
     files: Sequence[Path],
     out_dir: Path,
     score_thr: float,
+    batch_size: int = 1,
 ) -> None:
     """Write ``vis/`` and ``detections.json``, whatever ends the work.
 
@@ -44,10 +29,10 @@ def detect_files(
 
     Args:
         detector: detector to run.
-        visualizer: visualizer that draws what was found.
         files: images and videos; a file that cannot be read is passed over.
         out_dir: folder of the results, which exists.
         score_thr: lowest score that is drawn; the JSON has all detections.
+        batch_size: number of images that are detected at a time.
 
     Raises:
         UserError: after the work, if files could not be read or pictures could not
@@ -55,50 +40,39 @@ def detect_files(
     """
     (out_dir / 'vis').mkdir(exist_ok=True)
     detections = CocoDetections(detector.classes)
-    unreadable, unwritten = 0, 0
+    unreadable, unwritten = [], 0
     names = unique_names(
         file.stem + ('.mp4' if is_video(file) else '.jpg') for file in files
     )
-    bar = tqdm(zip(files, names, strict=True), total=len(files))
+    name_of = dict(zip(files, names, strict=True))
+    bar = tqdm(total=len(files))
+
+    def skip(error: UserError) -> None:
+        unreadable.append(error)
+        tqdm.write(f'skipped: {error}', file=sys.stderr)
+        bar.update()
+
+    found = detector(files, batch_size, on_error=skip)
     try:
-        for file, name in bar:
+        for file, frames in itertools.groupby(found, lambda one: one.file):
             bar.set_postfix_str(file.name)
             fps = frames_per_second(file) if is_video(file) else None
-            pictures = PictureFile(out_dir / 'vis' / name, fps)
+            pictures = PictureFile(out_dir / 'vis' / name_of[file], fps)
             try:
-                for index, frame in enumerate(read_frames(file)):
-                    found = detector(frame)
-                    label = f'{file}#{index:06d}' if is_video(file) else str(file)
-                    detections.add(label, frame, found)
+                for frame in frames:
+                    detections.add(frame)
                     if pictures.error is None:
-                        pictures.add(_draw(visualizer, frame, found, score_thr))
-            except UserError as error:
-                unreadable += 1
-                tqdm.write(f'skipped: {error}', file=sys.stderr)
+                        pictures.add(frame.draw(score_thr))
             finally:
                 pictures.close()
             if pictures.error is not None:
                 unwritten += 1
                 tqdm.write(f'only detected: {pictures.error}', file=sys.stderr)
+            bar.update()
     finally:
         bar.close()
         _write_detections(out_dir, detections)
-    _raise_errors(len(files), unreadable, unwritten)
-
-
-def _draw(
-    visualizer: Visualizer, image: np.ndarray, found: DetDataSample, score_thr: float
-) -> np.ndarray:
-    """Return the image with its detections, both (H, W, 3) uint8 BGR."""
-    visualizer.add_datasample(
-        'detections',
-        image[..., ::-1],
-        data_sample=found,
-        draw_gt=False,
-        show=False,
-        pred_score_thr=score_thr,
-    )
-    return visualizer.get_image()[..., ::-1]
+    _raise_errors(len(files), len(unreadable), unwritten)
 
 
 def _write_detections(out_dir: Path, detections: CocoDetections) -> None:

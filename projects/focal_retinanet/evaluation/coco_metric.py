@@ -11,6 +11,8 @@ from focal_retinanet.evaluation.ground_truth import load_coco
 from focal_retinanet.registry import METRICS
 
 BACKENDS = ('auto', 'faster_coco_eval', 'pycocotools')
+#: Largest number of classes whose APs are on the console without being asked for.
+MOST_CLASSES = 20
 
 
 @METRICS.register_module()
@@ -26,6 +28,8 @@ class CocoMetric(MMDetCocoMetric):
         backend: 'faster_coco_eval', 'pycocotools', or 'auto', which prefers the
             first. Their results are equal to the last digit. Masks, keypoints and
             mmdet's ``use_mp_eval`` always take pycocotools.
+        classwise: Whether the AP of each class is on the console and among the
+            metrics (default: on the console alone, for 2 to 20 classes).
         *args, **kwargs: arguments of mmdet's metric.
 
     Raises:
@@ -34,7 +38,13 @@ class CocoMetric(MMDetCocoMetric):
         UserError: the annotation file has an error.
     """
 
-    def __init__(self, *args, backend: str = 'auto', **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        backend: str = 'auto',
+        classwise: bool | None = None,
+        **kwargs,
+    ) -> None:
         if backend not in BACKENDS:
             raise ValueError(
                 f'backend must be one of {", ".join(BACKENDS)}, not {backend!r}'
@@ -51,7 +61,8 @@ class CocoMetric(MMDetCocoMetric):
             'mmdet.evaluation.metrics.coco_metric.COCO',
             lambda ann_file: load_coco(ann_file, needs_boxes),
         ):
-            super().__init__(*args, **kwargs)
+            super().__init__(*args, classwise=bool(classwise), **kwargs)
+        self._is_classwise_open = classwise is None
         boxes_only = set(self.metrics) <= {'bbox', 'proposal', 'proposal_fast'}
         self._is_fast = is_installed and backend != 'pycocotools' and boxes_only
 
@@ -72,6 +83,17 @@ class CocoMetric(MMDetCocoMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Return the metrics by name, rounded to three digits, as mmdet does."""
+        classes = (self.dataset_meta or {}).get('classes') or ()
+        if not self._is_classwise_open or not 2 <= len(classes) <= MOST_CLASSES:
+            return self._compute(results)
+        with mock.patch.object(self, 'classwise', True):
+            metrics = self._compute(results)
+        for name in classes:
+            metrics.pop(f'{name}_precision', None)
+        return metrics
+
+    def _compute(self, results: list) -> dict[str, float]:
+        """Compute the metrics by the chosen library."""
         coco = self._coco_api
         # faster-coco-eval stores ids as float64, which merges large ones.
         ids = () if coco is None else (*coco.imgs, *coco.cats)

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from focal_retinanet.cli.errors import UserError
@@ -62,7 +62,14 @@ def compare(
         seeds = []
         for run in model.runs:
             matches = MatchedDetections(truth.coco, run.detections, list(truth.classes))
-            seeds.append({'seed': run.seed, 'path': str(run.path), **_numbers(matches)})
+            seeds.append(
+                {
+                    'seed': run.seed,
+                    'path': str(run.path),
+                    **_numbers(matches),
+                    'class_AP': _class_aps(matches, truth.classes),
+                }
+            )
             if has_intervals:
                 aps = resampled_ap(
                     matches, resamples, lambda it, n=run.path: progress(it, str(n))
@@ -108,6 +115,16 @@ def _numbers(matches: MatchedDetections) -> dict[str, float | None]:
     }
 
 
+def _class_aps(
+    matches: MatchedDetections, classes: Mapping[int, str]
+) -> list[float | None]:
+    """AP of each class in the order of the categories; None if it has no objects."""
+    by_id = dict(
+        zip(matches.cat_ids, matches.average_precision().mean(0).tolist(), strict=True)
+    )
+    return [None if math.isnan(by_id[i]) else by_id[i] for i in classes]
+
+
 def _row(model: Model, seeds: list[dict], warn: Callable[[str], None]) -> dict:
     """Row of a model: means over its seeds."""
     params = flops = size = None
@@ -130,6 +147,9 @@ def _row(model: Model, seeds: list[dict], warn: Callable[[str], None]) -> dict:
     )
     for name in METRICS:
         row[name] = _mean(one[name] for one in seeds)
+    row['class_AP'] = [
+        _mean(aps) for aps in zip(*(one['class_AP'] for one in seeds), strict=True)
+    ]
     aps = [one['AP'] for one in seeds]
     row['AP_sd'] = statistics.stdev(aps) if len(aps) > 1 else None
     return {**row, 'seeds': seeds}

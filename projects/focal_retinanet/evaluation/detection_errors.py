@@ -80,6 +80,14 @@ class ImageDetections:
         scores = np.append(self.scores, -np.inf)[self.found_by]  # -1 is the last
         return ~self.gt_crowd & (scores < score_thr)
 
+    def missed_from(self, score_thr: float) -> np.ndarray:
+        """Return which objects are ``MISSED`` by detections from a score on, (G,) bool."""
+        correctable = [KINDS.index(CLASSIFICATION), KINDS.index(LOCALISATION)]
+        about = np.isin(self.kinds, correctable) & (self.scores >= score_thr)
+        missed = self.not_found(score_thr)
+        missed[self.objects[about]] = False
+        return missed
+
 
 def classify_detections(
     coco: COCO, detections: Sequence[dict], cat_ids: Sequence[int] | None = None
@@ -138,7 +146,7 @@ def classify_image(
     found_by = np.full(len(gt_bboxes), -1)
     missed = ~gt_crowd
     if len(bboxes) and len(gt_bboxes):
-        iou = mask.iou(_to_xywh(bboxes), _to_xywh(gt_bboxes), gt_crowd.astype(np.uint8))
+        iou = mask.iou(to_xywh(bboxes), to_xywh(gt_bboxes), gt_crowd.astype(np.uint8))
         same = category_ids[:, None] == gt_category_ids[None]
         for index in range(len(bboxes)):
             found = _match(np.where(same[index], iou[index], 0), gt_crowd, found_by)
@@ -325,5 +333,6 @@ def _boxes_and_categories(annotations: Sequence[dict]) -> tuple[np.ndarray, np.n
     return boxes, np.array([a['category_id'] for a in annotations], np.int64)
 
 
-def _to_xywh(boxes: np.ndarray) -> np.ndarray:
+def to_xywh(boxes: np.ndarray) -> np.ndarray:
+    """Return boxes (N, 4) xyxy as xywh."""
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

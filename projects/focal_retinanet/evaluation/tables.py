@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from terminaltables import AsciiTable, GithubFlavoredMarkdownTable
 
 NOT_MEASURED = 'not measured'
+#: The AP where there are no objects.
+NO_OBJECT = '-'
 
 #: Columns of the models' table: head, and text for a row.
 _COLUMNS: dict[str, Callable[[dict], str]] = {
@@ -42,6 +44,24 @@ def models_table(comparison: dict) -> list[list[str]]:
         if name.startswith('AP') or any(row[i] not in empty for row in rows)
     ]
     return [[row[i] for i in kept] for row in [list(_COLUMNS), *rows]]
+
+
+def classes_table(comparison: dict) -> list[list[str]]:
+    """Return rows of text, the heads first: the AP of each class in percent.
+
+    A row is a class, or a model if there are more models than classes.
+    """
+    names = [row['name'] for row in comparison['models']]
+    columns = [
+        [name, *(NO_OBJECT if ap is None else f'{100 * ap:.1f}' for ap in aps)]
+        for name, aps in zip(
+            names, (row['class_AP'] for row in comparison['models']), strict=True
+        )
+    ]
+    if len(names) > len(comparison['categories']):
+        return [['AP', *comparison['categories']], *columns]
+    rows = zip(['AP', *comparison['categories']], *columns, strict=True)
+    return [list(row) for row in rows]
 
 
 def differences_table(comparison: dict) -> list[list[str]]:
@@ -82,16 +102,22 @@ def as_markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_csv(comparison: dict) -> str:
-    """Format the models' numbers and differences at full precision."""
+    """Format the models' numbers and differences at full precision.
+
+    The AP of a class is in the column ``AP of NAME``.
+    """
     gaps = {gap['model']: gap for gap in comparison['differences']}
     rows = []
     for model in comparison['models']:
         gap = gaps.get(model['name'], {})
-        row = {key: value for key, value in model.items() if key != 'seeds'}
+        left_out = ('seeds', 'class_AP')
+        row = {key: value for key, value in model.items() if key not in left_out}
         row['flops_input'] = 'x'.join(map(str, model['flops_input'] or ()))
         row['seeds'] = ' '.join(str(one['seed']) for one in model['seeds'])
         for key in ('reference', 'AP', 'low', 'high', 'p_seeds', 'within_noise'):
             row[f'difference_{key}'] = gap.get(key)
+        for name, ap in zip(comparison['categories'], model['class_AP'], strict=True):
+            row[f'AP of {name}'] = ap
         rows.append(row)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]))
@@ -109,6 +135,12 @@ def notes(comparison: dict) -> list[str]:
         f'class{"" if len(classes) == 1 else "es"}. AP in percent'
         f'{", ± standard deviation over seeds" if has_seeds else ""}.'
     ]
+    timed = ('seconds_per_iter', 'images_per_second')
+    if any(row[key] is not None for row in comparison['models'] for key in timed):
+        lines.append(
+            's/iter and img/s depend on the machine and on what else ran there, so '
+            'equal models may differ.'
+        )
     if not gaps:
         return lines
     lines.append(
@@ -134,7 +166,7 @@ def _number(value: float | None, scale: float, form: str) -> str:
 
 def _ap(row: dict, name: str) -> str:
     """AP in percent; '-' if there are no objects of that size."""
-    return '-' if row[name] is None else f'{100 * row[name]:.1f}'
+    return NO_OBJECT if row[name] is None else f'{100 * row[name]:.1f}'
 
 
 def _deviation(row: dict) -> str:

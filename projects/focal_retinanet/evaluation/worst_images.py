@@ -7,7 +7,6 @@ import numpy as np
 
 from focal_retinanet.evaluation.detection_errors import (
     ERRORS,
-    KINDS,
     MISSED,
     ImageDetections,
     cost_of_errors,
@@ -54,22 +53,42 @@ def worst_images(
     return {name: [row[2] for row in order[:most]] for name, order in orders.items()}
 
 
-def errors_table(images: Sequence[ImageDetections]) -> list[list[str]]:
-    """Return rows of text, the heads first: number and cost of each kind of error."""
+def errors_table(
+    images: Sequence[ImageDetections], score_thr: float
+) -> list[list[str]]:
+    """Return rows of text, the heads first: number and cost of each kind of error.
+
+    Args:
+        images: images with their detections.
+        score_thr: lowest score of the second number; the first is over all scores.
+    """
     costs = cost_of_errors(images)
-    counts = {
-        kind: sum(int(image.is_kind(kind).sum()) for image in images) for kind in KINDS
-    }
-    counts[MISSED] = sum(int(image.missed.sum()) for image in images)
-    return [
-        ['error', 'number', f'AP50 without it ({100 * costs["AP50"]:.1f} with all)'],
-        *(
+    rows = [
+        [
+            'error',
+            f'number from {score_thr:g}',
+            'number at any score',
+            f'AP50 without it ({100 * costs["AP50"]:.1f} with all)',
+        ]
+    ]
+    for error in ERRORS:
+        cost = 100 * costs[error]
+        rows.append(
             [
                 error,
-                f'{counts[error]:,}',
-                f'{100 * (costs["AP50"] + costs[error]):.1f} '
-                f'({100 * costs[error]:+.1f})',
+                f'{_count(images, error, score_thr):,}',
+                f'{_count(images, error, -np.inf):,}',
+                f'{100 * costs["AP50"] + cost:.1f} ({cost:+.1f})',
             ]
-            for error in ERRORS
-        ),
-    ]
+        )
+    return rows
+
+
+def _count(images: Sequence[ImageDetections], error: str, score_thr: float) -> int:
+    """Number of errors of a kind, with detections from a score on."""
+    if error == MISSED:
+        return sum(int(image.missed_from(score_thr).sum()) for image in images)
+    return sum(
+        int((image.is_kind(error) & (image.scores >= score_thr)).sum())
+        for image in images
+    )

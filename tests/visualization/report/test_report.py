@@ -23,6 +23,7 @@ from focal_retinanet.evaluation.detection_errors import (
     classify_detections,
 )
 from focal_retinanet.evaluation.runs import Run, find_models
+from focal_retinanet.evaluation.score_thresholds import score_detections
 from focal_retinanet.visualization.report import write_report
 from focal_retinanet.visualization.report.charts import (
     MOST_BARS,
@@ -38,7 +39,9 @@ from focal_retinanet.visualization.report.gallery import (
     PAGE,
     worst_images,
     write_gallery,
+    write_scores,
 )
+from focal_retinanet.visualization.report.sections import confusion
 from focal_retinanet.visualization.report.thumbnails import Thumbnails
 
 ROOT = Path(__file__).parents[3]
@@ -143,6 +146,26 @@ def test_gallery_is_cut_into_files_and_its_images_into_the_best(coco, tmp_path):
     assert min(d[4] for d in shown) == pytest.approx(0.9 - 49 / 1000)
 
 
+def test_scores_for_the_slider(coco, detections, tmp_path):
+    images = classify_detections(coco, detections)
+    write_scores(tmp_path, 'one', score_detections(images, [CAT, DOG]))
+    cats, dogs = read_data(tmp_path / 'one-scores.js')
+    assert (cats['objects'], dogs['objects']) == (2, 1)
+    # Cats at 0.9 and 0.2, false alarms at 0.5 and 0.6.
+    assert [cats['right'][n] for n in (0, 20, 21, 90, 91)] == [2, 2, 1, 1, 0]
+    assert [cats['found'][n] for n in (0, 20, 21, 50, 51, 61)] == [4, 4, 3, 3, 2, 1]
+    assert dogs['found'] == dogs['right'] == [1] * 41 + [0] * 60
+
+
+def test_shares_of_a_confusion():
+    shown = confusion(np.array([[3, 1], [2, 0]]), ['cat'])
+    assert shown['head'] == ['object \\ found as', 'cat', 'nothing']
+    assert shown['rows'] == [
+        (['cat', '3', '1'], [75, 25]),
+        (['nothing', '2', ''], [40, 0]),
+    ]
+
+
 def test_facts_of_a_data_set(ground_truth, coco):
     coco.anns[1]['area'] = 33**2
     coco.anns[3]['iscrowd'] = 1
@@ -164,6 +187,13 @@ def test_keys_in_which_configs_differ():
         'model.gamma': ['2.0', '1.0', '2.0'],
         'steps.1.n': ['2', '3', '-'],
         'sizes': ['-', '-', '[1]'],
+    }
+    for one, other in ((a, 'a'), (b, 'b')):
+        one.update(load_from=other, resume=other == 'a')
+        one['hooks'] = dict(visualization=dict(test_out_dir=other))
+    assert 'model.gamma' in {row.key for row in config_differences([a, b])}
+    assert not {'load_from', 'resume', 'hooks.visualization.test_out_dir'} & {
+        row.key for row in config_differences([a, b])
     }
     assert config_differences([a]) == config_differences([]) == []
 
@@ -239,7 +269,14 @@ def test_a_report_of_two_models(report, make_run, detections, worse_detections):
         'precision_recall_0_1.svg',
         'precision_recall_0_2.svg',
         'speed_accuracy.svg',
+        'thresholds_0_0.svg',
+        'thresholds_0_1.svg',
     ]
+    # All three objects are found, and the two false alarms.
+    assert 'good: Best F1 of all classes: 75.0 % at a score of 0.10, with' in html
+    assert 'bad: No object is found at any score' in html
+    assert html.count('class="confusion"') == 1
+    assert 'so equal models may differ' in html
     # The models share the thumbnails.
     assert len(list((out / 'images').iterdir())) == 3
     for file in re.findall(r'(?:src|href)="([a-z]+/[^"]+)"', html):

@@ -109,6 +109,46 @@ def test_the_slider_changes_what_is_drawn(report, open_page):
     assert page.locator('output').inner_text() == '0.54'
 
 
+def test_precision_and_recall_beside_the_slider(report, open_page):
+    page = open_page(report)
+    numbers, best = page.locator('.threshold span'), page.locator('[name=best]')
+    # Of three objects, cat and dog are found from 0.3 on, with two false alarms.
+    assert numbers.inner_text() == (
+        'From 0.30 on, all images, all classes: precision 50.0 %, recall 66.7 %, '
+        'F1 57.1 %.'
+    )
+    assert best.inner_text() == 'best F1: 75.0 % at 0.10'
+    best.click()
+    assert page.locator('input[name=score]').input_value() == '0.1'
+    assert 'precision 60.0 %, recall 100.0 %, F1 75.0 %' in numbers.inner_text()
+    assert page.locator('datalist option').get_attribute('value') == '0.1'
+    page.locator('.gallery [name=class]').select_option('dog')
+    assert 'dog: precision 100.0 %, recall 100.0 %' in numbers.inner_text()
+    assert best.inner_text() == 'best F1: 100.0 % at 0.20'
+    set_score(page, 0.5)
+    assert 'dog: precision -, recall 0.0 %, F1 0.0 %' in numbers.inner_text()
+    page.locator('[name=model]').select_option('bad')
+    page.get_by_text('dog: precision 0.0 %, recall 0.0 %').wait_for()
+    assert best.is_hidden() and page.locator('datalist option').count() == 0
+
+
+def test_a_laptop_shows_all_columns(make_run, detections, open_page, tmp_path):
+    """With long names, several seeds and the memory of a GPU."""
+    paths = [tmp_path / f'retinanet_mobilenetv2_fpn_8e_bccd-480px_{n}' for n in 'ab']
+    for path in paths:
+        for seed in range(3):
+            run = make_run(f'{path.name}/seed-{seed}', detections, seed=seed)
+            log = run / '20260101_000000' / 'vis_data' / 'scalars.json'
+            lines = [json.loads(line) for line in log.read_text().splitlines()]
+            lines[0]['memory'] = 12345
+            log.write_text('\n'.join(map(json.dumps, lines)))
+    write_report(paths, tmp_path / 'report', num_resamples=2, warn=lambda line: None)
+    page = open_page(tmp_path / 'report')
+    table = page.get_by_role('region', name='Models')
+    assert 'mem (GB)' in table.inner_text() and 'seeds' in table.inner_text()
+    assert table.evaluate('one => one.scrollWidth <= one.clientWidth')
+
+
 def test_filters_orders_and_models(report, open_page):
     page = open_page(report)
     page.locator('[name=kind]').select_option('background')
@@ -305,8 +345,8 @@ def test_pages_of_many_images(make_run, ground_truth, detections, open_page, tmp
     assert page.locator('.picture').count() == 24
     assert page.get_by_role('button', name='previous').first.is_disabled()
     # Only the visible page is loaded.
-    loaded = 'Object.keys(reportData).join()'
-    assert page.evaluate(loaded) == 'gallery-0-0,gallery-0-0-0'
+    loaded = 'Object.keys(reportData).sort().join()'
+    assert page.evaluate(loaded) == 'gallery-0-0,gallery-0-0-0,gallery-0-0-scores'
     for _ in range(2):
         page.locator('.pages [name=next]').click()
     page.get_by_text('page 3 of 3').wait_for()

@@ -11,6 +11,7 @@ import os
 import pickle
 import re
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -45,6 +46,22 @@ def enforce_safe_loading(allow_unsafe: bool = False) -> None:
         named = [(value, name) for name, value in _mmengine_globals().items()]
         torch.serialization.add_safe_globals(named)
     CheckpointLoader.register_scheme('', load_from_local, force=True)
+
+
+@contextmanager
+def safe_loading(allow_unsafe: bool = False) -> Iterator[None]:
+    """Enforce safe loading for a while, and leave the process as it was.
+
+    Args:
+        allow_unsafe: see :func:`enforce_safe_loading`.
+    """
+    loaders = dict(CheckpointLoader._schemes)
+    with (
+        mock.patch.dict(os.environ),
+        mock.patch.object(CheckpointLoader, '_schemes', loaders),
+    ):
+        enforce_safe_loading(allow_unsafe)
+        yield
 
 
 def load_from_local(

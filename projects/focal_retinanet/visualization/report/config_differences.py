@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-#: Keys that say nothing about the model.
-LEFT_OUT = ('work_dir',)
+#: Last parts of keys that say nothing about the model.
+LEFT_OUT = ('work_dir', 'load_from', 'resume', 'test_out_dir')
 ABSENT = '-'
 
 
@@ -23,7 +23,11 @@ def config_differences(configs: Sequence[Mapping]) -> list[KeyDifference]:
     ``model.bbox_head.loss_cls.gamma``, ``param_scheduler.1.milestones``.
     """
     flat = [
-        dict(_leaves({k: v for k, v in config.items() if k not in LEFT_OUT}))
+        {
+            key: value
+            for key, value in _leaves(config)
+            if key.rpartition('.')[2] not in LEFT_OUT
+        }
         for config in configs
     ]
     keys = dict.fromkeys(key for one in flat for key in one)

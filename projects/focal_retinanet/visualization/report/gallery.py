@@ -19,6 +19,7 @@ from focal_retinanet.evaluation.detection_errors import (
     ImageDetections,
     image_ap50,
 )
+from focal_retinanet.evaluation.score_thresholds import ScoredDetections
 from focal_retinanet.visualization import style
 
 #: Number of images in a data file, and on a page of the gallery.
@@ -84,6 +85,21 @@ def write_gallery(
     _write_data(folder, name, list(map(_summary, records, images)))
     for number, start in enumerate(range(0, len(records), PAGE)):
         _write_data(folder, f'{name}-{number}', records[start : start + PAGE])
+
+
+def write_scores(
+    folder: Path, name: str, by_class: Mapping[int, ScoredDetections]
+) -> None:
+    """Write NAME-scores.js, from which the page counts at any score.
+
+    An entry of each class, in the order of its number, has 'objects', and for each of
+    ``THRESHOLDS`` the number of 'right' and of all 'found' detections from it on.
+    """
+    entries = []
+    for one in by_class.values():
+        right, found = (counts.tolist() for counts in one.counts)
+        entries.append(dict(objects=one.objects, right=right, found=found))
+    _write_data(folder, f'{name}-scores', entries)
 
 
 def _write_data(folder: Path, name: str, content: object) -> None:

@@ -17,6 +17,7 @@ from focal_retinanet.evaluation.detection_errors import (
 )
 from focal_retinanet.evaluation.ground_truth import GroundTruth, load_coco
 from focal_retinanet.evaluation.runs import Model, find_models
+from focal_retinanet.evaluation.score_thresholds import score_detections
 from focal_retinanet.version import __version__
 from focal_retinanet.visualization.report import gallery, sections
 from focal_retinanet.visualization.report.comparing import (
@@ -118,7 +119,7 @@ def write_report(
                 ann_file=group.truth.ann_file,
                 names=list(group.runs),
                 classes=list(group.truth.classes.values()),
-                **_charts_of_group(charts, number, group),
+                **_charts_of_group(out, number, group),
                 **_gallery_of_group(
                     out / 'data',
                     number,
@@ -180,11 +181,21 @@ def _evaluate(compared: Compared, progress: Progress) -> list[EvaluatedModels]:
     return list(groups.values())
 
 
-def _charts_of_group(folder: Path, number: int, group: EvaluatedModels) -> dict:
+def _charts_of_group(out: Path, number: int, group: EvaluatedModels) -> dict:
     """Charts and numbers of the models with one ground truth, and facts about it."""
+    folder = out / 'charts'
     first_runs = {name: runs[0] for name, runs in group.runs.items()}
     facts = dataset_facts(group.truth.coco, list(group.truth.classes))
+    scored = {
+        name: score_detections(images, list(group.truth.classes))
+        for name, images in first_runs.items()
+    }
+    for index, by_class in enumerate(scored.values()):
+        gallery.write_scores(out / 'data', f'gallery-{number}-{index}', by_class)
     return dict(
+        thresholds=sections.thresholds(
+            folder, number, first_runs, scored, group.truth.classes
+        ),
         precision_recall=sections.precision_recall(
             folder, number, first_runs, group.truth.classes
         ),

@@ -13,19 +13,35 @@ import numpy as np
 
 from focal_retinanet.cli.console import quiet_mmengine
 from focal_retinanet.cli.errors import UserError
+from focal_retinanet.evaluation.confusion import (
+    MOST_CLASSES,
+    confusion_matrix,
+    confusion_table,
+)
 from focal_retinanet.evaluation.detection_errors import (
     ERRORS,
     ImageDetections,
     cost_of_errors,
 )
 from focal_retinanet.evaluation.runs import Model
-from focal_retinanet.evaluation.tables import differences_table, models_table
+from focal_retinanet.evaluation.score_thresholds import (
+    ScoredDetections,
+    all_classes,
+    describe_best,
+    thresholds_table,
+)
+from focal_retinanet.evaluation.tables import (
+    classes_table,
+    differences_table,
+    models_table,
+)
 from focal_retinanet.evaluation.training_log import find_training_logs
 from focal_retinanet.visualization.curves import default_keys, draw_curves
 from focal_retinanet.visualization.report import charts
 from focal_retinanet.visualization.report.comparing import Compared
 from focal_retinanet.visualization.report.config_differences import config_differences
 from focal_retinanet.visualization.report.dataset_facts import DatasetFacts
+from focal_retinanet.visualization.score_thresholds import draw_thresholds
 
 #: Fig. 4 of the paper, if tools/plot_loss.py has left one in a work directory.
 LOSS_FIGURES = ('loss_cdf.svg', 'loss_cdf.png')
@@ -45,7 +61,7 @@ def numbers(folder: Path, compared: Compared) -> dict:
         )
     return dict(
         why_not=compared.why_not,
-        comparisons=[(c, models_table(c)) for c in comparisons],
+        comparisons=[(c, models_table(c), classes_table(c)) for c in comparisons],
         differences=differences_table(common) if differences else None,
         differences_chart=differences
         and _chart(differences, 'Differences of AP with intervals, as in the table'),
@@ -76,6 +92,57 @@ def precision_recall(
         alt = f'Precision over recall of {name}; AP50: {aps}'
         shown.append(_chart(file, alt, name))
     return shown
+
+
+def thresholds(
+    folder: Path,
+    number: int,
+    images: Mapping[str, Sequence[ImageDetections]],
+    scored: Mapping[str, Mapping[int, ScoredDetections]],
+    classes: Mapping[int, str],
+) -> list[dict]:
+    """Show each model's threshold of the best F1, and its confusion of classes there.
+
+    Args:
+        folder, number: see the head of this file.
+        images: detections of each model.
+        scored: the same detections by category.
+        classes: names of the categories.
+    """
+    shown = []
+    for index, (name, by_class) in enumerate(scored.items()):
+        file = draw_thresholds(
+            by_class, classes, folder / f'thresholds_{number}_{index}.svg'
+        )
+        says = describe_best(by_class)
+        best = all_classes(by_class).best
+        matrix = best and confusion_matrix(images[name], list(by_class), best.score_thr)
+        shown.append(
+            dict(
+                name=name,
+                says=says,
+                score_thr=best and best.score_thr,
+                rows=thresholds_table(by_class, classes),
+                confusion=best and confusion(matrix, list(classes.values())),
+                chart=_chart(file, f'Precision, recall and F1 of {name}. {says}'),
+            )
+        )
+    return shown
+
+
+def confusion(matrix: np.ndarray, names: Sequence[str]) -> dict:
+    """Return the rows of a confusion, and of each number its share in percent.
+
+    Shares are of the objects of a class; in the last row, of the detections of a
+    class. A list of pairs has no shares.
+    """
+    rows = confusion_table(matrix, names)
+    shares = np.zeros((len(rows) - 1, len(rows[0]) - 1))
+    if len(names) <= MOST_CLASSES:
+        totals = np.repeat(matrix.sum(1, keepdims=True), len(matrix), axis=1)
+        totals[-1] = matrix.sum(0)
+        shares = 100 * matrix / np.maximum(totals, 1)
+    return dict(head=rows[0], rows=list(zip(rows[1:], shares.tolist(), strict=True)))
 
 
 def errors(

@@ -45,6 +45,11 @@ class Gallery {
     });
     root.querySelector('[name=previous]').addEventListener('click', () => this.turn(-1));
     root.querySelector('[name=next]').addEventListener('click', () => this.turn(1));
+    this.best = root.querySelector('[name=best]');
+    this.best.addEventListener('click', () => {
+      this.form.elements.score.value = this.best.value;
+      this.show();
+    });
     root.querySelector('.grid').addEventListener('keydown', (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       const pictures = [...root.querySelectorAll('.picture')];
@@ -118,7 +123,8 @@ class Gallery {
     const status = this.root.querySelector('.status');
     this.form.elements.shown.value = choice.score.toFixed(2);
     try {
-      const index = await load(choice.model);
+      const [index, classes] = await Promise.all(
+        [choice.model, `${choice.model}-scores`].map(load));
       const size = Number(this.root.dataset.page);
       const order = this.select(choice, index);
       const pages = Math.max(1, Math.ceil(order.length / size));
@@ -128,6 +134,7 @@ class Gallery {
       await Promise.all(parts.map((part) => load(`${choice.model}-${part}`)));
       if (turn !== this.latest) return;
       Object.assign(this, { page, pages, order });
+      this.showNumbers(choice, classes);
       this.root.querySelector('.grid').replaceChildren(
         ...places.map((place) => this.picture(choice, place)));
       const missed = order.reduce((sum, place) => sum + this.missedOf(choice, index[place]), 0);
@@ -141,6 +148,33 @@ class Gallery {
     this.root.querySelector('.place').textContent = `page ${this.page + 1} of ${this.pages}`;
     this.root.querySelector('[name=previous]').disabled = this.page === 0;
     this.root.querySelector('[name=next]').disabled = this.page === this.pages - 1;
+  }
+
+  // Precision, recall and F1 of all images at the score, and where F1 is best.
+  showNumbers(choice, classes) {
+    const chosen = choice.label < 0 ? classes : [classes[choice.label]];
+    const sum = (values) => values.reduce((total, value) => total + value, 0);
+    const objects = sum(chosen.map((one) => one.objects));
+    const points = chosen[0].right.map((_, index) => {
+      const right = sum(chosen.map((one) => one.right[index]));
+      const found = sum(chosen.map((one) => one.found[index]));
+      return { precision: right / found, recall: right / objects, f1: (2 * right) / (found + objects) };
+    });
+    const percent = (value) => (Number.isNaN(value) ? '-' : `${(100 * value).toFixed(1)} %`);
+    const name = choice.label < 0 ? 'all classes' : this.classes[choice.label];
+    const { precision, recall, f1 } = points[Math.round(100 * choice.score)];
+    this.root.querySelector('.threshold span').textContent =
+      `From ${choice.score.toFixed(2)} on, all images, ${name}: precision ${percent(precision)}, ` +
+      `recall ${percent(recall)}, F1 ${percent(f1)}.`;
+    const highest = Math.max(...points.map((point) => point.f1));
+    const equal = points.flatMap((point, index) => (point.f1 === highest ? [index] : []));
+    const place = equal[Math.floor((equal.length - 1) / 2)]; // the middle, as in the table
+    this.best.hidden = !(highest > 0);
+    this.best.value = place / 100;
+    this.best.textContent = `best F1: ${percent(highest)} at ${(place / 100).toFixed(2)}`;
+    const mark = document.createElement('option');
+    mark.value = this.best.value;
+    this.root.querySelector('datalist').replaceChildren(...(highest > 0 ? [mark] : []));
   }
 
   turn(step) {
