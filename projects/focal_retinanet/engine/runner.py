@@ -18,6 +18,8 @@ from focal_retinanet.data.check_data import CocoSource, checked_loading, coco_so
 from focal_retinanet.data.dataset_meta import describe_other_classes, meta_of
 from focal_retinanet.data.image_errors import name_image_errors
 from focal_retinanet.engine.checkpoints.fit import check_can_be_resumed, check_fits
+from focal_retinanet.engine.checkpoints.start import keep_what_fits
+from focal_retinanet.engine.hooks.best_checkpoint import BestCheckpointHook
 from focal_retinanet.engine.hooks.iteration_seed import IterationSeedHook
 from focal_retinanet.engine.hooks.plain_checkpoint import PlainCheckpointHook
 from focal_retinanet.engine.hooks.seeded_batches import with_seeded_batches
@@ -35,6 +37,9 @@ from focal_retinanet.evaluation.evaluator_files import (
 )
 from focal_retinanet.registry import RUNNERS
 from focal_retinanet.visualization.file_names import unique_names
+
+#: Hooks of every run, whatever its config names.
+_HOOKS = (PlainCheckpointHook, BestCheckpointHook)
 
 
 @RUNNERS.register_module()
@@ -182,10 +187,11 @@ class Runner(MMEngineRunner):
         )
 
     def register_hooks(self, *args, **kwargs) -> None:
-        """The config's hooks, and that of checkpoints that load anywhere."""
+        """The config's hooks, and those that every run has."""
         super().register_hooks(*args, **kwargs)
-        if not any(isinstance(hook, PlainCheckpointHook) for hook in self.hooks):
-            self.register_hook(PlainCheckpointHook())
+        for kind in _HOOKS:
+            if not any(isinstance(hook, kind) for hook in self.hooks):
+                self.register_hook(kind())
 
     def load_or_resume(self) -> None:
         """As mmengine's; the latest checkpoint is that of this work directory."""
@@ -236,6 +242,11 @@ class Runner(MMEngineRunner):
                 loops = (self._test_loop, self._val_loop)
                 loop = next((x for x in loops if isinstance(x, BaseLoop)), None)
                 self._warn_of_other_classes(checkpoint, loop)
+                return
+            fits, *rest = keep_what_fits(self.model, checkpoint, self._loaded_file)
+            self.logger.info(fits)
+            for line in rest:
+                self.logger.warning(line)
             return
         metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None) or {}
         classes = metainfo.get('classes')

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.data.dataset_meta import meta_of
 
-# mmengine, too, does without them.
-_OPTIONAL = 'num_batches_tracked'
+#: Part of the names of weights that a checkpoint may lack, as for mmengine.
+OPTIONAL = 'num_batches_tracked'
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def misfits(model: nn.Module, state_dict: Mapping[str, Any]) -> list[Misfit]:
     found = [
         Misfit(name, ours.get(name), theirs.get(name))
         for name in (*ours, *(name for name in theirs if name not in ours))
-        if ours.get(name) != theirs.get(name) and _OPTIONAL not in name
+        if ours.get(name) != theirs.get(name) and OPTIONAL not in name
     ]
     return sorted(found, key=lambda misfit: None in (misfit.model, misfit.file))
 
@@ -74,12 +74,12 @@ def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], file: str) -> No
     needed = [name for name in names if _is_of_a_head(name)] or names
     wrong = [m for m in misfits(model, state_dict) if m.name in needed]
     missing = {m.name for m in wrong if m.file is None}
-    others = [name for name in needed if _OPTIONAL not in name]
+    others = [name for name in needed if OPTIONAL not in name]
     sizes = [m for m in wrong if m.file is not None]
     if sizes:
         raise UserError(
             f'{file} is of another model: {listed(sizes)}'
-            f'{_classes_of(checkpoint)}. Give the config that it was trained with'
+            f'{classes_of(checkpoint)}. Give the config that it was trained with'
         )
     if others and missing.issuperset(others):
         what = 'a head' if _is_of_a_head(needed[0]) else 'this model'
@@ -109,7 +109,7 @@ def check_can_be_resumed(
     """
     advice = (
         f'. To start a new training from its weights, leave out --resume and add '
-        f'--cfg-options load_from={file}'
+        f'--weights {file}'
     )
     meta = checkpoint.get('meta')
     is_record = isinstance(meta, Mapping) and meta.keys() >= {'epoch', 'iter'}
@@ -123,7 +123,7 @@ def check_can_be_resumed(
         ours = '' if classes is None else f'; the data to train on have {len(classes)}'
         raise UserError(
             f'{file} cannot be resumed, it is of another model: {listed(wrong)}'
-            f'{_classes_of(checkpoint)}{ours}{advice}'
+            f'{classes_of(checkpoint)}{ours}{advice}'
         )
 
 
@@ -146,7 +146,8 @@ def listed(wrong: Collection[Misfit], most: int = 2) -> str:
     return words + more
 
 
-def _classes_of(checkpoint: Mapping[str, Any]) -> str:
+def classes_of(checkpoint: Mapping[str, Any]) -> str:
+    """The classes that a checkpoint was trained on, as a sentence; '' if not known."""
     meta = meta_of(checkpoint)
     if meta is None:
         return ''
