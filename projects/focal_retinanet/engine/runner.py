@@ -19,8 +19,10 @@ from focal_retinanet.data.dataset_meta import describe_other_classes, meta_of
 from focal_retinanet.data.image_errors import name_image_errors
 from focal_retinanet.engine.checkpoints.fit import check_can_be_resumed, check_fits
 from focal_retinanet.engine.checkpoints.start import keep_what_fits
+from focal_retinanet.engine.hooks.anchor_reach import AnchorReachHook
 from focal_retinanet.engine.hooks.best_checkpoint import BestCheckpointHook
 from focal_retinanet.engine.hooks.iteration_seed import IterationSeedHook
+from focal_retinanet.engine.hooks.nothing_found import NothingFoundHook
 from focal_retinanet.engine.hooks.plain_checkpoint import PlainCheckpointHook
 from focal_retinanet.engine.hooks.seeded_batches import with_seeded_batches
 from focal_retinanet.engine.work_dir import (
@@ -39,7 +41,7 @@ from focal_retinanet.registry import RUNNERS
 from focal_retinanet.visualization.file_names import unique_names
 
 #: Hooks of every run, whatever its config names.
-_HOOKS = (PlainCheckpointHook, BestCheckpointHook)
+_HOOKS = (PlainCheckpointHook, BestCheckpointHook, AnchorReachHook, NothingFoundHook)
 
 
 @RUNNERS.register_module()
