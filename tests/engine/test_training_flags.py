@@ -8,6 +8,7 @@ from focal_retinanet.engine.training_flags import average_weights, scale_lr, sto
 
 
 def test_early_stopping_watches_the_metric_of_the_best_checkpoint(tiny_config):
+    tiny_config.train_cfg.update(max_epochs=6, val_interval=1)
     stop_early(tiny_config, 3)
     stopping, missed = tiny_config.custom_hooks[-2:]
     assert (stopping.monitor, stopping.rule) == ('coco/bbox_mAP', 'greater')
@@ -26,6 +27,15 @@ def test_early_stopping_watches_the_metric_of_the_best_checkpoint(tiny_config):
     )
     stop_early(cfg, 1)
     assert cfg.custom_hooks[0].monitor == 'voc/mAP'
+
+
+def test_too_few_validations_to_stop_early(tiny_config):
+    tiny_config.train_cfg.update(max_epochs=8, val_interval=4)
+    with pytest.raises(
+        UserError, match=r'validates 2 times: .* train_cfg.val_interval=1'
+    ):
+        stop_early(tiny_config, 2)
+    stop_early(tiny_config, 1)
 
 
 def test_what_a_flag_needs():

@@ -175,7 +175,7 @@ def add_out_dir(
         default=default,
         help=f'folder of {content} (default: %(default)s)',
     )
-    _add_overwrite(parser)
+    add_overwrite(parser)
 
 
 def add_out_file(
@@ -195,10 +195,11 @@ def add_out_file(
         metavar='FILE',
         help=f'file of the picture{kinds and ": "}{kinds} (default: %(default)s)',
     )
-    _add_overwrite(parser)
+    add_overwrite(parser)
 
 
-def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add ``--overwrite``."""
     parser.add_argument(
         '--overwrite', action='store_true', help='write over results that exist'
     )

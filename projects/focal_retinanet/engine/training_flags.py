@@ -1,5 +1,7 @@
 """Changes of a config that flags of ``tools/train.py`` stand for."""
 
+import math
+
 from mmengine.config import Config
 
 from focal_retinanet.cli.errors import UserError
@@ -36,12 +38,21 @@ def stop_early(cfg: Config, patience: int) -> None:
         patience: number of validations.
 
     Raises:
-        UserError: the config has no validation.
+        UserError: the config has no validation, or too few of them to stop earlier.
     """
     if not cfg.get('val_dataloader'):
         raise UserError(
             f'--early-stop {patience}: {cfg.filename} has no validation '
             '(val_dataloader)'
+        )
+    train_cfg = cfg.get('train_cfg') or {}
+    length = train_cfg.get('max_epochs') or train_cfg.get('max_iters') or 0
+    validations = math.ceil(length / train_cfg.get('val_interval', 1))
+    if length and validations <= patience:
+        raise UserError(
+            f'--early-stop {patience} cannot stop this training, as it validates '
+            f'{validations} times: validate more often, by --cfg-options '
+            f'train_cfg.val_interval={max(1, length // (4 * patience))}'
         )
     hooks = list(cfg.get('custom_hooks') or [])
     own = [hook for hook in hooks if type_name(hook) == 'EarlyStoppingHook']

@@ -68,10 +68,22 @@ def load_from_local(
     if not path.is_file():
         raise FileNotFoundError(
             f'checkpoint {filename} not found; paths are relative to {Path.cwd()}'
+            f'{_source_of(path)}'
         )
     with _clear_errors(path):
         safe = _FORCE_SAFE in os.environ
         return torch.load(path, map_location=map_location, weights_only=safe)
+
+
+def _source_of(path: Path) -> str:
+    """Where the weights come from that the configs for CPUs start from."""
+    if path.name != 'mobilenet_v2_imagenet_bnfolded.pth':
+        return ''
+    return (
+        '. It is $MOBILENETV2, the ImageNet weights of MobileNetV2: python '
+        'tools/convert_weights.py mobilenet_v2-b0353104.pth makes the file from '
+        "torchvision's, see docs/weights.md"
+    )
 
 
 @contextmanager
