@@ -180,7 +180,7 @@ def add_out_dir(
         default=default,
         help=f'folder of {content} (default: %(default)s)',
     )
-    _add_overwrite(parser)
+    add_overwrite(parser)
 
 
 def add_out_file(
@@ -206,10 +206,11 @@ def add_out_file(
         metavar='FILE',
         help=f'file of {content}{kinds and ": "}{kinds} (default: {shown})',
     )
-    _add_overwrite(parser)
+    add_overwrite(parser)
 
 
-def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add ``--overwrite``."""
     parser.add_argument(
         '--overwrite', action='store_true', help='write over results that exist'
     )

@@ -96,10 +96,15 @@ def prepare_coco(coco: dict) -> dict:
 
 
 class _QuietCOCO(COCO):
-    """mmdet's ``COCO``, which prints nothing when a metric loads detections into it."""
+    """mmdet's ``COCO``, which prints nothing when a metric loads detections into it.
+
+    No detections are detections: their AP is 0. pycocotools fails on an empty list.
+    """
 
     @quiet_pycocotools()
     def loadRes(self, resFile: object) -> COCO:
+        if isinstance(resFile, list) and not resFile:
+            return as_coco({**self.dataset, 'annotations': []})
         return super().loadRes(resFile)
 
 

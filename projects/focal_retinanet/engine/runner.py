@@ -19,10 +19,14 @@ from focal_retinanet.data.check_data import CocoSource, checked_loading, coco_so
 from focal_retinanet.data.dataset_meta import describe_other_classes, meta_of
 from focal_retinanet.data.image_errors import name_image_errors
 from focal_retinanet.engine.checkpoints.fit import check_can_be_resumed, check_fits
+from focal_retinanet.engine.checkpoints.start import keep_what_fits
+from focal_retinanet.engine.hooks.anchor_reach import AnchorReachHook
+from focal_retinanet.engine.hooks.best_checkpoint import BestCheckpointHook
 from focal_retinanet.engine.hooks.iteration_seed import (
     IterationSeedHook,
     with_seeded_batches,
 )
+from focal_retinanet.engine.hooks.nothing_found import NothingFoundHook
 from focal_retinanet.engine.hooks.plain_checkpoint import PlainCheckpointHook
 from focal_retinanet.engine.work_dir import (
     checkpoint_dir,
@@ -38,6 +42,9 @@ from focal_retinanet.evaluation.evaluator_files import (
 )
 from focal_retinanet.registry import RUNNERS
 from focal_retinanet.visualization.file_names import unique_names
+
+#: Hooks of every run, whatever its config names.
+_HOOKS = (PlainCheckpointHook, BestCheckpointHook, AnchorReachHook, NothingFoundHook)
 
 
 @RUNNERS.register_module()
@@ -181,10 +188,11 @@ class Runner(MMEngineRunner):
         )
 
     def register_hooks(self, *args, **kwargs) -> None:
-        """Register the config's hooks, and ``PlainCheckpointHook``."""
+        """Register the config's hooks, and those that every run has."""
         super().register_hooks(*args, **kwargs)
-        if not any(isinstance(hook, PlainCheckpointHook) for hook in self.hooks):
-            self.register_hook(PlainCheckpointHook())
+        for kind in _HOOKS:
+            if not any(isinstance(hook, kind) for hook in self.hooks):
+                self.register_hook(kind())
 
     def load_or_resume(self) -> None:
         """Load or resume; the latest checkpoint is found in this work directory."""
@@ -235,6 +243,11 @@ class Runner(MMEngineRunner):
                 loops = (self._test_loop, self._val_loop)
                 loop = next((x for x in loops if isinstance(x, BaseLoop)), None)
                 self._warn_of_other_classes(checkpoint, loop)
+                return
+            fits, *rest = keep_what_fits(self.model, checkpoint, self._loaded_file)
+            self.logger.info(fits)
+            for line in rest:
+                self.logger.warning(line)
             return
         metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None) or {}
         classes = metainfo.get('classes')

@@ -6,6 +6,7 @@ from focal_retinanet.models.max_iou_assigner import MaxIoUAssigner
 from focal_retinanet.models.retina_head import RetinaHead
 from focal_retinanet.models.samplers import HardNegativeSampler, OHEMSampler
 from focal_retinanet.models.ssd_head import SSDHead
+from focal_retinanet.models.torchvision_anchors import TorchvisionAnchorGenerator
 
 __all__ = [
     'AnchorGenerator',
@@ -17,4 +18,5 @@ __all__ = [
     'OHEMSampler',
     'RetinaHead',
     'SSDHead',
+    'TorchvisionAnchorGenerator',
 ]

@@ -113,7 +113,7 @@ def test_another_models_checkpoint_is_not_resumed(runs, short_config, tmp_path):
     assert 'and (27, ' in message
     assert 'trained on 5 classes (circle, square, triangle, star, cross)' in message
     assert 'the data to train on have 3' in message
-    assert f'--cfg-options load_from={file}' in message
+    assert f'--weights {file}' in message
     # The advice in the message works.
     runner = runs.train(other, tmp_path / 'other', load_from=str(file))
     assert runner.epoch == 1
@@ -140,7 +140,7 @@ def test_weights_alone_are_not_resumed(runs, short_config, tmp_path):
         dict(runner.model.state_dict()),
     ):
         torch.save(held, file)
-        with pytest.raises(UserError, match=r'no record of a training.*load_from='):
+        with pytest.raises(UserError, match=r'no record of a training.*--weights'):
             runs.train(short_config, resume=True, load_from=file)
 
 

@@ -11,8 +11,8 @@ from focal_retinanet.cli.errors import UserError
 from focal_retinanet.cli.naming import few
 from focal_retinanet.data.dataset_meta import meta_of
 
-# mmengine, too, allows them to be missing.
-_OPTIONAL = 'num_batches_tracked'
+#: Part of the names of weights that a checkpoint may lack; mmengine allows it too.
+OPTIONAL = 'num_batches_tracked'
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def misfits(model: nn.Module, state_dict: Mapping[str, Any]) -> list[Misfit]:
     found = [
         Misfit(name, ours.get(name), theirs.get(name))
         for name in ours | theirs
-        if ours.get(name) != theirs.get(name) and _OPTIONAL not in name
+        if ours.get(name) != theirs.get(name) and OPTIONAL not in name
     ]
     return sorted(found, key=lambda misfit: None in (misfit.model, misfit.file))
 
@@ -70,7 +70,7 @@ def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], file: str) -> No
             weight of a head. Of a model without heads, all weights are checked.
     """
     state_dict = weights_of(checkpoint)
-    names = [n for n in unwrapped(model).state_dict() if _OPTIONAL not in n]
+    names = [n for n in unwrapped(model).state_dict() if OPTIONAL not in n]
     needed = [name for name in names if _is_of_a_head(name)] or names
     wrong = [m for m in misfits(model, state_dict) if m.name in needed]
     missing = {m.name for m in wrong if m.file is None}
@@ -78,7 +78,7 @@ def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], file: str) -> No
     if sizes:
         raise UserError(
             f'{file} is of another model: {few(sizes, 2, "; ")}'
-            f'{_classes_of(checkpoint)}. Use the config that it was trained with'
+            f'{classes_of(checkpoint)}. Use the config that it was trained with'
         )
     if needed and missing.issuperset(needed):
         what = 'a head' if _is_of_a_head(needed[0]) else 'this model'
@@ -108,7 +108,7 @@ def check_can_be_resumed(
     """
     advice = (
         f'. To start a new training from its weights, leave out --resume and add '
-        f'--cfg-options load_from={file}'
+        f'--weights {file}'
     )
     meta = checkpoint.get('meta')
     is_record = isinstance(meta, Mapping) and meta.keys() >= {'epoch', 'iter'}
@@ -122,7 +122,7 @@ def check_can_be_resumed(
         ours = '' if classes is None else f'; the data to train on have {len(classes)}'
         raise UserError(
             f'{file} cannot be resumed, it is of another model: {few(wrong, 2, "; ")}'
-            f'{_classes_of(checkpoint)}{ours}{advice}'
+            f'{classes_of(checkpoint)}{ours}{advice}'
         )
 
 
@@ -138,7 +138,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def _classes_of(checkpoint: Mapping[str, Any]) -> str:
+def classes_of(checkpoint: Mapping[str, Any]) -> str:
+    """Return a sentence with the classes of a checkpoint; empty if unknown."""
     meta = meta_of(checkpoint)
     if meta is None:
         return ''

@@ -10,6 +10,8 @@ the user asks for it.
 import os
 import pickle
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -82,6 +84,7 @@ def load_from_local(
     if not path.is_file():
         raise FileNotFoundError(
             f'checkpoint {filename} not found; paths are relative to {Path.cwd()}'
+            f'{_source_of(path)}'
         )
     try:
         safe = _FORCE_SAFE in os.environ
@@ -99,6 +102,17 @@ def load_from_local(
             f'{path} cannot be read as a checkpoint; is it complete? '
             f'({type(error).__name__}: {error})'
         ) from error
+
+
+def _source_of(path: Path) -> str:
+    """Name the source of the weights that the configs for CPUs start from."""
+    if path.name != 'mobilenet_v2_imagenet_bnfolded.pth':
+        return ''
+    return (
+        '. It is $MOBILENETV2, the ImageNet weights of MobileNetV2: python '
+        'tools/convert_weights.py mobilenet_v2-b0353104.pth makes the file from '
+        "torchvision's, see docs/weights.md"
+    )
 
 
 def _mmengine_globals() -> dict[str, object]:

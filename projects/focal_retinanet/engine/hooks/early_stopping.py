@@ -1,0 +1,90 @@
+"""Early stopping that a resumed run goes on with as if it had never stopped."""
+
+from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
+from mmengine.hooks import Hook
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+
+from focal_retinanet.registry import HOOKS
+
+_STATE = 'early_stopping'
+
+
+@HOOKS.register_module()
+class EarlyStoppingHook(MMEngineEarlyStoppingHook):
+    """mmengine's hook, with its state in the checkpoints.
+
+    mmengine's begins to count anew where a run is resumed. The best score and the
+    number of validations since are in the run's record, which checkpoints hold.
+
+    Args:
+        *args, **kwargs: arguments of mmengine's hook; ``min_delta`` is in units of the
+            metric, and mmengine's default of 0.1 is 10 points of AP.
+    """
+
+    # Before CheckpointHook, which saves again where a validation is the best one.
+    priority = 'LOW'
+
+    def before_run(self, runner: Runner) -> None:
+        if _is_training(runner):  # mmengine's builds the training of any run
+            super().before_run(runner)
+
+    def before_train(self, runner: Runner) -> None:
+        state = runner.message_hub.runtime_info.get(_STATE)
+        if state is not None:
+            self.best_score, self.wait_count = state['best_score'], state['wait_count']
+            runner.train_loop.stop_training |= state['stops']
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        if not _is_training(runner):
+            return
+        super().after_val_epoch(runner, metrics)
+        runner.message_hub.update_info(
+            _STATE,
+            dict(
+                best_score=self.best_score,
+                wait_count=self.wait_count,
+                stops=runner.train_loop.stop_training,
+                iter=runner.iter,
+            ),
+        )
+
+
+@HOOKS.register_module()
+class MissedValidationHook(Hook):
+    """Validate where a resumed run goes on, if its checkpoint was not validated.
+
+    It works with :class:`EarlyStoppingHook`, whose state says what was validated.
+
+    A checkpoint is saved before its validation, and again after it only where it is
+    the best one. A run that is resumed from the first one has no record of the
+    validation, which mmengine leaves out. Early stopping and the best checkpoint could
+    then differ from those of a run that never stopped.
+    """
+
+    # After all others are ready to train, the CheckpointHook among them.
+    priority = 'LOWEST'
+
+    def before_train(self, runner: Runner) -> None:
+        loop = runner.train_loop
+        state = runner.message_hub.runtime_info.get(_STATE, {})
+        is_done = state.get('iter') == loop.iter
+        if runner.val_loop is not None and not is_done and _is_due(loop):
+            runner.logger.info(
+                'The checkpoint has no record of its validation, which is made up for'
+            )
+            runner.val_loop.run()
+
+
+def _is_training(runner: Runner) -> bool:
+    return isinstance(runner._train_loop, BaseLoop)
+
+
+def _is_due(loop: BaseLoop) -> bool:
+    """Whether a validation follows the iterations that are done."""
+    step, last = loop.iter, loop.max_iters
+    if isinstance(loop, EpochBasedTrainLoop):
+        if loop.iter != loop.epoch * len(loop.dataloader):  # within an epoch
+            return False
+        step, last = loop.epoch, loop.max_epochs
+    is_time = step % loop.val_interval == 0 or step == last
+    return step > 0 and step >= loop.val_begin and is_time

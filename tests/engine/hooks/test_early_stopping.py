@@ -1,0 +1,127 @@
+"""A run with early stopping and EMA that is resumed is the run that never stopped."""
+
+import pytest
+import torch
+from mmengine.hooks import EMAHook
+
+from focal_retinanet.engine.hooks import EarlyStoppingHook
+from focal_retinanet.engine.runner import Runner
+from focal_retinanet.engine.training_flags import average_weights, stop_early
+
+#: AP of each validation; two come after the best one without a better AP.
+SCORES = [0.1, 0.3, 0.3, 0.2, 0.9]
+
+
+class Interruption(Exception): ...
+
+
+class ScoredRunner(Runner):
+    """Validations have the AP of SCORES, one after each two iterations."""
+
+    def build_val_loop(self, loop):
+        loop = super().build_val_loop(loop)
+        loop.evaluator.evaluate = lambda size: {
+            'coco/bbox_mAP': SCORES[self.iter // 2 - 1]
+        }
+        return loop
+
+
+@pytest.fixture
+def config(tiny_config):
+    tiny_config.train_cfg.update(max_epochs=5, val_interval=1)
+    tiny_config.train_dataloader.batch_size = 8
+    tiny_config.fold_batch_norm = tiny_config.winograd = False
+    return tiny_config
+
+
+def with_flags(cfg):
+    stop_early(cfg, 2)
+    average_weights(cfg)
+    # So that the average is not what it averages.
+    cfg.custom_hooks[-1].update(momentum=0.1, gamma=1)
+    return cfg
+
+
+def hook_of(runner, kind):
+    (hook,) = [hook for hook in runner.hooks if isinstance(hook, kind)]
+    return hook
+
+
+def assert_same_end(runs, one, other):
+    assert (one.epoch, one.iter) == (other.epoch, other.iter)
+    runs.assert_same_weights(one, other)
+    averages = [hook_of(r, EMAHook).ema_model.state_dict() for r in (one, other)]
+    assert averages[0].keys() == averages[1].keys()
+    for name, average in averages[0].items():
+        assert torch.equal(average, averages[1][name]), name
+    states = [
+        (hook.best_score, hook.wait_count)
+        for hook in (hook_of(r, EarlyStoppingHook) for r in (one, other))
+    ]
+    assert states[0] == states[1] == (0.3, 2)
+    noted = [dict(r.message_hub.runtime_info) for r in (one, other)]
+    assert noted[0]['best_score'] == noted[1]['best_score'] == 0.3
+
+
+def test_early_stopping_and_the_average_resume_exactly(
+    runs, config, tmp_path, monkeypatch
+):
+    cfg = with_flags(config)
+    own = dict(runner_type=ScoredRunner)
+    whole = runs.train(cfg, tmp_path / 'whole', **own)
+    assert whole.epoch == 4
+    (best,) = (tmp_path / 'whole').glob('best_*')
+    assert best.name == 'best_coco_bbox_mAP_epoch_2.pth'
+    average = hook_of(whole, EMAHook).ema_model.module.state_dict()
+    key = 'bbox_head.retina_cls.weight'
+    assert not torch.equal(average[key], whole.model.state_dict()[key])
+    saved = torch.load(tmp_path / 'whole' / 'epoch_4.pth', weights_only=True)
+    assert torch.equal(saved['state_dict'][key], average[key])
+
+    # After the best validation, and after one that is not better.
+    for iterations in (5, 7):
+        folder = tmp_path / f'stopped-{iterations}'
+        runs.stop_after(cfg, iterations, folder, **own)
+        resumed = runs.train(cfg, folder, resume=True, **own)
+        assert_same_end(runs, whole, resumed)
+        assert [file.name for file in folder.glob('best_*')] == [best.name]
+    # The training is over, and does not go on.
+    again = runs.train(cfg, folder, resume=True, **own)
+    assert_same_end(runs, whole, again)
+
+    # Interrupted within a validation.
+    runner = runs.build(cfg, tmp_path / 'validating', **own)
+    run_iter = type(runner.val_loop).run_iter
+
+    def interrupt(loop, *args):
+        if runner.epoch == 4:
+            raise Interruption
+        return run_iter(loop, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(runner.val_loop), 'run_iter', interrupt)
+        with pytest.raises(Interruption):
+            runner.train()
+    resumed = runs.train(cfg, tmp_path / 'validating', resume=True, **own)
+    assert 'which is made up for' in runs.log_of(resumed)
+    assert_same_end(runs, whole, resumed)
+
+
+def test_by_iterations(runs, config, tmp_path):
+    cfg = with_flags(runs.by_iterations(config))
+    cfg.train_cfg.update(max_iters=10, val_interval=2)
+    cfg.default_hooks.checkpoint.update(interval=2, save_best='coco/bbox_mAP')
+    own = dict(runner_type=ScoredRunner)
+    whole = runs.train(cfg, tmp_path / 'whole', **own)
+    assert whole.iter == 8
+    runs.stop_after(cfg, 7, tmp_path / 'stopped', **own)
+    assert_same_end(
+        runs, whole, runs.train(cfg, tmp_path / 'stopped', resume=True, **own)
+    )
+
+
+def test_validation_alone_stops_nothing(runs, config, tmp_path):
+    cfg = with_flags(config)
+    runner = runs.build(cfg, tmp_path / 'val')
+    assert runner.val()['coco/bbox_mAP'] < 0.1
+    assert isinstance(runner._train_loop, dict)  # not built

@@ -1,0 +1,55 @@
+"""Flags of training become settings of the config."""
+
+import pytest
+from mmengine.config import Config
+
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.engine.training_flags import average_weights, scale_lr, stop_early
+
+
+def test_early_stopping_watches_the_metric_of_the_best_checkpoint(tiny_config):
+    tiny_config.train_cfg.update(max_epochs=6, val_interval=1)
+    stop_early(tiny_config, 3)
+    stopping, missed = tiny_config.custom_hooks[-2:]
+    assert (stopping.monitor, stopping.rule) == ('coco/bbox_mAP', 'greater')
+    assert (stopping.patience, missed.type) == (
+        3,
+        'focal_retinanet.MissedValidationHook',
+    )
+    stop_early(tiny_config, 5)  # once, whoever asks
+    assert tiny_config.custom_hooks[-2:] == [dict(stopping, patience=5), missed]
+
+    checkpoint = dict(save_best='voc/mAP', rule=None)
+    cfg = Config(
+        dict(
+            val_dataloader=dict(batch_size=1), default_hooks=dict(checkpoint=checkpoint)
+        )
+    )
+    stop_early(cfg, 1)
+    assert cfg.custom_hooks[0].monitor == 'voc/mAP'
+
+
+def test_too_few_validations_to_stop_early(tiny_config):
+    tiny_config.train_cfg.update(max_epochs=8, val_interval=4)
+    with pytest.raises(
+        UserError, match=r'validates 2 times: .* train_cfg.val_interval=1'
+    ):
+        stop_early(tiny_config, 2)
+    stop_early(tiny_config, 1)
+
+
+def test_what_a_flag_needs():
+    cfg = Config(dict(val_dataloader=None), filename=None)
+    with pytest.raises(UserError, match=r'--early-stop 2: .* has no validation'):
+        stop_early(cfg, 2)
+    with pytest.raises(UserError, match='--auto-scale-lr needs auto_scale_lr='):
+        scale_lr(cfg)
+
+
+def test_a_config_keeps_an_average_of_its_own():
+    cfg = Config(dict(custom_hooks=[dict(type='mmengine.EMAHook', momentum=0.5)]))
+    average_weights(cfg)
+    assert cfg.custom_hooks == [dict(type='mmengine.EMAHook', momentum=0.5)]
+    cfg = Config(dict())
+    average_weights(cfg)
+    assert cfg.custom_hooks[0].ema_type == 'ExpMomentumEMA'
