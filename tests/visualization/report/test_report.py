@@ -357,6 +357,7 @@ def test_files_of_detections_alone(report, ground_truth, detections, tmp_path):
     assert said == []
     assert '<b>&' not in html and '&lt;b&gt;&amp;' in html
     assert 'Files of detections have no training log' in html
+    assert 'equal models may differ' not in html  # no speed is shown
     assert '3 of these have no image file;' in html
     assert not (out / 'images').exists()
 

@@ -67,6 +67,7 @@ def numbers(folder: Path, compared: Compared) -> dict:
         and _chart(differences, 'Differences of AP with intervals, as in the table'),
         figure_2=speed
         and _chart(speed, 'AP over time per image; numbers as in the table'),
+        has_speed=any(r['seconds_per_iter'] or r['images_per_second'] for r in rows),
         not_timed=[row['name'] for row in rows if not row['images_per_second']],
     )
 
