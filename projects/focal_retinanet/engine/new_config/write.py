@@ -43,7 +43,8 @@ def write_config(
             file.write_text(json.dumps(split.coco))
             written.append(file)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(config_text(out, data, recipe, choices, bases, command))
+    text = config_text(out, data, recipe, choices, bases, command)
+    out.write_text(text, encoding='utf-8')
     return written
 
 
@@ -79,7 +80,7 @@ def config_text(
         '',
         f'_base_ = {base!r}  # {recipe.why}',
         '',
-        f'data_root = {f"{root.as_posix()}/"!r}  # of the images',
+        f'data_root = {f"{root.as_posix()}/"!r}  # the data; paths are relative to it',
         f'metainfo = dict(classes={data.classes!r})  # in the order of the categories',
         f'max_iters = {c.max_iters.value}  # {c.max_iters.reason}',
         '',
