@@ -71,7 +71,7 @@ class Runner(MMEngineRunner):
     #: Checkpoint whose weights a training has that was to be resumed and is new.
     start_from: str | None = None
     #: File of the checkpoint that is being loaded, and whether it is resumed.
-    _loaded_file: str
+    _loaded_file: str = 'the checkpoint'
     _is_resuming: bool
 
     def __init__(self, *args, **kwargs) -> None:
