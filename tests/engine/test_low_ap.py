@@ -61,7 +61,7 @@ def test_a_training_that_has_only_begun():
 
 def test_other_classes():
     assert low_ap.classes_cause(('a', 'b'), ['a', 'b']) is None
-    assert low_ap.classes_cause(None, ('a',)) is None
+    assert low_ap.classes_cause((), ('a',)) is None
     assert 'in another order' in low_ap.classes_cause(('a', 'b'), ('b', 'a'))
     assert 'are others' in low_ap.classes_cause(('a', 'b'), ('a', 'c'))
 

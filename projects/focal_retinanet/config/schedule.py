@@ -58,18 +58,18 @@ def _set_length(cfg: Config, new: int, unit: str, flag: str, other: str) -> None
     train_cfg[f'max_{unit}'] = new
     if train_cfg.get('val_interval', 1) > new:
         train_cfg['val_interval'] = new
-    for scheduler in _schedulers(cfg.get('param_scheduler')):
+    for scheduler in schedulers_in(cfg.get('param_scheduler')):
         if scheduler.get('by_epoch', True) == (unit == 'epochs'):
             _stretch(scheduler, old, new, f'{flag} {new}')
 
 
-def _schedulers(node: Any) -> Iterator[MutableMapping]:
-    """The schedulers of a config: one, a list, or either for each optimizer."""
+def schedulers_in(node: Any) -> Iterator[MutableMapping]:
+    """Yield the schedulers of ``param_scheduler``: one, a list, or either by optimizer."""
     if isinstance(node, Mapping) and 'type' in node:
         yield node
         return
     for part in node.values() if isinstance(node, Mapping) else node or []:
-        yield from _schedulers(part)
+        yield from schedulers_in(part)
 
 
 def _stretch(scheduler: MutableMapping, old: int, new: int, source: str) -> None:

@@ -13,6 +13,7 @@ from mmengine.dataset import pseudo_collate
 from torch import nn
 from torch.utils.data import Dataset
 
+from focal_retinanet.config.schedule import schedulers_in
 from focal_retinanet.data.training_images import evenly_spread
 from focal_retinanet.ops.matching import pairwise_iou
 
@@ -52,7 +53,7 @@ def weights_cause(model: nn.Module, cfg: Config) -> str | None:
     return (
         f'{len(broken)} of {len(weights)} weights are NaN or infinite, such as '
         f'{broken[0]}: training has diverged. Lower optim_wrapper.optimizer.lr (now '
-        f'{lr}), or set optim_wrapper.clip_grad="dict(max_norm=10)"'
+        f'{lr}), or set optim_wrapper.clip_grad.max_norm=10'
     )
 
 
@@ -74,8 +75,7 @@ def learning_rate_cause(cfg: Config, world_size: int) -> str | None:
 
 def iterations_cause(cfg: Config, done: int) -> str | None:
     """Say that a training has only begun."""
-    schedulers = cfg.get('param_scheduler') or []
-    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+    for scheduler in schedulers_in(cfg.get('param_scheduler')):
         is_in_iterations = scheduler.get('by_epoch', True) is False
         end = scheduler.get('end', 0)
         if scheduler.get('type') == 'LinearLR' and is_in_iterations and done < end:
@@ -88,9 +88,9 @@ def iterations_cause(cfg: Config, done: int) -> str | None:
     return f'{done} iterations are few: train for longer, see --epochs and --iters'
 
 
-def classes_cause(trained: Sequence[str] | None, tested: Sequence[str]) -> str | None:
+def classes_cause(trained: Sequence[str], tested: Sequence[str]) -> str | None:
     """Say that the training's classes are others than the validation's."""
-    if not trained or tuple(trained) == tuple(tested):
+    if not trained or not tested or tuple(trained) == tuple(tested):
         return None
     order = 'in another order' if sorted(trained) == sorted(tested) else 'others'
     return (

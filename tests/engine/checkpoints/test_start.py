@@ -33,6 +33,9 @@ def test_all_fit_whatever_their_prefix():
     lines = keep_what_fits(model, weights, 'a.pth')
     assert lines == ['Weights of a.pth: all of the model are taken']
     model.load_state_dict(weights['state_dict'])
+    plain = dict(state_dict=other.state_dict())
+    keep_what_fits(model, plain, 'a.pth')
+    assert plain['state_dict']._metadata == model.state_dict()._metadata
     assert torch.equal(model.backbone.weight, other.backbone.weight)
 
 

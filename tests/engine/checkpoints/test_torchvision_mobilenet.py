@@ -1,5 +1,7 @@
 """torchvision's MobileNetV2 becomes the folded backbone that configs start from."""
 
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,11 +11,13 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.engine.checkpoints.load import load_from_local
 from focal_retinanet.engine.checkpoints.torchvision_weights import convert
 
 ROOT = Path(__file__).parents[3]
-# Expansion, channels, blocks and stride of each stage, as in the paper's table 2.
+CLOSE = dict(rtol=1e-3, atol=1e-4)
+#: Expansion, channels, blocks and stride of each stage, as in the paper's table 2.
 STAGES = [
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -100,7 +104,26 @@ def test_features_are_those_of_the_unfolded_network():
     torch.testing.assert_close(ours.conv2(first), theirs.features[18](first), **CLOSE)
 
 
-CLOSE = dict(rtol=1e-3, atol=1e-4)
+def test_the_tool_writes_what_configs_load(tmp_path, monkeypatch, capsys):
+    theirs = tmp_path / 'mobilenet_v2.pth'
+    torch.save(MobileNet().state_dict(), theirs)
+    main = runpy.run_path(str(ROOT / 'tools/convert_weights.py'))['main']
+    out = tmp_path / 'converted.pth'
+    arguments = ['convert_weights.py', str(theirs), '--out', str(out)]
+    monkeypatch.setattr(sys, 'argv', arguments)
+    main()
+    assert f'export MOBILENETV2={out}' in capsys.readouterr().out
+    assert 'conv1.bn.bias' in load_from_local(str(out))['state_dict']
+    with pytest.raises(UserError, match='exists: name another --out'):
+        main()
+    monkeypatch.setattr(sys, 'argv', [*arguments[:1], str(out), '--out', str(theirs)])
+    with pytest.raises(UserError, match='exists'):
+        main()
+    monkeypatch.setattr(sys, 'argv', [*arguments[:1], str(out), '--out', 'x.pth'])
+    with pytest.raises(
+        UserError, match=r'converted\.pth: these are not the weights of'
+    ):
+        main()
 
 
 def test_names_are_those_of_torchvision():

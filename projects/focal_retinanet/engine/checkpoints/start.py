@@ -1,5 +1,6 @@
 """Weights of another model that a training starts from, as far as they fit."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -53,7 +54,10 @@ def keep_what_fits(
         raise UserError(
             f'{file} has no weight that fits this model: {few(wrong, 2, "; ")}{_hint(theirs)}'
         )
-    checkpoint['state_dict'] = {**ours, **fitting}
+    weights = OrderedDict(ours | fitting)
+    # The versions of layers, by which torch converts older ones.
+    weights._metadata = getattr(weights_of(checkpoint), '_metadata', {})
+    checkpoint['state_dict'] = weights
     total = sum(OPTIONAL not in name for name in ours)
     missing = [misfit for misfit in wrong if misfit.model is not None]
     taken = 'all' if not missing else f'{total - len(missing)} of {total}'

@@ -71,8 +71,8 @@ def likely_causes(runner: Runner, model: nn.Module, dataset: Dataset) -> list[st
     causes = []
     if is_training:
         trained = runner.train_dataloader.dataset
-        classes = [data.metainfo.get('classes') for data in (trained, dataset)]
-        causes.append(low_ap.classes_cause(classes[0], classes[1] or ()))
+        classes = [_classes_of(data) for data in (trained, dataset)]
+        causes.append(low_ap.classes_cause(*classes))
     found = low_ap.look_at(model, dataset)
     if found is not None:
         causes += [low_ap.labels_cause(found), low_ap.scores_cause(found)]
@@ -88,6 +88,10 @@ def likely_causes(runner: Runner, model: nn.Module, dataset: Dataset) -> list[st
         'anchors): look at the boxes by tools/browse_dataset.py, and at the loss by '
         'tools/plot_curves.py'
     ]
+
+
+def _classes_of(dataset: Dataset) -> tuple[str, ...]:
+    return tuple((getattr(dataset, 'metainfo', None) or {}).get('classes') or ())
 
 
 def _kind(cause: str) -> str:
