@@ -171,7 +171,7 @@ def test_test_split_and_file_for_no_split(tmp_path):
 @pytest.fixture
 def supervision():
     return pytest.importorskip(
-        'supervision', reason="YOLO and VOC need pip install 'focal-retinanet[formats]'"
+        'supervision', reason='YOLO and Pascal VOC need supervision'
     )
 
 

@@ -27,8 +27,7 @@ def import_supervision(format_name: str, folder: Path):
     except ImportError as error:
         raise UserError(
             f'{folder}: is in the format {format_name}, which the package supervision '
-            f"reads: pip install 'focal-retinanet[formats]', or pip install supervision "
-            f'({error})'
+            f'reads: pip install supervision, the extra [formats] ({error})'
         ) from error
     return supervision
 
