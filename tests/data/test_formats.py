@@ -344,6 +344,31 @@ def test_voc_errors(change, error, tmp_path, supervision):
         find_data(tmp_path)
 
 
+def test_voc_of_real_data(shared_data, supervision):
+    data = find_data(shared_data / 'bccd' / 'voc')
+    assert data.classes == ('Platelets', 'RBC', 'WBC')
+    assert 'train.txt, val.txt' in data.notes[0]
+    for warning in check_found(data):  # without width in the XML file
+        assert '1 of ' in warning and 'narrower or lower than 2 pixels' in warning
+    reference = find_data(shared_data / 'bccd')
+    for split, others in reference.splits.items():
+        found, expected = (_by_file(s.coco) for s in (data.splits[split], others))
+        assert found.keys() == expected.keys()
+        for name, boxes in expected.items():
+            # Two boxes without width are left out of the COCO files.
+            assert len(found[name]) - len(boxes) in (0, 1)
+            for box in boxes:  # whose corner is not counted from 1
+                assert any(box == pytest.approx(other, abs=1) for other in found[name])
+
+
+def _by_file(coco):
+    names = {image['id']: image['file_name'] for image in coco['images']}
+    boxes = {name: [] for name in names.values()}
+    for annotation in coco['annotations']:
+        boxes[names[annotation['image_id']]].append(annotation['bbox'])
+    return boxes
+
+
 # What is wrong
 
 
