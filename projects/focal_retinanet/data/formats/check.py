@@ -1,7 +1,9 @@
 """The data check of a folder, before a config is written for it."""
 
+from pathlib import Path
+
 from focal_retinanet.data.coco_check import check_coco
-from focal_retinanet.data.formats.splits import DataFolder, FormatError
+from focal_retinanet.data.formats.splits import DataFolder, FormatError, Split
 from focal_retinanet.data.naming import few
 
 # Pixels of a box that is as good as none.
@@ -33,7 +35,17 @@ def check_found(data: DataFolder) -> list[str]:
             warnings += [f'{where}: {text}' for text in _doubts(split.coco)]
     if errors:
         raise FormatError('\n       '.join(dict.fromkeys(errors)))
+    train, val = (_image_files(data.splits[name]) for name in ('train', 'val'))
+    if both := sorted(train & val):
+        warnings.append(
+            f'{len(both)} of {len(val)} validation images are training images, too, so '
+            f'AP says little: {few(both)}'
+        )
     return list(dict.fromkeys(warnings))
+
+
+def _image_files(split: Split) -> set[Path]:
+    return {split.img_dir / image['file_name'] for image in split.coco['images']}
 
 
 def _doubts(coco: dict) -> list[str]:
