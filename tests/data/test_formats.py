@@ -221,11 +221,13 @@ def test_yolo(layout, tmp_path, supervision):
 
 def test_yolo_as_roboflow_writes_it(tmp_path, supervision):
     yolo(tmp_path, folder='{}/images')
-    paths = dict(train='../train/images', val='../val/images', names=CLASSES)
+    paths = {split: f'../{split}/images' for split in ('train', 'val', 'test')}
+    paths['names'] = CLASSES
     (tmp_path / 'data.yaml').write_text(json.dumps(paths))
     (tmp_path / 'train/labels/b.txt').touch()
     data = find_data(tmp_path)
-    assert not data.notes  # an empty label file is one
+    # An empty label file is one, and nothing is in test/.
+    assert len(data.notes) == 1 and 'There is no test split' in data.notes[0]
     assert_is_truth(data)
 
 
@@ -257,6 +259,7 @@ def test_yolo_without_validation_and_with_polygons(tmp_path, supervision):
             lambda root: (root / 'images/train/a.png').write_text('?'),
             r'cannot identify image file .*a\.png',
         ),
+        (lambda root: _write_yaml(root, train=None), 'train names no images'),
         (
             lambda root: shutil.copy(root / 'data.yaml', root / 'b.yaml'),
             'more than one',
@@ -268,6 +271,11 @@ def test_yolo_errors(change, error, tmp_path, supervision):
     change(tmp_path)
     with pytest.raises(FormatError, match=error):
         find_data(tmp_path)
+
+
+def _write_yaml(root, **changes):
+    content = json.loads((root / 'data.yaml').read_text())
+    (root / 'data.yaml').write_text(json.dumps(content | changes))
 
 
 def _write(root, line):
@@ -344,6 +352,31 @@ def test_voc_errors(change, error, tmp_path, supervision):
         find_data(tmp_path)
 
 
+def test_voc_of_real_data(shared_data, supervision):
+    data = find_data(shared_data / 'bccd' / 'voc')
+    assert data.classes == ('Platelets', 'RBC', 'WBC')
+    assert 'train.txt, val.txt' in data.notes[0]
+    for warning in check_found(data):  # without width in the XML file
+        assert '1 of ' in warning and 'narrower or lower than 2 pixels' in warning
+    reference = find_data(shared_data / 'bccd')
+    for split, others in reference.splits.items():
+        found, expected = (_by_file(s.coco) for s in (data.splits[split], others))
+        assert found.keys() == expected.keys()
+        for name, boxes in expected.items():
+            # Two boxes without width are left out of the COCO files.
+            assert len(found[name]) - len(boxes) in (0, 1)
+            for box in boxes:  # whose corner is not counted from 1
+                assert any(box == pytest.approx(other, abs=1) for other in found[name])
+
+
+def _by_file(coco):
+    names = {image['id']: image['file_name'] for image in coco['images']}
+    boxes = {name: [] for name in names.values()}
+    for annotation in coco['annotations']:
+        boxes[names[annotation['image_id']]].append(annotation['bbox'])
+    return boxes
+
+
 # What is wrong
 
 
@@ -397,6 +430,13 @@ def test_coco_errors(tmp_path):
     write_coco(tmp_path / 'annotations/train.json', {'nosuch': []})
     with pytest.raises(FormatError, match=r'nosuch\.png, is in .*images'):
         find_data(tmp_path)
+
+
+def test_images_in_two_splits_are_named(tmp_path):
+    coco_own(tmp_path)
+    write_coco(tmp_path / 'annotations/val.json', ALL)
+    (warning,) = check_found(find_data(tmp_path))
+    assert warning.startswith('3 of 4 validation images are training images, too')
 
 
 def test_all_faults_of_the_data_are_said(tmp_path):

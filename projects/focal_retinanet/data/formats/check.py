@@ -1,12 +1,17 @@
 """The data check of a folder, before a config is written for it."""
 
+from pathlib import Path
+
 from focal_retinanet.cli.naming import few
 from focal_retinanet.data.coco_check import check_coco
-from focal_retinanet.data.formats.splits import DataFolder, FormatError
+from focal_retinanet.data.formats.splits import DataFolder, FormatError, Split
+
+# Pixels of a box that is as good as none.
+_THIN = 2
 
 
 def check_found(data: DataFolder) -> list[str]:
-    """Return the warnings of :func:`check_coco` about all splits.
+    """Return warnings about all splits, those of :func:`check_coco` and some more.
 
     Args:
         data: data set as it was read.
@@ -27,10 +32,35 @@ def check_found(data: DataFolder) -> list[str]:
         errors += report.errors
         warnings += report.warnings
         if not report.errors:
-            used = {a['category_id'] for a in split.coco['annotations']}
-            unused = [c for c in split.coco['categories'] if c['id'] not in used]
-            if unused and used:
-                warnings.append(f'{where}: has no {few(c["name"] for c in unused)}')
+            warnings += [f'{where}: {text}' for text in _doubts(split.coco)]
     if errors:
         raise FormatError('\n       '.join(dict.fromkeys(errors)))
+    train, val = (_image_files(data.splits[name]) for name in ('train', 'val'))
+    if both := sorted(train & val):
+        warnings.append(
+            f'{len(both)} of {len(val)} validation images are training images, too, so '
+            f'AP says little: {few(both)}'
+        )
     return list(dict.fromkeys(warnings))
+
+
+def _image_files(split: Split) -> set[Path]:
+    return {split.img_dir / image['file_name'] for image in split.coco['images']}
+
+
+def _doubts(coco: dict) -> list[str]:
+    """Return what is valid in a file, and still may be a mistake."""
+    doubts = []
+    annotations = coco['annotations']
+    used = {annotation['category_id'] for annotation in annotations}
+    unused = [c['name'] for c in coco['categories'] if c['id'] not in used]
+    if unused and used:
+        doubts.append(f'has no {few(unused)}')
+    thin = [a for a in annotations if 1 <= min(a['bbox'][2:]) < _THIN]
+    if thin:
+        names = {image['id']: image['file_name'] for image in coco['images']}
+        doubts.append(
+            f'{len(thin)} of {len(annotations)} boxes are narrower or lower than {_THIN} '
+            f'pixels, in {few(dict.fromkeys(names[a["image_id"]] for a in thin))}'
+        )
+    return doubts

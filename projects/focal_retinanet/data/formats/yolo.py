@@ -48,13 +48,19 @@ def find_yolo(folder: Path) -> DataFolder | None:
         )
     ((yaml_file, content),) = files.items()
     supervision = import_supervision('YOLO', folder)
-    images = {}
+    images, notes = {}, []
     for split, names in SPLIT_NAMES.items():
         entry = next((content[name] for name in names if content.get(name)), None)
-        if entry is not None:
+        if entry is None:
+            continue
+        try:
             images[split] = list(_images(entry, yaml_file, content, split))
-    if 'val' not in images and 'test' not in images and not images.get('train'):
-        raise FormatError(f'{yaml_file}: names no images')
+        except FormatError as error:
+            if split != 'test':  # which exports name whether they have it or not
+                raise
+            notes.append(f'There is no test split ({error}).')
+    if 'train' not in images:
+        raise FormatError(f'{yaml_file}: train names no images')
     img_dir = _common_folder([file for files in images.values() for file in files])
     splits = {}
     for split, files in images.items():
@@ -63,7 +69,6 @@ def find_yolo(folder: Path) -> DataFolder | None:
     unlabelled = sum(
         not _label_file(file).is_file() for files in images.values() for file in files
     )
-    notes = []
     if unlabelled:
         notes.append(
             f'{unlabelled} images have no label file: they count as images without an '
