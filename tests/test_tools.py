@@ -158,7 +158,7 @@ def test_resume_and_scaled_learning_rate(trained, tmp_path):
     wider = ('model.bbox_head.feat_channels=32', 'train_cfg.max_epochs=4')
     output = run(*resume, '--cfg-options', *wider, fails=True)
     assert f'error: {tmp_path / "moved" / "epoch_3.pth"} cannot be resumed' in output
-    assert 'load_from=' in output and 'Traceback' not in output
+    assert '--weights ' in output and 'Traceback' not in output
     test = ('tools/test.py', config, tmp_path / 'moved' / 'epoch_3.pth')
     output = run(*test, '--cfg-options', wider[0], fails=True)
     assert 'epoch_3.pth is of another model' in output

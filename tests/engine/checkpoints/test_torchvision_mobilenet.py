@@ -149,6 +149,11 @@ def test_the_format_is_that_of_the_file_in_use(shared_data):
         torch.testing.assert_close(converted[name], used[name])
 
 
-def test_the_error_of_a_missing_file_names_the_converter(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'tools/convert_weights\.py mobilenet'):
+def test_the_error_of_a_missing_file_names_the_converter(tmp_path, monkeypatch):
+    monkeypatch.delenv('MOBILENETV2', raising=False)
+    says = r'tools/convert_weights\.py mobilenet'
+    with pytest.raises(FileNotFoundError, match=says):
         load_from_local(str(tmp_path / 'mobilenet_v2_imagenet_bnfolded.pth'))
+    monkeypatch.setenv('MOBILENETV2', 'my/weights.pth')
+    with pytest.raises(FileNotFoundError, match=says):
+        load_from_local('my/weights.pth')

@@ -137,7 +137,7 @@ def test_detections_are_those_that_torchvision_gave(version):
     assert converted.name == f'retinanet_resnet50_fpn{"_v2" * (version - 1)}'
     assert converted.classes[:3] == ('person', 'bicycle', 'car')
     model, lines = ours(converted)
-    assert lines == ['Weights of converted.pth: all of the model are taken']
+    assert len(lines) == 1 and lines[0].startswith('All ')
     boxes, scores, labels = detect(model, image(*SIZE))
     expected = json.loads(NUMBERS.read_text())[f'v{version}']
     assert len(scores) == expected['count']

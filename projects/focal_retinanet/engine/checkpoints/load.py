@@ -106,7 +106,8 @@ def load_from_local(
 
 def _source_of(path: Path) -> str:
     """Name the source of the weights that the configs for CPUs start from."""
-    if path.name != 'mobilenet_v2_imagenet_bnfolded.pth':
+    named = os.environ.get('MOBILENETV2', 'mobilenet_v2_imagenet_bnfolded.pth')
+    if path.name != Path(named).name:
         return ''
     return (
         '. It is $MOBILENETV2, the ImageNet weights of MobileNetV2: python '

@@ -60,8 +60,8 @@ def keep_what_fits(
     checkpoint['state_dict'] = weights
     total = sum(OPTIONAL not in name for name in ours)
     missing = [misfit for misfit in wrong if misfit.model is not None]
-    taken = 'all' if not missing else f'{total - len(missing)} of {total}'
-    lines = [f'Weights of {file}: {taken} of the model are taken']
+    taken = f'All {total}' if not missing else f'{total - len(missing)} of {total}'
+    lines = [f'{taken} weights of the model come from {file}']
     if wrong:
         lines.append(f'{_not_taken(wrong, missing)}{classes_of(checkpoint)}')
     return lines
