@@ -9,10 +9,12 @@ import itertools
 import json
 import logging
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.config import config as mmengine_config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
@@ -63,6 +65,21 @@ def as_in_a_fresh_process(monkeypatch):
     yield
     for manager in (MMLogger, DefaultScope, Visualizer, DetVisualizer):
         manager._instance_dict.clear()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def configs_formatted_once():
+    """mmengine formats the config for each checkpoint, most of a tiny run's time."""
+    formatted = {}
+
+    def format_once(text, **kwargs):
+        if text not in formatted:
+            formatted[text] = format_code(text, **kwargs)
+        return formatted[text]
+
+    format_code = mmengine_config.FormatCode
+    with mock.patch.object(mmengine_config, 'FormatCode', format_once):
+        yield
 
 
 @pytest.fixture(scope='session')

@@ -1,10 +1,14 @@
 """A run with early stopping and EMA that is resumed is the run that never stopped."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.hooks import EMAHook
+from mmengine.runner import EpochBasedTrainLoop
 
 from focal_retinanet.engine.hooks import EarlyStoppingHook
+from focal_retinanet.engine.hooks.early_stopping import _is_due
 from focal_retinanet.engine.runner import Runner
 from focal_retinanet.engine.training_flags import average_weights, stop_early
 
@@ -78,13 +82,12 @@ def test_early_stopping_and_the_average_resume_exactly(
     saved = torch.load(tmp_path / 'whole' / 'epoch_4.pth', weights_only=True)
     assert torch.equal(saved['state_dict'][key], average[key])
 
-    # After the best validation, and after one that is not better.
-    for iterations in (5, 7):
-        folder = tmp_path / f'stopped-{iterations}'
-        runs.stop_after(cfg, iterations, folder, **own)
-        resumed = runs.train(cfg, folder, resume=True, **own)
-        assert_same_end(runs, whole, resumed)
-        assert [file.name for file in folder.glob('best_*')] == [best.name]
+    # After a validation that is not better, which no checkpoint has in it.
+    folder = tmp_path / 'stopped'
+    runs.stop_after(cfg, 7, folder, **own)
+    resumed = runs.train(cfg, folder, resume=True, **own)
+    assert_same_end(runs, whole, resumed)
+    assert [file.name for file in folder.glob('best_*')] == [best.name]
     # The training is over, and does not go on.
     again = runs.train(cfg, folder, resume=True, **own)
     assert_same_end(runs, whole, again)
@@ -107,17 +110,27 @@ def test_early_stopping_and_the_average_resume_exactly(
     assert_same_end(runs, whole, resumed)
 
 
-def test_by_iterations(runs, config, tmp_path):
-    cfg = with_flags(runs.by_iterations(config))
-    cfg.train_cfg.update(max_iters=10, val_interval=2)
-    cfg.default_hooks.checkpoint.update(interval=2, save_best='coco/bbox_mAP')
-    own = dict(runner_type=ScoredRunner)
-    whole = runs.train(cfg, tmp_path / 'whole', **own)
-    assert whole.iter == 8
-    runs.stop_after(cfg, 7, tmp_path / 'stopped', **own)
-    assert_same_end(
-        runs, whole, runs.train(cfg, tmp_path / 'stopped', resume=True, **own)
+@pytest.mark.parametrize(
+    ('done', 'begin', 'is_due'),
+    [(0, 1, False), (2, 1, False), (3, 1, True), (6, 7, False), (8, 1, True)],
+)
+def test_when_a_validation_is_due(done, begin, is_due):
+    loop = SimpleNamespace(iter=done, max_iters=8, val_interval=3, val_begin=begin)
+    assert _is_due(loop) == is_due
+    # The same in epochs of 5 iterations, and within one of them.
+    by_epochs = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
+    vars(by_epochs).update(
+        _iter=5 * done,
+        _epoch=done,
+        _max_epochs=8,
+        _max_iters=40,
+        val_interval=3,
+        val_begin=begin,
+        dataloader=range(5),
     )
+    assert _is_due(by_epochs) == is_due
+    by_epochs._iter += 1
+    assert not _is_due(by_epochs)
 
 
 def test_validation_alone_stops_nothing(runs, config, tmp_path):
