@@ -60,6 +60,9 @@ class Runner(MMEngineRunner):
     - checkpoints load by ``torch.load(..., weights_only=True)`` alone, and are
       refused where they do not fit the model, see
       :mod:`focal_retinanet.engine.checkpoints.fit`;
+    - a training starts from the weights that fit, and ends with its best checkpoint;
+    - objects out of reach of the anchors are a warning, and so are the likely causes
+      where nothing is found;
     - a work directory is resumed wherever it stands, see
       :mod:`focal_retinanet.engine.work_dir`;
     - ``launcher='pytorch'`` works on a machine without CUDA, over gloo, where
