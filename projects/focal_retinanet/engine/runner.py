@@ -62,6 +62,9 @@ class Runner(MMEngineRunner):
       the model faster, see :mod:`focal_retinanet.acceleration.accelerate`;
     - checkpoints load with ``torch.load(..., weights_only=True)``, and must fit the
       model, see :mod:`focal_retinanet.engine.checkpoints.fit`;
+    - a training starts from the weights that fit, and ends with its best checkpoint;
+    - objects out of reach of the anchors are a warning, and so are the likely causes
+      of finding nothing;
     - a work directory can be resumed after it was moved or copied, see
       :mod:`focal_retinanet.engine.work_dir`;
     - ``launcher='pytorch'`` works without CUDA, over gloo, where mmengine's
@@ -73,6 +76,8 @@ class Runner(MMEngineRunner):
     """
 
     start_from: str | None = None
+    #: File of the checkpoint that is being loaded, for messages.
+    _loaded_file: str = 'the checkpoint'
 
     def __init__(self, *args, **kwargs) -> None:
         self._checked_sources: set[CocoSource] = set()

@@ -74,6 +74,8 @@ def test_early_stopping_and_the_average_resume_exactly(
     own = dict(runner_type=ScoredRunner)
     whole = runs.train(cfg, tmp_path / 'whole', **own)
     assert whole.epoch == 4
+    says = 'Training stops early: no better coco/bbox_mAP than 0.300 in 2 validations'
+    assert runs.log_of(whole).count(says) == 1
     (best,) = (tmp_path / 'whole').glob('best_*')
     assert best.name == 'best_coco_bbox_mAP_epoch_2.pth'
     average = hook_of(whole, EMAHook).ema_model.module.state_dict()

@@ -38,6 +38,11 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
         if not _is_training(runner):
             return
         super().after_val_epoch(runner, metrics)
+        if self.wait_count >= self.patience:
+            runner.logger.info(
+                f'Training stops early: no better {self.monitor} than '
+                f'{self.best_score:.3f} in {self.wait_count} validations'
+            )
         runner.message_hub.update_info(
             _STATE,
             dict(
