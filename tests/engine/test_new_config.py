@@ -114,6 +114,7 @@ def test_starting_weights(tmp_path, monkeypatch):
 def test_gpu_gets_resnet_50(tmp_path, monkeypatch):
     properties = type('Properties', (), dict(total_memory=24e9))
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
     monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda _: properties)
     cfg = write(data_of(1280, 960, 100), tmp_path / 'gpu.py')
     assert cfg.model.backbone.depth == 50
