@@ -95,12 +95,15 @@ def config_text(
         f'        anchor_generator=dict({anchors}),  # {c.anchors.reason}',
         '    ),',
         ')',
-        f'_base_.train_pipeline[2].scales = {c.sizes.value!r}  # {c.sizes.reason}',
-        "_base_.train_pipeline.insert(3, dict(type='RandomCrop', "
+        f'{_step("train_pipeline", "RandomChoiceResize")}.scales = {c.sizes.value!r}'
+        f'  # {c.sizes.reason}',
+        '_base_.train_pipeline.insert([step.type for step in _base_.train_pipeline]'
+        ".index('RandomFlip'), dict(type='RandomCrop', "
         f'crop_size={c.crop.value!r}, allow_negative_crop=True))  # {c.crop.reason}'
         if c.crop
         else None,
-        f'_base_.test_pipeline[1].scale = {c.scale.value!r}  # {c.scale.reason}',
+        f'{_step("test_pipeline", "Resize")}.scale = {c.scale.value!r}'
+        f'  # {c.scale.reason}',
         f'train_dataloader = dict(batch_size={c.batch_size.value}, dataset=dict({shared}'
         f'.train_pipeline, {loader["train"]}))  # {c.batch_size.reason}',
         f'val_dataloader = dict(dataset=dict({shared}.test_pipeline, {loader["val"]}))'
@@ -112,11 +115,17 @@ def config_text(
         f'optim_wrapper = dict(optimizer=dict(lr={c.lr.value!r}))  # {c.lr.reason}',
         'train_cfg = dict(max_iters=max_iters, val_interval=max_iters // 4)'
         '  # validated 4 times',
-        '_base_.param_scheduler[1].end = max_iters  # down to 0 along a cosine',
+        f'{_step("param_scheduler", "CosineAnnealingLR")}.end = max_iters'
+        '  # down to 0 along a cosine',
         'default_hooks = dict(checkpoint=dict(interval=max_iters // 4))'
         '  # saved when validated',
     ]
     return '\n'.join(line for line in lines if line is not None) + '\n'
+
+
+def _step(key: str, kind: str) -> str:
+    """Return the text for a step of a base's list; without the step, it fails."""
+    return f'{{step.type: step for step in _base_.{key}}}[{kind!r}]'
 
 
 def data_root(data: DataFolder) -> Path:
