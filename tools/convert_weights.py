@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def describe(converted: Converted, out: Path) -> list[str]:
-    """What was converted, and the commands that use it."""
+    """Describe the conversion, and the commands that use its result."""
     lines = [f'{converted.name} of torchvision is in {out}']
     if converted.config is None:
         return [*lines, f'Train from it: export MOBILENETV2={out}']

@@ -60,7 +60,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Advice:
-    """What to do about the anchors.
+    """Advice about the anchors.
 
     Attributes:
         share: of objects with an anchor of IoU >= ``pos_iou_thr``, as it is.
@@ -242,7 +242,7 @@ class Trial:
         return changes
 
     def describe(self, plan: Plan) -> str:
-        """What to do for a plan, and what the settings are now."""
+        """Describe the settings of a plan, and the present ones."""
         words = []
         generator, key = self.generator, self.key
         resized, resampled = plan.size != 1, plan.per_octave != self.start.per_octave
@@ -272,7 +272,7 @@ class Trial:
         return ' and '.join(words)
 
     def why_missed(self, plan: Plan | None = None) -> str:
-        """How the objects that a plan does not cover differ from its anchors.
+        """Describe how the objects that a plan does not cover differ from its anchors.
 
         Args:
             plan: A plan with the input as it is; None for the anchors as they are.
@@ -336,7 +336,7 @@ def _enlarged(anchors: Tensor, factor: float) -> Tensor:
 
 
 def _list(values: Sequence[float] | Tensor) -> str:
-    """As --cfg-options takes it: without blanks."""
+    """Format a value for --cfg-options, without blanks."""
     return f'[{",".join(f"{float(value):.3g}" for value in values)}]'
 
 

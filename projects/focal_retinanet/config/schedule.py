@@ -13,16 +13,16 @@ _TIMES = ('begin', 'end', 'T_max', 'step_size', 'total_steps')
 
 
 def set_epochs(cfg: Config, epochs: int, flag: str = '--epochs') -> None:
-    """Train for so many epochs, and stretch the learning rates' schedule likewise.
+    """Set the number of epochs, and stretch the schedule of the learning rate.
 
     Milestones, ends and other times of ``param_scheduler`` that are in epochs keep
     their share of the training, rounded to whole epochs. Times in iterations, such as
     a warm-up's, stay.
 
     Args:
-        cfg: config of a run, is changed.
-        epochs: number of epochs.
-        flag: argument that the number comes from, for errors.
+        cfg: Config of a run, which is changed.
+        epochs: Number of epochs.
+        flag: Argument that gave the number, for errors.
 
     Raises:
         UserError: the config trains by iterations, or a part of the schedule would
@@ -32,12 +32,12 @@ def set_epochs(cfg: Config, epochs: int, flag: str = '--epochs') -> None:
 
 
 def set_iters(cfg: Config, iters: int, flag: str = '--iters') -> None:
-    """Train for so many iterations; as :func:`set_epochs`, with all times in iterations.
+    """Set the number of iterations; see :func:`set_epochs`.
 
     Args:
-        cfg: config of a run, is changed.
-        iters: number of iterations.
-        flag: argument that the number comes from, for errors.
+        cfg: Config of a run, which is changed.
+        iters: Number of iterations.
+        flag: Argument that gave the number, for errors.
 
     Raises:
         UserError: the config trains by epochs, or a part of the schedule would have

@@ -15,7 +15,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class _Rule:
-    """What a value must be.
+    """Rule for a value.
 
     Attributes:
         expected: Description of a valid value.
@@ -47,7 +47,7 @@ class _Rule:
 
 
 class _BoxRule(_Rule):
-    """What a box must be; its list cannot be hashed."""
+    """Rule for a box, whose list cannot be hashed."""
 
     def are_valid(self, values: list) -> bool:
         is_shaped = (

@@ -1,4 +1,4 @@
-"""Why a detector finds nothing: what its weights, scores, data and schedule show."""
+"""Causes of finding nothing: signs in weights, scores, data and schedule."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,22 +17,22 @@ from focal_retinanet.config.schedule import schedulers_in
 from focal_retinanet.data.training_images import evenly_spread
 from focal_retinanet.ops.matching import pairwise_iou
 
-# Iterations of the paper's warm-up; before, hardly a detector finds anything.
+# Iterations of the paper's warm-up, during which detectors find hardly anything.
 _FEW_ITERATIONS = 500
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a detector finds in some images at any score.
+    """Detections of some images at any score, summed up.
 
     Attributes:
-        images: number of images.
-        best_score: highest score; None without detections.
-        threshold: lowest score that the config keeps; None if it has none.
-        objects: number of objects.
-        overlapped: number of objects whose best box has IoU >= 0.5, among boxes of any
+        images: Number of images.
+        best_score: Highest score; None without detections.
+        threshold: Lowest score that the config keeps; None if it has none.
+        objects: Number of objects.
+        overlapped: Number of objects whose best box has IoU >= 0.5, among boxes of any
             class that the config keeps.
-        of_its_class: number of these for which that box has the object's class.
+        of_its_class: Number of these objects whose best box has their class.
     """
 
     images: int
@@ -58,7 +58,7 @@ def weights_cause(model: nn.Module, cfg: Config) -> str | None:
 
 
 def learning_rate_cause(cfg: Config, world_size: int) -> str | None:
-    """Say for how many images the learning rate is, if this run has others."""
+    """Say if the learning rate is for another number of images than this run's."""
     scaling = cfg.get('auto_scale_lr') or {}
     base = scaling.get('base_batch_size')
     loader = cfg.get('train_dataloader') or {}
@@ -74,7 +74,7 @@ def learning_rate_cause(cfg: Config, world_size: int) -> str | None:
 
 
 def iterations_cause(cfg: Config, done: int) -> str | None:
-    """Say that a training has only begun."""
+    """Say if a training has only begun."""
     for scheduler in schedulers_in(cfg.get('param_scheduler')):
         is_in_iterations = scheduler.get('by_epoch', True) is False
         end = scheduler.get('end', 0)
@@ -89,7 +89,7 @@ def iterations_cause(cfg: Config, done: int) -> str | None:
 
 
 def classes_cause(trained: Sequence[str], tested: Sequence[str]) -> str | None:
-    """Say that the training's classes are others than the validation's."""
+    """Say if the classes of training and validation differ."""
     if not trained or not tested or tuple(trained) == tuple(tested):
         return None
     order = 'in another order' if sorted(trained) == sorted(tested) else 'others'
@@ -100,7 +100,7 @@ def classes_cause(trained: Sequence[str], tested: Sequence[str]) -> str | None:
 
 
 def scores_cause(found: Found) -> str | None:
-    """Say that no score reaches the threshold."""
+    """Say if no score reaches the threshold."""
     if found.best_score is None:
         return f'there is no box at any score in {found.images} images'
     if found.threshold is None or found.best_score >= found.threshold:
@@ -112,7 +112,7 @@ def scores_cause(found: Found) -> str | None:
 
 
 def labels_cause(found: Found) -> str | None:
-    """Say that boxes fit and their classes do not."""
+    """Say if boxes fit but their classes do not."""
     enough = found.overlapped >= 0.2 * found.objects and found.overlapped >= 5
     if not enough or found.of_its_class > 0.2 * found.overlapped:
         return None
@@ -127,12 +127,12 @@ def look_at(model: nn.Module, dataset: Dataset, num: int = 8) -> Found | None:
     """Detect at any score in a few images that are spread over a data set.
 
     Args:
-        model: detector in evaluation mode.
-        dataset: data set of a validation or test.
-        num: number of images.
+        model: Detector in evaluation mode.
+        dataset: Data set of a validation or test.
+        num: Number of images.
 
     Returns:
-        None if the data set's pipeline gives anything but single images with boxes.
+        Detections, summed up; None unless the pipeline gives single images with boxes.
     """
     scores, objects, overlapped, right = [], 0, 0, 0
     chosen = evenly_spread(len(dataset), num)
@@ -154,7 +154,7 @@ def look_at(model: nn.Module, dataset: Dataset, num: int = 8) -> Found | None:
 
 
 def _overlaps(sample: DetDataSample, threshold: float) -> tuple[int, int, int]:
-    """Numbers of objects, of those that a box fits, and that its class fits too."""
+    """Count the objects, those that a box fits, and those whose class fits too."""
     truth, found = sample.get('gt_instances', {}), sample.pred_instances
     found = found[found.scores >= threshold]
     if 'bboxes' not in truth:
@@ -171,7 +171,7 @@ def _overlaps(sample: DetDataSample, threshold: float) -> tuple[int, int, int]:
 
 @contextmanager
 def _any_score(model: nn.Module) -> Iterator[float | None]:
-    """Let a model keep all scores; gives the lowest one that it keeps otherwise."""
+    """Let a model keep all scores, and yield the lowest one that it keeps otherwise."""
     parts = [
         module
         for module in model.modules()

@@ -88,7 +88,7 @@ class SweepRun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """Outcome of a run.
 
     Attributes:
         run: the run.

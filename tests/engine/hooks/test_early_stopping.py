@@ -108,7 +108,7 @@ def test_early_stopping_and_the_average_resume_exactly(
         with pytest.raises(Interruption):
             runner.train()
     resumed = runs.train(cfg, tmp_path / 'validating', resume=True, **own)
-    assert 'which is made up for' in runs.log_of(resumed)
+    assert 'it is validated now' in runs.log_of(resumed)
     assert_same_end(runs, whole, resumed)
 
 

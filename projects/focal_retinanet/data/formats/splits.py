@@ -42,7 +42,7 @@ class Split:
 
 @dataclass
 class DataFolder:
-    """What was found in a folder.
+    """Contents of a folder of data.
 
     Attributes:
         format: name of the format.

@@ -68,7 +68,7 @@ def keep_what_fits(
 
 
 def _not_taken(wrong: Sequence[Misfit], missing: Sequence[Misfit]) -> str:
-    """What does not fit, with the reason that it mostly has."""
+    """Describe the weights that do not fit, with the most likely reason."""
     if not missing:
         return f'Not used, as the model has no such weights: {few(wrong, 2, "; ")}'
     sizes = [misfit for misfit in missing if misfit.file is not None]

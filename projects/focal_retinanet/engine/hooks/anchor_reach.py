@@ -1,4 +1,4 @@
-"""A line at the start of training where anchors do not reach the objects."""
+"""A line at the start of training if anchors do not reach the objects."""
 
 import shlex
 
@@ -16,7 +16,7 @@ from focal_retinanet.registry import HOOKS
 class AnchorReachHook(Hook):
     """Warn if objects of a sample of the training data get no anchor.
 
-    It takes at most about two seconds, and leaves random numbers as they are.
+    It takes at most about two seconds and does not change the random state.
     """
 
     @master_only

@@ -1,4 +1,4 @@
-"""The best checkpoint of a training: where it is, its AP, how to see its detections."""
+"""The best checkpoint of a training: its file, its AP, and how to see its detections."""
 
 import shlex
 from pathlib import Path
@@ -16,10 +16,10 @@ from focal_retinanet.registry import HOOKS
 
 @HOOKS.register_module()
 class BestCheckpointHook(Hook):
-    """Keep the best checkpoint where there is its metric, and name it at the end.
+    """Keep the best checkpoint if its metric exists, and name it at the end.
 
-    mmengine's ``CheckpointHook`` fails where ``save_best`` names a metric that no
-    evaluator has, and where a model is validated without being trained.
+    mmengine's ``CheckpointHook`` fails if ``save_best`` names a metric that no
+    evaluator has, and if a model is validated without being trained.
     """
 
     # Before CheckpointHook.
@@ -70,14 +70,14 @@ def _summary(runner: Runner, best: str) -> list[str]:
 
 
 def config_file(runner: Runner) -> str:
-    """The config that the run has written, which has its options in it."""
+    """Return the config that the run has written, which includes its options."""
     name = runner.cfg.filename or ''
     written = Path(runner.work_dir) / Path(name).name
     return str(written) if written.is_file() else name
 
 
 def _read(file: str) -> tuple[dict, dict[str, float]]:
-    """What a checkpoint holds beside its weights: meta, and the last validation."""
+    """Read the meta and the last validation of a checkpoint."""
     held = torch.load(file, map_location='cpu', weights_only=True, mmap=True)
     history = {
         name.removeprefix('val'): float(record['log'][-1])

@@ -1,4 +1,4 @@
-"""Early stopping that a resumed run goes on with as if it had never stopped."""
+"""Early stopping that continues exactly in a resumed run."""
 
 from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
 from mmengine.hooks import Hook
@@ -13,15 +13,15 @@ _STATE = 'early_stopping'
 class EarlyStoppingHook(MMEngineEarlyStoppingHook):
     """mmengine's hook, with its state in the checkpoints.
 
-    mmengine's begins to count anew where a run is resumed. The best score and the
-    number of validations since are in the run's record, which checkpoints hold.
+    mmengine's hook starts to count again in a resumed run. Here, checkpoints hold the
+    best score and the number of validations since.
 
     Args:
         *args, **kwargs: arguments of mmengine's hook; ``min_delta`` is in units of the
             metric, and mmengine's default of 0.1 is 10 points of AP.
     """
 
-    # Before CheckpointHook, which saves again where a validation is the best one.
+    # Before CheckpointHook, which saves again if a validation is the best one.
     priority = 'LOW'
 
     def before_run(self, runner: Runner) -> None:
@@ -56,14 +56,14 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
 
 @HOOKS.register_module()
 class MissedValidationHook(Hook):
-    """Validate where a resumed run goes on, if its checkpoint was not validated.
+    """Validate at the start of a resumed run if its checkpoint was not validated.
 
-    It works with :class:`EarlyStoppingHook`, whose state says what was validated.
+    The state of :class:`EarlyStoppingHook` says which iterations were validated.
 
-    A checkpoint is saved before its validation, and again after it only where it is
-    the best one. A run that is resumed from the first one has no record of the
-    validation, which mmengine leaves out. Early stopping and the best checkpoint could
-    then differ from those of a run that never stopped.
+    A checkpoint is saved before its validation, and again afterwards only if it is the
+    best one. A run that resumes from the first file has no record of the validation,
+    and mmengine skips it. Early stopping and the best checkpoint could then differ from
+    those of a run that never stopped.
     """
 
     # After all others are ready to train, the CheckpointHook among them.
@@ -75,7 +75,7 @@ class MissedValidationHook(Hook):
         is_done = state.get('iter') == loop.iter
         if runner.val_loop is not None and not is_done and _is_due(loop):
             runner.logger.info(
-                'The checkpoint has no record of its validation, which is made up for'
+                'The checkpoint has no record of its validation: it is validated now'
             )
             runner.val_loop.run()
 

@@ -1,4 +1,4 @@
-"""The likely cause, where a validation or a test finds nothing or nearly nothing."""
+"""The likely cause if a validation or a test finds nothing or nearly nothing."""
 
 import re
 import shlex
@@ -22,12 +22,12 @@ _NEARLY_NOTHING = 0.01
 
 @HOOKS.register_module()
 class NothingFoundHook(Hook):
-    """Say why AP50 is below 0.01, by looking at the model, the data and the config.
+    """Warn if AP50 is below 0.01, with causes found in model, data and config.
 
-    A cause that was said is not said again by the next validation.
+    Later validations do not repeat a cause.
     """
 
-    # Before an EMAHook takes away the weights that were evaluated.
+    # Before an EMAHook restores the weights that were not evaluated.
     priority = 'ABOVE_NORMAL'
 
     def __init__(self) -> None:
@@ -56,12 +56,12 @@ class NothingFoundHook(Hook):
 
 
 def likely_causes(runner: Runner, model: nn.Module, dataset: Dataset) -> list[str]:
-    """Return the causes that there are signs of, the most likely one first.
+    """Return the causes with signs of them, the most likely one first.
 
     Args:
-        runner: runner of the training, validation or test.
-        model: detector as it was evaluated.
-        dataset: data set that it was evaluated on.
+        runner: Runner of the training, validation or test.
+        model: Evaluated detector.
+        dataset: Data set of the evaluation.
     """
     cfg, is_training = runner.cfg, isinstance(runner._train_loop, BaseLoop)
     broken = low_ap.weights_cause(model, cfg)
@@ -95,5 +95,5 @@ def _classes_of(dataset: Dataset) -> tuple[str, ...]:
 
 
 def _kind(cause: str) -> str:
-    """A cause without its numbers, which each validation has anew."""
+    """Return a cause without its numbers, which differ in each validation."""
     return re.sub(r'\d[\d.e+-]*', '#', cause)

@@ -124,7 +124,7 @@ def _characters(file: str) -> frozenset[str]:
 
 
 def _find_fonts(missing: set[str]) -> Iterator[str]:
-    """As few font files as possible that have the characters."""
+    """Return as few font files as possible that have the characters."""
     rest = set(missing)
     for files in (_fontconfig_files, _matplotlib_files):
         if not rest:
