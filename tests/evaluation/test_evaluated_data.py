@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -208,7 +209,12 @@ def write(file, content):
 
 
 def run_test(cfg):
-    """Test a detector of random weights; the AP and what was logged."""
+    """Test a detector of random weights; the AP and what was logged.
+
+    Runs of one work directory that start in the same second share a log file.
+    """
+    cfg = cfg.copy()
+    cfg.work_dir = tempfile.mkdtemp(dir=Path(cfg.work_dir).parent)
     runner = RUNNERS.build(cfg)
     numbers = runner.test()
     log = Path(runner.logger.log_file).read_text()
