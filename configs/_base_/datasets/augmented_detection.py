@@ -1,7 +1,7 @@
 """Data of one's own, with augmentation for a few hundred images; by iterations.
 
-A config sets the sizes of Resize and RandomChoiceResize, data_root, the annotation
-files and metainfo.
+A config sets the scales of Resize and RandomResize, data_root, the annotation files
+and metainfo.
 """
 
 _base_ = './custom_detection.py'
@@ -10,8 +10,9 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
-        type='RandomChoiceResize',
-        scales=[(416, 312), (480, 360), (544, 408)],
+        type='RandomResize',
+        scale=(480, 360),
+        ratio_range=(13 / 15, 17 / 15),
         keep_ratio=True,
     ),
     dict(type='RandomFlip', prob=0.5),

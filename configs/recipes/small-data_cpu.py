@@ -1,0 +1,12 @@
+"""A recipe for a few hundred images on a CPU: MobileNetV2-FPN, trained by AdamW.
+
+What new_config.py starts from without a GPU. steps_small.py measures its parts.
+"""
+
+_base_ = [
+    '../_base_/models/retinanet_mobilenetv2_fpn.py',
+    '../_base_/datasets/augmented_detection.py',
+    '../_base_/iterations_runtime.py',
+    '../_base_/schedules/schedule_400i_adamw.py',
+    '../_base_/fast_on_cpu.py',
+]
