@@ -19,6 +19,7 @@ from focal_retinanet.engine.config import build_runner, load_config
 from focal_retinanet.engine.distributed import end_distributed
 from focal_retinanet.engine.hooks.visualization import use_visualization_hook
 from focal_retinanet.engine.test_time_augmentation import use_test_time_augmentation
+from focal_retinanet.export import is_exported, use_exported_model
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,14 +47,19 @@ def parse_args() -> argparse.Namespace:
     for key in ('load_from', 'resume'):
         if key in (args.cfg_options or {}):
             parser.error(f'--cfg-options {key}: the argument CHECKPOINT is tested')
+    if args.tta and is_exported(args.checkpoint):
+        parser.error('--tta needs a checkpoint: an exported file has detections only')
     return args
 
 
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    cfg.load_from = args.checkpoint
     cfg.resume = False
+    if is_exported(args.checkpoint):
+        use_exported_model(cfg, args.checkpoint)
+    else:
+        cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         use_visualization_hook(cfg, args.show, args.show_dir, args.wait_time)
     if args.tta:

@@ -21,7 +21,10 @@ from mmengine.registry import Registry, build_runner_from_cfg
 SCOPE = 'focal_retinanet'
 
 MODELS = Registry(
-    'model', parent=MMDET_MODELS, scope=SCOPE, locations=['focal_retinanet.models']
+    'model',
+    parent=MMDET_MODELS,
+    scope=SCOPE,
+    locations=['focal_retinanet.models', 'focal_retinanet.export'],
 )
 TASK_UTILS = Registry(
     'task util',

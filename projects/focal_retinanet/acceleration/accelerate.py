@@ -6,6 +6,9 @@ from torch import channels_last, nn
 
 from focal_retinanet.acceleration.fast_conv import fold_batch_norm, use_winograd
 
+#: The settings, all of them off by default.
+SETTINGS = ('channels_last', 'fold_batch_norm', 'winograd', 'compile')
+
 # The parts that torch.compile gets: dense ones, without data-dependent shapes.
 _NETWORK = ('backbone', 'neck', 'bbox_head', 'rpn_head')
 

@@ -81,7 +81,9 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Add the checkpoint file."""
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        'checkpoint', help='checkpoint file, or model.onnx, .xml, .pt2 of export.py'
+    )
 
 
 def add_unsafe_checkpoint(parser: argparse.ArgumentParser) -> None:

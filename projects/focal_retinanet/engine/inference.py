@@ -37,6 +37,7 @@ from focal_retinanet.data.dataset_meta import (
 from focal_retinanet.data.image_files import find_inputs, is_video, read_frames
 from focal_retinanet.engine.checkpoints.fit import check_fits
 from focal_retinanet.engine.checkpoints.load import safe_loading
+from focal_retinanet.export import ExportedModel, is_exported, use_exported_model
 from focal_retinanet.visualization.palette import with_class_colours
 
 #: One input of a detector: image, folder, glob or video by its path, or an image
@@ -113,9 +114,9 @@ class Detector:
 
     Args:
         config: config file, ``TABLE.py:ROW`` for a row of a table, or a config.
-        checkpoint: file with the weights.
+        checkpoint: file with the weights, or a file of ``tools/export.py``.
         device: device of the model, such as 'cpu' or 'cuda:0' (default: the first
-            GPU, or the CPU without one).
+            GPU, or the CPU without one). An exported file runs on the CPU.
         cfg_options: settings of the config to override, by their keys.
         unsafe_checkpoint: Whether to load any file and run the code that it may hold.
         warn: function that gets a line if the checkpoint was trained on other
@@ -147,15 +148,23 @@ class Detector:
         else:
             cfg = load_with_options(str(config), cfg_options)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
-        if 'backbone' in cfg.model:
-            cfg.model.backbone.init_cfg = None  # its weights are in the checkpoint
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
         checkpoint = str(checkpoint)
-        with safe_loading(unsafe_checkpoint):
-            loaded = load_checkpoint(model, checkpoint, map_location='cpu')
-        check_fits(model, loaded, checkpoint)
-        known = meta_of(loaded)
+        if is_exported(checkpoint):
+            device = 'cpu'
+            use_exported_model(cfg, checkpoint)
+            model = MODELS.build(cfg.model)
+            known = model.dataset_meta
+        else:
+            if 'backbone' in cfg.model:
+                cfg.model.backbone.init_cfg = None  # its weights are in the checkpoint
+            model = revert_sync_batchnorm(MODELS.build(cfg.model))
+            with safe_loading(unsafe_checkpoint):
+                loaded = load_checkpoint(model, checkpoint, map_location='cpu')
+            check_fits(model, loaded, checkpoint)
+            known = meta_of(loaded)
         meta = config_meta(cfg) or known or {'classes': get_classes('coco')}
+        if isinstance(model, ExportedModel):
+            model.check_classes(meta['classes'])
         self.warning = describe_other_classes(checkpoint, known, meta['classes'])
         if self.warning is not None:
             warn(self.warning)

@@ -40,6 +40,7 @@ from focal_retinanet.evaluation.evaluator_files import (
     name_ann_files,
     sources_to_evaluate,
 )
+from focal_retinanet.export import ExportedModel
 from focal_retinanet.registry import RUNNERS
 from focal_retinanet.visualization.file_names import unique_names
 
@@ -129,7 +130,20 @@ class Runner(MMEngineRunner):
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop, check its data, and keep its detections."""
-        return self._build_evaluation('test', super().build_test_loop, loop)
+        loop = self._build_evaluation('test', super().build_test_loop, loop)
+        if isinstance(self.model, ExportedModel):
+            self._check_exported(self.model, loop)
+        return loop
+
+    def _check_exported(self, model: ExportedModel, loop: BaseLoop) -> None:
+        """Compare the classes of an exported file with the data set's."""
+        self._loaded_file = str(model.file)
+        metainfo = getattr(loop.dataloader.dataset, 'metainfo', None) or {}
+        if metainfo.get('classes'):
+            model.check_classes(metainfo['classes'])
+        self._warn_of_other_classes(
+            dict(meta=dict(dataset_meta=model.dataset_meta)), loop
+        )
 
     def _build_evaluation(
         self, split: str, build: Callable, loop: BaseLoop | dict

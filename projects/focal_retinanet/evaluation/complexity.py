@@ -30,7 +30,8 @@ def complexity(cfg: Config) -> tuple[int, int, tuple[int, int]]:
         DefaultScope.overwrite_default_scope(cfg.get('default_scope')),
     ):
         # Detectors write into their config.
-        model = MODELS.build(copy.deepcopy(cfg.model)).eval()
+        config = cfg.model.get('detector') or cfg.model  # of an exported file
+        model = MODELS.build(copy.deepcopy(config)).eval()
         shapes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
         meta = dict.fromkeys(shapes, (height, width)) | dict(scale_factor=(1.0, 1.0))
         sample = DetDataSample(metainfo=meta)

@@ -53,7 +53,7 @@ class AnchorGenerator(MMDetAnchorGenerator):
         shift = torch.stack([x, torch.zeros_like(x)], dim=-1)  # (W, 2)
         row = shift[:, None, None] + base.view(-1, 2, 2)  # (W, A, 2, 2)
         row = row.flatten()  # (W*A*4,), alternately x and y
-        is_y = torch.arange(2, device=device).to(dtype).repeat(len(row) // 2)
+        is_y = torch.arange(2, device=device).to(dtype).repeat(row.size(0) // 2)
         # One long inner loop. It is exact, because is_y is 0 or 1.
         anchors = torch.addcmul(row, y[:, None], is_y).view(-1, 4)  # (H*W*A, 4)
         return HorizontalBoxes(anchors) if self.use_box_type else anchors
