@@ -74,9 +74,12 @@ def demo_server(
         UserError: gradio is not installed, or nothing can listen on the port.
     """
     gradio = import_gradio()
+    if ':' in host and not host.startswith('['):
+        host = f'[{host}]'  # an IPv6 address, as browsers write it
     with (
         tempfile.TemporaryDirectory(prefix='focal_retinanet-demo-') as folder,
-        mock.patch.dict(os.environ, GRADIO_TEMP_DIR=folder),
+        # When it starts, gradio asks its own server, to which no proxy leads.
+        mock.patch.dict(os.environ, GRADIO_TEMP_DIR=folder, no_proxy='*'),
     ):
         page = demo_page(detector, title, score_thr)
         try:
@@ -99,8 +102,9 @@ def demo_server(
             )
         except (OSError, OverflowError) as error:
             raise UserError(
-                f'the page cannot be served on {host}, port {port}: does another program '
-                'use the port? Name another one with --port'
+                f'the page cannot listen on {host}, port {port}: either another program '
+                'uses the port, or this machine has no such address; name others with '
+                '--port and --host'
             ) from error
         try:
             yield page
