@@ -151,7 +151,7 @@ def demo_page(detector: Detector, title: str, score_thr: float) -> 'gradio.Block
     def redraw(found: Detections | None, score_thr: float) -> dict:
         if found is None:
             gradio.Info('Drop a picture first.')
-            return {}
+            return gradio.skip()
         return show(found, score_thr)
 
     with gradio.Blocks(
@@ -172,7 +172,7 @@ def demo_page(detector: Detector, title: str, score_thr: float) -> 'gradio.Block
                 picture = gradio.Image(
                     label='Detections',
                     format='jpeg',
-                    buttons=['download', 'fullscreen'],  # none that shares it
+                    buttons=['download', 'fullscreen'],  # not the one that shares it
                     interactive=False,
                 )
                 table = gradio.Dataframe(
