@@ -44,6 +44,7 @@ setup(
         'onedl': requirements('onedl'),
         'fast': requirements('fast'),
         'formats': requirements('formats'),
+        'web': requirements('web'),
         'tests': requirements('tests'),
     },
 )

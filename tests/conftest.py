@@ -8,6 +8,8 @@ import copy
 import itertools
 import json
 import logging
+import os
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -89,6 +91,28 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f'there is no real data in {folder}')
     return folder
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """Debian's Chromium, without a window. Tests without it are skipped."""
+    sync_api = pytest.importorskip(
+        'playwright.sync_api', reason='pip install playwright drives the browser'
+    )
+    path = os.environ.get('CHROMIUM') or shutil.which('chromium')
+    if path is None:
+        pytest.skip('no Chromium: apt-get install chromium, or name one by $CHROMIUM')
+    flags = (
+        '--no-sandbox',
+        '--disable-gpu',
+        '--disable-background-networking',
+        '--disable-component-update',
+        '--no-first-run',
+    )
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=list(flags))
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope='session')

@@ -5,7 +5,11 @@ import pytest
 from PIL import Image
 
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.data.image_files import read_annotated_image, read_frames
+from focal_retinanet.data.image_files import (
+    read_annotated_image,
+    read_frames,
+    read_small_image,
+)
 
 
 @pytest.mark.parametrize('content', [b'', b'no image', None])
@@ -29,3 +33,34 @@ def test_an_annotated_image_is_read_as_its_boxes_are(tmp_path):
     assert read_annotated_image(file, (40, 20)).shape == (20, 40, 3)
     with pytest.raises(UserError, match=r'a\.jpg is 20x40 where .* says 30x30'):
         read_annotated_image(file, (30, 30))
+
+
+@pytest.mark.parametrize('kind', ['bmp', 'jpeg', 'png', 'tiff', 'webp'])
+def test_the_content_of_a_small_image_counts_not_its_name(tmp_path, kind):
+    file = tmp_path / 'a.mp4'
+    Image.new('RGB', (30, 20), (255, 0, 0)).save(file, kind)
+    image = read_small_image(file, max_pixels=600)
+    assert image.shape == (20, 30, 3)
+    assert abs(image[10, 15].astype(int) - (0, 0, 255)).max() < 5  # BGR
+    with pytest.raises(
+        UserError, match=r'a\.mp4 has more than 0\.000599 million pixels'
+    ):
+        read_small_image(file, max_pixels=599)
+
+
+@pytest.mark.parametrize('side', [10_000, 20_000])  # Pillow warns of one, refuses one
+def test_a_bomb_is_not_decoded(tmp_path, side, monkeypatch, recwarn):
+    file = tmp_path / 'bomb.png'
+    Image.new('1', (side, side)).save(file)
+    monkeypatch.setattr('cv2.imdecode', None)
+    with pytest.raises(UserError, match=r'bomb\.png has more than 50 million pixels'):
+        read_small_image(file, max_pixels=50_000_000)
+    assert not recwarn
+
+
+@pytest.mark.parametrize('content', [b'', b'no image', b'\xff\xd8\xff', b'\x89PNG\r\n'])
+def test_a_small_image_that_is_none_is_named(tmp_path, content):
+    file = tmp_path / 'a.jpg'
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r'a\.jpg is no image that can be read \(BMP'):
+        read_small_image(file, max_pixels=600)

@@ -1,11 +1,13 @@
 """Image and video files: finding and reading them, with errors that name the file."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from glob import glob, has_magic
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from focal_retinanet.cli.errors import UserError
 
@@ -101,6 +103,43 @@ def read_annotated_image(path: Path, size: tuple[int, int]) -> np.ndarray:
         f'{path} is {width}x{height} where the annotation file says '
         f'{size[0]:g}x{size[1]:g}: is it the image of these boxes?'
     )
+
+
+def read_small_image(path: Path, max_pixels: int) -> np.ndarray:
+    """Return an image from a stranger, whose header is read before its pixels.
+
+    A file of a few kilobytes may have pixels that do not fit into memory.
+
+    Args:
+        path: image file; its content counts, not its suffix.
+        max_pixels: largest number of pixels that is decoded.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+
+    Raises:
+        UserError: the file is no image that can be decoded, or has too many pixels.
+    """
+    too_large = UserError(f'{path} has more than {max_pixels / 1e6:g} million pixels')
+    with warnings.catch_warnings():
+        # Pillow warns of what it finds large, and then raises.
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+        try:
+            with Image.open(path, formats=_FORMATS) as image:
+                width, height = image.size
+        except Image.DecompressionBombError as error:
+            raise too_large from error
+        except Exception as error:  # whatever a decoder makes of foreign bytes
+            raise UserError(
+                f'{path} is no image that can be read ({", ".join(_FORMATS)})'
+            ) from error
+    if width * height > max_pixels:
+        raise too_large
+    return _read_image(path)
+
+
+#: Pillow's names of the formats of IMAGE_SUFFIXES.
+_FORMATS = ('BMP', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 
 
 def _read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:

@@ -1,7 +1,6 @@
 """The report from disk in a real browser, as a reader uses it."""
 
 import json
-import os
 import shutil
 
 import numpy as np
@@ -9,30 +8,6 @@ import pytest
 
 from focal_retinanet.visualization.labels.placement import place_labels
 from focal_retinanet.visualization.report import write_report
-
-sync_api = pytest.importorskip(
-    'playwright.sync_api', reason='pip install playwright drives the browser'
-)
-
-FLAGS = (
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--no-first-run',
-)
-
-
-@pytest.fixture(scope='module')
-def browser():
-    """Debian's Chromium, without a window."""
-    path = os.environ.get('CHROMIUM') or shutil.which('chromium')
-    if path is None:
-        pytest.skip('no Chromium: apt-get install chromium, or name one by $CHROMIUM')
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
