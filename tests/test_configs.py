@@ -1,5 +1,6 @@
 """Every config builds, follows the paper, and can be mixed with mmdet's."""
 
+import itertools
 from pathlib import Path
 
 import mmdet
@@ -11,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
+from focal_retinanet.config.ablation_table import Table
 from focal_retinanet.models import FocalLoss, RetinaHead
 
 ROOT = Path(__file__).parent.parent
@@ -18,6 +20,7 @@ CONFIGS = sorted(
     p
     for p in (ROOT / 'configs').glob('*/*.py')
     if p.parent.name not in ('_base_', 'ablations', 'baselines', 'mine')
+    and not p.name.startswith('steps')  # tables
 )
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 
@@ -104,6 +107,30 @@ def test_table_1e(depth, scale):
     assert (head.pi, head.loss_cls.gamma, head.loss_cls.alpha) == (0.01, 2.0, 0.25)
     assert cfg.model.test_cfg.score_thr == 0.05
     assert cfg.model.test_cfg.nms_pre == 1000
+
+
+def test_steps_end_at_torchvisions_recipe():
+    recipes = ROOT / 'configs' / 'recipes'
+    last = Table(recipes / 'steps.py').load('26e')
+    recipe = Config.fromfile(recipes / 'retinanet_r50_fpn_26e_coco-multiscale.py')
+    assert set(last) - set(recipe) == set()
+    for key in set(last) - {'train_pipeline', 'epoch'}:
+        assert last[key] == recipe[key], key
+
+
+@pytest.mark.parametrize('table', ['steps.py', 'steps_small-data.py'])
+def test_each_step_changes_one_thing(table):
+    table = Table(ROOT / 'configs' / 'recipes' / table)
+    cfgs = [table.load(row) for row in table.rows]
+    for before, after in itertools.pairwise(cfgs):
+        parts = {
+            (key, part)
+            for key in ('model', 'optim_wrapper', 'train_dataloader', 'train_cfg')
+            for part in after[key]
+            if before[key].get(part) != after[key][part]
+        }
+        # A step is in one part of the config; the learning rate goes with its optimizer.
+        assert len({key for key, _ in parts}) == 1, parts
 
 
 def test_pyramid_has_p6_from_c5_and_p7_from_relu_p6():

@@ -57,10 +57,10 @@ def main() -> None:
     print(describe_found(data, args.data))
     recipe = choose_recipe()
     with quiet_mmengine():
-        choices = choose_settings(data, recipe, CONFIGS / '_base_')
+        choices = choose_settings(data, recipe, CONFIGS / 'recipes')
     print(describe_choices(choices))
     command = shlex.join(['python', 'tools/new_config.py', *sys.argv[1:]])
-    files = write_config(args.out, data, recipe, choices, CONFIGS / '_base_', command)
+    files = write_config(args.out, data, recipe, choices, CONFIGS / 'recipes', command)
     print(f'Written  {", ".join(map(str, files))}')
     print(f'Next     python tools/train.py {shlex.quote(str(args.out))}')
 

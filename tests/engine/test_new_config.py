@@ -17,7 +17,7 @@ from focal_retinanet.engine.new_config import (
 )
 
 ROOT = Path(__file__).parent.parent.parent
-BASES = ROOT / 'configs' / '_base_'
+BASES = ROOT / 'configs' / 'recipes'
 
 
 @pytest.fixture(autouse=True)

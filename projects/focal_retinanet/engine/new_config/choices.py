@@ -21,8 +21,6 @@ from focal_retinanet.engine.new_config.recipes import Recipe
 _SMALL = 32
 # Share of the objects that may be small.
 _SMALL_SHARE = 0.05
-# The recipe's several sizes, relative to the input's.
-_SIZES = (13 / 15, 1, 17 / 15)
 _CROP = 448
 _PASSES = 8
 _ITERATIONS = (400, 20_000)
@@ -43,7 +41,6 @@ class Choices:
 
     Attributes:
         scale: (longer, shorter) side of the input, at most, as ``Resize`` takes it.
-        sizes: the sizes of the images in training, likewise.
         crop: (height, width) of the crops of training images, or None.
         anchors: settings of the anchor generator.
         batch_size: images of an iteration.
@@ -54,7 +51,6 @@ class Choices:
     """
 
     scale: Choice
-    sizes: Choice
     crop: Choice | None
     anchors: Choice
     batch_size: Choice
@@ -84,15 +80,12 @@ def choose_settings(data: DataFolder, recipe: Recipe, bases: Path) -> Choices:
 
     scale = _choose_scale(boxes, box_sizes, image_sizes, recipe)
     longer, shorter = scale.value
-    sizes = [(_round(longer * f, 32), 0) for f in _SIZES]
-    sizes = [(side, _round(side * shorter / longer, 8)) for side, _ in sizes]
     crop = _choose_crop(boxes, box_sizes, scale.value, recipe)
     base = Config.fromfile(bases / recipe.base)
     batch_size = min(recipe.batch_size(longer * shorter), len(images))
     weights, preprocessor = recipe.find_weights()
     return Choices(
         scale=scale,
-        sizes=Choice(sizes, 'training sees objects in several sizes'),
         crop=crop,
         anchors=_choose_anchors(boxes, box_sizes, scale.value, base),
         batch_size=Choice(batch_size, recipe.batch_reason),

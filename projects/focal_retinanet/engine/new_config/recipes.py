@@ -16,7 +16,7 @@ _IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 class CpuRecipe:
     """MobileNetV2-FPN, trained by AdamW."""
 
-    base = 'recipe_cpu.py'
+    base = 'small-data_cpu.py'
     why = 'no GPU: MobileNetV2 and AdamW, the best that was measured on a CPU'
     longer_sides = (480, 1024)
     crops = True
@@ -50,7 +50,7 @@ class CpuRecipe:
 class GpuRecipe:
     """ResNet-50-FPN, trained by the paper's SGD."""
 
-    base = 'recipe_gpu.py'
+    base = 'small-data_gpu.py'
     why = "a GPU: ResNet-50 and the paper's SGD; not measured"
     longer_sides = (800, 1333)
     crops = False

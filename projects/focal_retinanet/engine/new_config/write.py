@@ -95,8 +95,8 @@ def config_text(
         f'        anchor_generator=dict({anchors}),  # {c.anchors.reason}',
         '    ),',
         ')',
-        f'{_step("train_pipeline", "RandomChoiceResize")}.scales = {c.sizes.value!r}'
-        f'  # {c.sizes.reason}',
+        f'{_step("train_pipeline", "RandomResize")}.scale = {c.scale.value!r}'
+        '  # times 0.87 to 1.13 at random',
         '_base_.train_pipeline.insert([step.type for step in _base_.train_pipeline]'
         ".index('RandomFlip'), dict(type='RandomCrop', "
         f'crop_size={c.crop.value!r}, allow_negative_crop=True))  # {c.crop.reason}'
