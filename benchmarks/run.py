@@ -27,7 +27,7 @@ from harness.contest import OURS, measure
 from harness.environment import describe_environment
 from harness.report import check_output, print_result, write_record
 
-CASES = ('loss', 'assign', 'head', 'predict', 'step', 'infer', 'eval')
+CASES = ('loss', 'assign', 'head', 'predict', 'step', 'infer', 'deploy', 'eval')
 
 
 def find_case(name: str) -> ModuleType:

@@ -125,6 +125,16 @@ def test_infer(config, options, data):
     assert 'matches' in rows['mmdet']['agreement']  # score_thr is 0 there
 
 
+def test_deploy(config):
+    # Without the peers that compile or quantise, which take a minute.
+    record = benchmark(f'deploy --config {config} {IMAGE} --peers mmdet,onnxruntime')
+    (case,) = record['cases']
+    rows = {row['name']: row for row in case['contestants']}
+    assert list(rows) == ['ours', 'mmdet', 'onnxruntime']
+    for name in ('mmdet', 'onnxruntime'):
+        assert 'matches of' in rows[name]['agreement']
+
+
 def test_eval(shapes_root, tmp_path):
     file = shapes_root / 'annotations' / 'val.json'
     coco = json.loads(file.read_text())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.models.retina_head import RetinaHead
 from focal_retinanet.ops.nms.operator import batched_nms
+from focal_retinanet.ops.padding import pad_to_multiple
 from focal_retinanet.ops.postprocess import logit
 
 #: Keys of ``test_cfg`` and of its ``nms`` that the exported file follows.
@@ -103,10 +104,7 @@ class Exportable(nn.Module):
         if self.flips_channels:
             x = x.flip(1)
         x = (x - self.mean) / self.std
-        height, width = x.shape[-2:]
-        d = self.divisor
-        bottom, right = (d - height % d) % d, (d - width % d) % d
-        return F.pad(x, (0, right, 0, bottom), value=self.pad_value)
+        return pad_to_multiple(x, self.divisor, self.pad_value)
 
     def _levels(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Return logits (B, N_l, C), deltas (B, N_l, 4), anchors (N_l, 4) by level."""

@@ -34,9 +34,7 @@ def write(program: ExportedProgram, file: Path, metadata: Metadata) -> None:
             input_names=['images'],
             output_names=_RAW_OUTPUTS if metadata.raw else _OUTPUTS,
             opset_version=_OPSET,
-            custom_translation_table={
-                torch.ops.focal_retinanet.batched_nms.default: _translate_nms()
-            },
+            custom_translation_table=_translations(),
             verbose=False,
         )
     except torch.onnx.errors.OnnxExporterError as error:
@@ -45,6 +43,9 @@ def write(program: ExportedProgram, file: Path, metadata: Metadata) -> None:
             f'{str(error).splitlines()[0]}'
         ) from error
     written.save(file)
+    model = onnx.load(file, load_external_data=False)
+    _name_sizes(model.graph)
+    onnx.save(model, file)
     set_metadata(file, metadata)
     onnx.checker.check_model(str(file))
 
@@ -58,15 +59,29 @@ def set_metadata(file: Path, metadata: Metadata) -> None:
     onnx.save(model, file)
 
 
-def _translate_nms():
-    """Return ONNX's ``NonMaxSuppression`` in place of ``batched_nms``."""
+def _name_sizes(graph) -> None:
+    """Name the free sizes of the input, which torch numbers, wherever they appear."""
+    dims = graph.input[0].type.tensor_type.shape.dim
+    names = {
+        dims[axis].dim_param: name
+        for axis, name in ((0, 'batch'), (2, 'height'), (3, 'width'))
+    }
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = names.get(dim.dim_param, dim.dim_param)
+
+
+def _translations() -> dict:
+    """Return how this package's operators are written in ONNX's."""
+    from onnx.helper import make_tensor
     from onnxscript import opset18 as op
 
-    def translate(boxes, scores, labels, iou_threshold: float, num_classes: int):
+    def nms(boxes, scores, labels, iou_threshold: float, num_classes: int):
         axis = op.Constant(value_ints=[1])
         # (1, K, 1), to tell the classes of the boxes (B, n) apart.
-        classes = op.Constant(value=_arange(num_classes))
-        of_class = op.Equal(op.Unsqueeze(labels, axis), classes)
+        numbers = make_tensor('k', 7, [1, num_classes, 1], list(range(num_classes)))
+        of_class = op.Equal(op.Unsqueeze(labels, axis), op.Constant(value=numbers))
         by_class = op.Where(
             of_class, op.Unsqueeze(scores, axis), op.Constant(value_float=0.0)
         )
@@ -83,11 +98,15 @@ def _translate_nms():
         ones = op.Expand(op.Constant(value_float=1.0), count)
         return op.Cast(op.ScatterND(zeros, place, ones), to=9)  # bool
 
-    return translate
+    def pad(images, divisor: int, value: float):
+        sides = op.Shape(images, start=2, end=4)
+        # Like Python's, the remainder has the sign of the divisor.
+        missing = op.Mod(op.Neg(sides), op.Constant(value_ints=[divisor]))
+        pads = op.Concat(op.Constant(value_ints=[0] * 6), missing, axis=0)
+        return op.Pad(images, pads, op.Constant(value_float=value))
 
-
-def _arange(num: int):
-    """Return the numbers up to ``num``, (1, num, 1), int64, as ONNX's tensor."""
-    from onnx.helper import make_tensor
-
-    return make_tensor('classes', 7, [1, num, 1], list(range(num)))
+    operators = torch.ops.focal_retinanet
+    return {
+        operators.batched_nms.default: nms,
+        operators.pad_to_multiple.default: pad,
+    }

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-# The operator that the graph of torch.export calls has to be there.
-import focal_retinanet.ops.nms.operator  # noqa: F401
+# The operators that a graph of torch.export calls have to be there.
+import focal_retinanet.ops.nms.operator
+import focal_retinanet.ops.padding  # noqa: F401
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.export.libraries import import_library
 from focal_retinanet.export.metadata import KEY, Metadata

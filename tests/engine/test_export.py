@@ -1,0 +1,162 @@
+"""tools/export.py leaves a file only if it detects what PyTorch detects."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.structures import InstanceData
+
+from focal_retinanet import Detector
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.engine.export_check import check_equal, check_same_ap
+from focal_retinanet.export import use_exported_model
+from focal_retinanet.export.runtimes import OnnxRuntime
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """The tool, called with arguments."""
+    spec = importlib.util.spec_from_file_location('export', ROOT / 'tools/export.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def call(*args):
+        monkeypatch.setattr(sys, 'argv', ['tools/export.py', *map(str, args)])
+        module.main()
+
+    return call
+
+
+@pytest.fixture
+def model(tiny_config, tmp_path):
+    """Config file and checkpoint of a detector with random weights."""
+    register_all_modules(init_default_scope=True)
+    torch.manual_seed(0)
+    tiny_config.model.test_cfg.score_thr = 0.05
+    built = MODELS.build(tiny_config.model).eval()
+    classify = built.bbox_head.retina_cls
+    with torch.no_grad():
+        # Scores that differ, around 0.27.
+        logits, _ = built.bbox_head(built.extract_feat(torch.randn(1, 3, 64, 64)))
+        classify.weight.div_(logits[0].std())
+        classify.bias.fill_(-1)
+    torch.save(dict(state_dict=built.state_dict()), tmp_path / 'model.pth')
+    tiny_config.dump(tmp_path / 'config.py')
+    return tmp_path / 'config.py', tmp_path / 'model.pth'
+
+
+def test_the_file_is_checked_and_takes_the_place_of_the_checkpoint(
+    tool, model, runs, tiny_config, tmp_path, capsys, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        run = OnnxRuntime.__call__
+
+        def shifted(self, images):
+            boxes, *rest = run(self, images)
+            return [boxes + 0.1, *rest]
+
+        patch.setattr(OnnxRuntime, '__call__', shifted)
+        with pytest.raises(
+            UserError, match=r'model.onnx is not written: image 0 of the check: PyTorch'
+        ):
+            tool(*model, '--shape', 1, 64, 64)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'config.py',
+        'model.pth',
+    ]
+
+    tool(*model, '--shape', 1, 64, 64, '--int8', '--calibration-images', 4)
+    output = capsys.readouterr().out
+    assert 'in 4 test images are those of PyTorch' in output
+    assert 'fp32     AP ' in output and 'int8     AP ' in output
+    file = tmp_path / 'model-int8.onnx'
+    assert f'Written  {file}' in output
+    with pytest.raises(UserError, match='exists: name another --out, or add --overw'):
+        tool(*model, '--int8')
+
+    # In the places where a checkpoint goes.
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    for found in Detector(str(model[0]), file)(list(images), batch_size=2):
+        assert found.boxes.shape == (len(found), 4) and len(found)
+    cfg = tiny_config.copy()
+    use_exported_model(cfg, file)
+    runner = runs.build(cfg)
+    metrics = runner.test()
+    assert 'coco/bbox_mAP' in metrics
+    (kept,) = Path(runner.log_dir).glob('*.bbox.json')
+    assert json.loads(kept.read_text())
+
+
+def test_arguments_that_do_not_fit(tool, model, capsys):
+    for args, says in (
+        (['--out', 'model.pth'], 'the name ends with .onnx, .xml, .pt2'),
+        (['--format', 'onnx', '--out', 'model.xml'], 'the name ends with .onnx'),
+        (['--int8', '--format', 'torch-export'], '--int8 needs --format onnx or openv'),
+        (['--int8', '--raw'], 'which --raw leaves out'),
+    ):
+        with pytest.raises(SystemExit):
+            tool(*model, *args)
+        assert says in capsys.readouterr().err
+
+
+def detections(*rows):
+    """Make detections of (x, score, label), boxes of 10 pixels side."""
+    x = torch.tensor([row[0] for row in rows])
+    return InstanceData(
+        bboxes=torch.stack([x, 0 * x, x + 10, 0 * x + 10], dim=1),
+        scores=torch.tensor([row[1] for row in rows]),
+        labels=torch.tensor([row[2] for row in rows]),
+    )
+
+
+A, B, C = (0.0, 0.9, 0), (50.0, 0.5, 1), (90.0, 0.4, 0)
+
+
+@pytest.mark.parametrize(
+    ('other', 'is_same'),
+    [
+        ((A, B), True),
+        ((B, A), True),
+        (((0.009, 0.900008, 0), B), True),
+        (((0.02, 0.9, 0), B), False),
+        (((0.0, 0.9001, 0), B), False),
+        (((0.0, 0.9, 1), B), False),
+        ((A,), False),
+        ((A, B, C), False),
+        # At the score threshold.
+        ((A, B, (70.0, 0.050001, 0)), True),
+        ((A, B, (70.0, 0.0502, 0)), False),
+        # Its IoU with a better box is that of the suppression, 1/2.
+        ((A, B, (10 / 3, 0.3, 0)), True),
+        ((A, B, (10 / 3, 0.3, 1)), False),
+    ],
+)
+def test_which_detections_count_as_the_same(other, is_same):
+    args = [detections(A, B)], [detections(*other)], 0.05, 0.5, 100
+    if is_same:
+        check_equal(*args)
+        return
+    with pytest.raises(UserError, match=r'image 0 of the check: (PyTorch|the file)'):
+        check_equal(*args)
+
+
+def test_detections_at_the_limit_of_their_number():
+    """Rounding decides which of equal scores is the last one."""
+    ours, theirs = detections(A, (20.0, 0.3, 0)), detections(A, (70.0, 0.3, 0))
+    check_equal([ours], [theirs], 0.05, 0.5, 2)
+    with pytest.raises(UserError):
+        check_equal([ours], [theirs], 0.05, 0.5, 3)
+
+
+def test_ap_may_differ_by_a_thousandth():
+    check_same_ap({'coco/bbox_mAP': 0.5}, {'coco/bbox_mAP': 0.501})
+    with pytest.raises(UserError, match=r'bbox_mAP is 0.5000 by PyTorch and 0.5030'):
+        check_same_ap({'coco/bbox_mAP': 0.5}, {'coco/bbox_mAP': 0.503})
