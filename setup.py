@@ -43,6 +43,7 @@ setup(
         'openmmlab': requirements('openmmlab'),
         'onedl': requirements('onedl'),
         'fast': requirements('fast'),
+        'export': requirements('export'),
         'formats': requirements('formats'),
         'web': requirements('web'),
         'tests': requirements('tests'),

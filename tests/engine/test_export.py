@@ -2,9 +2,11 @@
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,8 @@ from focal_retinanet.engine.export_check import check_equal, check_same_ap
 from focal_retinanet.export import use_exported_model
 from focal_retinanet.export.runtimes import OnnxRuntime
 
+pytest.importorskip('onnxruntime')
+pytest.importorskip('onnxscript')
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -82,10 +86,33 @@ def test_the_file_is_checked_and_takes_the_place_of_the_checkpoint(
     with pytest.raises(UserError, match='exists: name another --out, or add --overw'):
         tool(*model, '--int8')
 
-    # In the places where a checkpoint goes.
-    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    for found in Detector(str(model[0]), file)(list(images), batch_size=2):
-        assert found.boxes.shape == (len(found), 4) and len(found)
+    # In the places where a checkpoint goes, and by the code of the page.
+    image = np.random.default_rng(0).integers(0, 256, (80, 160, 3), dtype=np.uint8)
+    [found] = Detector(str(model[0]), file)(image)
+    assert len(found) > 0
+    file.rename(tmp_path / 'model.onnx')
+    cv2.imwrite(str(tmp_path / 'photo.png'), image)
+    page = (ROOT / 'docs' / 'deploy.md').read_text()
+    (code,) = re.findall(r'```python\n(import json.*?)```', page, re.DOTALL)
+    code = code.replace('photo.jpg', 'photo.png').replace(
+        '[None]\n', "[None]\nimages = fill(images, about['pad'])\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    def fill(images, pixel):  # the file of this test has a fixed shape
+        filled = np.empty((1, 3, 64, 64), np.uint8)
+        filled[:] = np.array(pixel, np.uint8)[:, None, None]
+        filled[:, :, : images.shape[2]] = images
+        return filled
+
+    names = dict(fill=fill)
+    exec(code, names)
+    n = len(found)
+    np.testing.assert_allclose(names['scores'][0, :n], found.scores, atol=1e-6)
+    boxes = (names['boxes'][0, :n] / names['factor']).clip(0, (160, 80, 160, 80))
+    np.testing.assert_allclose(boxes, found.boxes, atol=1e-3)
+    file = tmp_path / 'model.onnx'
+
     cfg = tiny_config.copy()
     use_exported_model(cfg, file)
     runner = runs.build(cfg)

@@ -1,5 +1,6 @@
 """A detector as an ONNX file."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -27,6 +28,8 @@ def write(program: ExportedProgram, file: Path, metadata: Metadata) -> None:
     """
     import_library('onnxscript', 'onnxscript', 'writing ONNX')
     onnx = import_library('onnx', 'onnx', 'writing ONNX')
+    # It warns of operators of torchvision, which no graph here has.
+    logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     try:
         written = torch.onnx.export(
             program,

@@ -18,7 +18,8 @@ def write(onnx_file: Path, file: Path, metadata: Metadata) -> None:
         UserError: OpenVINO is missing.
     """
     ov = import_library('openvino', 'openvino', 'writing OpenVINO models')
-    model = ov.convert_model(onnx_file)
+    # convert_model would report its use to somebody.
+    model = ov.Core().read_model(onnx_file)
     model.set_rt_info(metadata.as_json(), KEY)
     # Its default is fp16, which changes the detections.
     ov.save_model(model, file, compress_to_fp16=False)
