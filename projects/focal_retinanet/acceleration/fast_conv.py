@@ -15,7 +15,8 @@ from torch import Tensor, fx, nn
 
 from focal_retinanet.acceleration import folding
 from focal_retinanet.acceleration.conv_norm_pairs import find_conv_norm_pairs
-from focal_retinanet.acceleration.winograd import conv3x3
+from focal_retinanet.acceleration.frozen import keep
+from focal_retinanet.acceleration.winograd import conv3x3, transform
 
 
 class FastConv2d(nn.Conv2d):
@@ -30,14 +31,21 @@ class FastConv2d(nn.Conv2d):
         norm = folding.norm_behind(self, input)
         if norm is None:
             return super().forward(input)
-        output = self._conv_forward(input, *folding.fold(self, norm))
+        sources = folding.sources(self, norm)
+        weight, bias = keep(self, 'folded', sources, lambda: folding.fold(self, norm))
+        output = self._conv_forward(input, weight, bias)
         return folding.pass_on(self, norm, output)
 
     def _conv_forward(
         self, input: Tensor, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
         if self._by_winograd and _fits_winograd(self):
-            return conv3x3(input, weight, bias)
+            return conv3x3(
+                input,
+                weight,
+                bias,
+                lambda: keep(self, 'points', [weight], lambda: transform(weight)),
+            )
         return super()._conv_forward(input, weight, bias)
 
 

@@ -8,8 +8,8 @@ one in the backward pass.
 A convolution folds only while the ``forward`` of its :class:`FoldingBlock` runs in the
 same thread, because then the batch norm is called next. Outside of it, the convolution
 only convolves. The block looks up both modules in every call, so either may be
-replaced, frozen or hooked between calls. The weights are scaled in every call, because
-nothing shows whether they changed (a write through ``.data`` leaves no trace).
+replaced, frozen or hooked between calls. The weights are scaled in every call, unless
+the caller says that they stay, see :mod:`focal_retinanet.acceleration.frozen`.
 """
 
 import functools
@@ -134,8 +134,7 @@ def norm_behind(conv: nn.Conv2d, input: Tensor) -> FoldedBatchNorm2d | None:
 
 def _why_apart(conv: nn.Conv2d, norm: FoldedBatchNorm2d, input: Tensor) -> str | None:
     """Return why the two cannot be folded, or None if they can."""
-    tensors = [input, *_parameters(conv, norm), conv.bias, norm.bias]
-    tensors = [x for x in tensors if x is not None]
+    tensors = [input, *sources(conv, norm)]
     if norm.running_mean is None:
         return 'they have no running statistics, so they are never frozen'
     if any(getattr(nn_module, f'_global{name}') for name in _HOOKS):
@@ -156,6 +155,12 @@ def _why_apart(conv: nn.Conv2d, norm: FoldedBatchNorm2d, input: Tensor) -> str |
     if has_tangents(*tensors):
         return 'forward-mode derivatives are computed'
     return None
+
+
+def sources(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> list[Tensor]:
+    """Return the tensors that :func:`fold` computes with."""
+    biases = [x for x in (conv.bias, norm.bias) if x is not None]
+    return [*_parameters(conv, norm), *biases]
 
 
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

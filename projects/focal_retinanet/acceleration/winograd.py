@@ -8,13 +8,14 @@ arithmetic is fp32. Rounding errors are about ten times those of the plain sum, 
 of the largest output in the same tile of 4x4 pixels.
 
 Only working memory is kept between calls. The weights are transformed in every call,
-because nothing shows whether they changed (a write through ``.data`` leaves no trace).
+unless the caller keeps them, see :mod:`focal_retinanet.acceleration.frozen`.
 """
 
 import ctypes
 import functools
 import math
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -39,7 +40,12 @@ def is_available() -> bool:
     return _library() is not None
 
 
-def conv3x3(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def conv3x3(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    points: Callable[[], Tensor] | None = None,
+) -> Tensor:
     """Convolve with stride 1 and zero padding of 1.
 
     The result is that of ``torch.nn.functional.conv2d(input, weight, bias, padding=1)``
@@ -56,6 +62,8 @@ def conv3x3(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         input: Maps (B, C, H, W); channels-last is fastest.
         weight: Weight (O, C, 3, 3).
         bias: Bias (O,).
+        points: Function that returns ``transform(weight)``; calls that record no
+            gradient use it.
 
     Returns:
         (B, O, H, W), channels-last if the input or the weight is.
@@ -64,7 +72,9 @@ def conv3x3(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     if reason is not None:
         say_once(f"Winograd's algorithm does not compute 3x3 convolutions: {reason}")
     elif _fits(input, weight, bias):
-        return _Conv3x3.apply(input, weight, bias)
+        if torch.is_grad_enabled():
+            return _Conv3x3.apply(input, weight, bias)
+        return _forward(input, weight, bias, points() if points else transform(weight))
     return functional.conv2d(input, weight, bias, padding=1)
 
 
@@ -113,10 +123,7 @@ class _Conv3x3(torch.autograd.Function):
     def forward(ctx, input, weight, bias):
         ctx.save_for_backward(input, weight)
         ctx.has_bias = bias is not None
-        output = _convolve(input, _transform(weight), bias)
-        if output is None:
-            return functional.conv2d(input, weight, bias, padding=1)
-        return output.contiguous(memory_format=_layout(input, weight))
+        return _forward(input, weight, bias, transform(weight))
 
     @staticmethod
     def backward(ctx, grad_output):
@@ -141,6 +148,15 @@ class _Conv3x3(torch.autograd.Function):
         )
 
 
+def _forward(
+    input: Tensor, weight: Tensor, bias: Tensor | None, points: Tensor
+) -> Tensor:
+    output = _convolve(input, points, bias)
+    if output is None:
+        return functional.conv2d(input, weight, bias, padding=1)
+    return output.contiguous(memory_format=_layout(input, weight))
+
+
 def _gradients(
     input: Tensor, weight: Tensor, grad_output: Tensor, needed: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, ...] | None:
@@ -149,7 +165,7 @@ def _gradients(
     layout = _layout(input, weight)
     grad_input = grad_weight = grad_bias = None
     if needs_input:
-        points = _transform(weight, for_input_gradient=True)
+        points = transform(weight, for_input_gradient=True)
         grad_input = _convolve(grad_output, points)
         if grad_input is None:
             return None
@@ -173,7 +189,7 @@ def _layout(*tensors: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def _transform(weight: Tensor, for_input_gradient: bool = False) -> Tensor:
+def transform(weight: Tensor, for_input_gradient: bool = False) -> Tensor:
     """Transform a weight (O, C, 3, 3) to the 36 points.
 
     Returns:

@@ -25,6 +25,7 @@ from mmengine.visualization import Visualizer
 from torch import nn
 
 from focal_retinanet.acceleration.accelerate import accelerate
+from focal_retinanet.acceleration.frozen import freeze_weights
 from focal_retinanet.cli.arguments import default_device
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.ablation_table import load_with_options
@@ -171,6 +172,7 @@ class Detector:
         model.dataset_meta = meta
         self.model: nn.Module = model.to(device or default_device()).eval()
         accelerate(self.model, cfg, logger='silent')
+        freeze_weights(self.model)
         self._cfg = cfg
 
     @property
