@@ -1,10 +1,13 @@
 """Detections on the user's images: the right names, and no broken image stops them."""
 
+import gc
 import os
 import subprocess
 import sys
 import warnings
+import weakref
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -279,3 +282,54 @@ def test_what_was_found_is_kept_whatever_ends_the_work(tiny_config, save, tmp_pa
     assert 'ZeroDivisionError' in done.stderr
     assert 'detections in 1 images' in done.stdout
     assert (tmp_path / 'found' / 'detections.json').exists()
+
+
+def test_large_images_are_cut_and_small_ones_are_not(tiny_config, save, images):
+    checkpoint = save()
+    whole = Detector(tiny_config, checkpoint, 'cpu')
+    tiled = Detector(tiny_config, checkpoint, 'cpu', tile=64, overlap=0.25)
+    large = np.tile(images[0], (2, 3, 1))
+    inputs = [images[0], images[1], large, images[2]]
+    said = []
+    found = list(
+        tiled(inputs, 4, on_tiles=lambda *progress: said.append(progress)),
+    )
+    assert [one.name for one in found] == [f'array#{i:06d}' for i in range(4)]
+    for index in (0, 1, 3):
+        [expected] = whole(inputs[index])
+        np.testing.assert_allclose(found[index].boxes, expected.boxes, atol=1e-3)
+        np.testing.assert_array_equal(found[index].labels, expected.labels)
+    # 3 rows of 4 tiles.
+    assert said == [('array#000002', done, 12) for done in (4, 8, 12)]
+    boxes = found[2].boxes
+    assert found[2].sample.ori_shape == (128, 192) and len(boxes) > 100
+    assert (boxes >= 0).all() and (boxes <= [192, 128, 192, 128]).all()
+    assert (boxes.max(0) > [128, 64, 128, 64]).all()
+    [alone] = tiled(large)  # one tile at a time
+    np.testing.assert_allclose(alone.boxes, boxes, atol=1e-3)
+    assert alone.draw().shape == large.shape
+    with pytest.raises(ValueError, match='at least 32 pixels, not 8'):
+        Detector(tiny_config, checkpoint, 'cpu', tile=8)
+
+
+def test_no_image_is_kept_while_the_next_one_is_read(detector, tmp_path):
+    """Two large images need no more memory than one."""
+    for name in 'abc':
+        Image.new('RGB', (64, 64)).save(tmp_path / f'{name}.png')
+    alive = []
+
+    def read_frames(path):
+        gc.collect()
+        assert all(image() is None for image in alive)
+        yield read()
+
+    def read():
+        image = np.zeros((64, 64, 3), np.uint8)
+        alive.append(weakref.ref(image))
+        return image
+
+    with mock.patch('focal_retinanet.engine.inference.read_frames', read_frames):
+        for found in detector(tmp_path):
+            assert alive[-1]() is found.image
+            del found
+    assert len(alive) == 3
