@@ -121,6 +121,9 @@ def test_numbers_are_those_of_mmdet(detector, images):
         assert drawn.shape == image.shape and drawn.dtype == np.uint8
         assert (drawn != image).any()
         np.testing.assert_array_equal(found.draw(score_thr=1.1), image)
+        in_place = image.copy()
+        assert found.draw(float(found.scores.min()), out=in_place) is in_place
+        np.testing.assert_array_equal(in_place, drawn)
 
 
 def test_batches_give_what_single_images_give(detector, images):

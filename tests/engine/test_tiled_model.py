@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -67,10 +66,7 @@ def test_images_no_larger_than_a_tile_are_tested_as_ever(test_on):
         assert len(one.pred_instances) > 0
         assert_same(one, other)
         assert one.img_id == other.img_id and one.img_path == other.img_path
-        objects = [
-            get_box_tensor(sample.gt_instances.bboxes) for sample in (one, other)
-        ]
-        assert torch.equal(*objects)
+        assert torch.equal(one.gt_instances.bboxes, other.gt_instances.bboxes)
 
 
 def test_tiles_are_those_of_the_detector(test_on, tiny_config):
@@ -99,8 +95,10 @@ def test_the_work_directory_keeps_the_config_of_the_model(
     model = MODELS.build(tiny_config.model)
     torch.save(dict(state_dict=model.state_dict()), checkpoint)
     words = [config, checkpoint, '--work-dir', tmp_path / 'work', *views]
+    words += ['--show-dir', 'pictures']
     monkeypatch.setattr(sys, 'argv', ['test.py', *map(str, words)])
     runpy.run_path(str(ROOT / 'tools' / 'test.py'), run_name='__main__')
+    assert len(list((tmp_path / 'work').glob('*/pictures/*.png'))) == 4
     given, kept = Config.fromfile(config), Config.fromfile(tmp_path / 'work/tiny.py')
     assert kept.model == given.model
     assert kept.test_dataloader == given.test_dataloader

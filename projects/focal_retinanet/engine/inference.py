@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from mmdet.evaluation import get_classes
@@ -44,6 +45,7 @@ from focal_retinanet.engine.tiles import (
     nms_of,
     predict_tiles,
 )
+from focal_retinanet.visualization.det_visualizer import DetVisualizer
 from focal_retinanet.visualization.palette import with_class_colours
 
 #: One input of a detector: image, folder, glob or video by its path, or an image
@@ -90,9 +92,25 @@ class Detections:
         """Names of the classes, str (N,)."""
         return np.array(self._visualizer.dataset_meta['classes'])[self.labels]
 
-    def draw(self, score_thr: float = 0.3) -> np.ndarray:
-        """Return the image with the detections from a score on, (H, W, 3) uint8 BGR."""
-        self._visualizer.add_datasample(
+    def draw(self, score_thr: float = 0.3, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the image with the detections from a score on, (H, W, 3) uint8 BGR.
+
+        Args:
+            score_thr: lowest score that is drawn.
+            out: array that holds the image and is drawn on, such as ``image`` itself
+                if nobody needs it any more (default: a copy).
+        """
+        visualizer = self._visualizer
+        if isinstance(visualizer, DetVisualizer) and (
+            'masks' not in self.sample.pred_instances
+        ):
+            # cv2 draws on contiguous arrays only.
+            out = np.array(self.image, order='C') if out is None else out
+            _swap_channels(out)
+            visualizer.draw_in_place(out, self.sample, score_thr)
+            _swap_channels(out)
+            return out
+        visualizer.add_datasample(
             'detections',
             self.image[..., ::-1],
             data_sample=self.sample,
@@ -100,7 +118,7 @@ class Detections:
             show=False,
             pred_score_thr=score_thr,
         )
-        return self._visualizer.get_image()[..., ::-1]
+        return visualizer.get_image()[..., ::-1]
 
     def __len__(self) -> int:
         return len(self.sample.pred_instances)
@@ -310,6 +328,13 @@ class _Image(NamedTuple):
 
 
 _numbers = itertools.count()
+
+
+def _swap_channels(image: np.ndarray) -> None:
+    """Turn BGR into RGB in place, or RGB into BGR, without a copy of the image."""
+    for top in range(0, len(image), 64):
+        rows = image[top : top + 64]
+        rows[:] = cv2.cvtColor(rows, cv2.COLOR_BGR2RGB)
 
 
 def _batches(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from mmdet.models.utils.misc import samplelist_boxtype2tensor
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
@@ -75,6 +76,7 @@ class TiledModel(BaseTTAModel):
         ]
         for index, found in zip(large, self.merge_preds(of_tiles), strict=True):
             samples[index].pred_instances = found.pred_instances
+        samplelist_boxtype2tensor(samples)  # as a model's data preprocessor does
         return samples
 
     def merge_preds(
