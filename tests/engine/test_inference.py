@@ -260,6 +260,40 @@ def test_mmdets_inferencer_takes_the_checkpoints(tiny_config, runs, tmp_path, im
         assert len(list((tmp_path / 'out' / 'vis').iterdir())) >= 2
 
 
+def test_a_large_image_needs_its_memory_once(tmp_path):
+    """Read, drawn and written, 20 million pixels need 0.06 GB and little more."""
+    file = tmp_path / 'large.png'
+    cv2.imwrite(str(file), np.zeros((4000, 5000, 3), np.uint8))
+    code = (
+        'import resource, sys, torch\n'
+        'from pathlib import Path\n'
+        'from mmdet.structures import DetDataSample\n'
+        'from mmengine.structures import InstanceData\n'
+        'from focal_retinanet.data import image_files\n'
+        'from focal_retinanet.engine.inference import Detections\n'
+        'from focal_retinanet.visualization import DetVisualizer\n'
+        'from focal_retinanet.visualization.picture_file import PictureFile\n'
+        'def peak():\n'
+        '    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n'
+        'found = InstanceData(bboxes=torch.tensor([[9.0, 9, 4900, 3900]]),\n'
+        '    scores=torch.ones(1), labels=torch.zeros(1, dtype=torch.int64))\n'
+        'sample = DetDataSample(pred_instances=found)\n'
+        'visualizer = DetVisualizer()\n'
+        'visualizer.dataset_meta = dict(classes=("a",))\n'
+        'before = peak()\n'
+        'file = Path(sys.argv[1])\n'
+        '[image] = image_files.read_frames(file)\n'
+        'one = Detections("a", file, image, sample, visualizer)\n'
+        'pictures = PictureFile(file.with_suffix(".jpg"))\n'
+        'pictures.add(one.draw(0.3, out=image))\n'
+        'assert pictures.error is None and image.any()\n'
+        'allowed = 1.5 if image_files._DECODES_IN_PLACE else 2.5\n'
+        'used = (peak() - before) / image.nbytes\n'
+        'assert used < allowed, used\n'
+    )
+    subprocess.run([sys.executable, '-c', code, file], check=True)
+
+
 def test_what_was_found_is_kept_whatever_ends_the_work(tiny_config, save, tmp_path):
     """An unexpected error stops the work between two images."""
     config = tmp_path / 'tiny.py'
