@@ -119,6 +119,13 @@ def test_the_whole_image_has_the_objects_that_no_tile_holds():
     assert objects(merge_tiles(samples, NMS)) == objects(whole.pred_instances)
 
 
+def test_tiles_without_overlap_keep_both_pieces():
+    image = np.zeros((64, 128, 3), np.uint8)
+    image[10:20, 60:70] = 1
+    found = merge_tiles(predict_tiles(detect, image, Tiling(64, 0)), NMS)
+    assert objects(found) == [(0, (60, 10, 64, 20)), (0, (64, 10, 70, 20))]
+
+
 def test_classes_merge_only_where_the_config_says_so():
     tiles = [(0, 0, 64, 64), (32, 0, 96, 64), (64, 0, 128, 64)]
     boxes = [[50.0, 10, 64, 30], [50.0, 10, 70, 30]]

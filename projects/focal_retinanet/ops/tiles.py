@@ -74,7 +74,10 @@ def find_pieces(
     for tile in owners[cut].unique().tolist():
         mine = of_tile[tile][cut[of_tile[tile]]]
         neighbours = _intersection(tiles[tile, None], tiles)[0].nonzero()[:, 0].tolist()
-        others = torch.cat([of_tile[other] for other in neighbours if other != tile])
+        others = [of_tile[other] for other in neighbours if other != tile]
+        if not others:
+            continue
+        others = torch.cat(others)
         area, other_area = areas[mine, None], areas[others]
         covered = _intersection(bboxes[mine], bboxes[others]) / area >= COVERED
         # Of two equal pieces the first one stays.
