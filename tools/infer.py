@@ -3,6 +3,7 @@
 Examples:
     python tools/infer.py CONFIG CHECKPOINT photo.jpg
     python tools/infer.py CONFIG CHECKPOINT folder 'more/*.png' clip.mp4 --out-dir found
+    python tools/infer.py CONFIG CHECKPOINT orthophoto.tif --tile 640 --batch-size 8
 """
 
 import focal_retinanet.cli.cpu_threads  # noqa: F401
@@ -14,7 +15,9 @@ from focal_retinanet.cli.arguments import (
     add_model_arguments,
     add_out_dir,
     add_score_thr,
+    add_tile_arguments,
     at_least,
+    check_tile_arguments,
     tool_parser,
 )
 from focal_retinanet.cli.console import quiet_warnings, warn
@@ -38,9 +41,13 @@ def parse_args() -> argparse.Namespace:
         type=at_least(1),
         default=1,
         metavar='N',
-        help='number of images that are detected at a time (default: %(default)s)',
+        help='number of images, or of tiles, that are detected at a time (default: '
+        '%(default)s)',
     )
-    return parser.parse_args()
+    add_tile_arguments(parser)
+    args = parser.parse_args()
+    check_tile_arguments(parser, args)
+    return args
 
 
 def main() -> None:
@@ -54,6 +61,9 @@ def main() -> None:
         args.device,
         cfg_options=args.cfg_options,
         unsafe_checkpoint=args.unsafe_checkpoint,
+        tile=args.tile,
+        overlap=args.overlap,
+        full_image=args.full_image,
         warn=warn,
     )
     out_dir = make_output_dir(args.out_dir, args.overwrite)

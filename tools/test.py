@@ -4,21 +4,31 @@ Examples:
     python tools/test.py CONFIG CHECKPOINT
     python tools/test.py CONFIG CHECKPOINT --show-dir pictures
     python tools/test.py CONFIG CHECKPOINT --out results.pkl
+    python tools/test.py CONFIG CHECKPOINT --tile 640
 """
 
 import focal_retinanet.cli.cpu_threads  # noqa: F401
 
 # isort: split
 import argparse
+import copy
 
 from mmdet.evaluation import DumpDetResults
 
-from focal_retinanet.cli.arguments import add_checkpoint, add_run_arguments, tool_parser
+from focal_retinanet.cli.arguments import (
+    add_checkpoint,
+    add_run_arguments,
+    add_tile_arguments,
+    check_tile_arguments,
+    tool_parser,
+)
 from focal_retinanet.cli.errors import clear_errors
 from focal_retinanet.engine.config import build_runner, load_config
 from focal_retinanet.engine.distributed import end_distributed
 from focal_retinanet.engine.hooks.visualization import use_visualization_hook
 from focal_retinanet.engine.test_time_augmentation import use_test_time_augmentation
+from focal_retinanet.engine.tiled_model import use_tiles
+from focal_retinanet.engine.tiles import Tiling
 from focal_retinanet.export import is_exported, use_exported_model
 
 
@@ -41,7 +51,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tta', action='store_true', help='test with the image and its mirror image'
     )
+    add_tile_arguments(parser)
     args = parser.parse_args()
+    check_tile_arguments(parser, args)
+    if args.tile is not None and args.tta:
+        parser.error('--tile and --tta do not work together: choose one')
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out {args.out}: the name must end with .pkl or .pickle')
     for key in ('load_from', 'resume'):
@@ -62,10 +76,16 @@ def main() -> None:
         cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         use_visualization_hook(cfg, args.show, args.show_dir, args.wait_time)
+    tested = copy.deepcopy(cfg)
     if args.tta:
-        use_test_time_augmentation(cfg)
+        use_test_time_augmentation(tested)
+    if args.tile is not None:
+        use_tiles(tested, Tiling(args.tile, args.overlap, args.full_image))
 
-    runner = build_runner(cfg)
+    runner = build_runner(tested)
+    # Other tools read the work directory's config, and expect the model itself.
+    runner.cfg = cfg
+    runner.dump_config()
     if args.out is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     runner.test()

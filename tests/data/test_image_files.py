@@ -1,10 +1,14 @@
 """Images and videos are read as they should be, or named."""
 
+from unittest import mock
+
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from focal_retinanet.cli.errors import UserError
+from focal_retinanet.data import image_files
 from focal_retinanet.data.image_files import (
     read_annotated_image,
     read_frames,
@@ -64,3 +68,20 @@ def test_a_small_image_that_is_none_is_named(tmp_path, content):
     file.write_bytes(content)
     with pytest.raises(UserError, match=r'a\.jpg is no image that can be read \(BMP'):
         read_small_image(file, max_pixels=600)
+
+
+@pytest.mark.parametrize('in_place', [False, True])
+def test_an_image_too_large_for_opencv_is_named_with_the_cure(tmp_path, in_place):
+    file = tmp_path / 'a.png'
+    Image.new('RGB', (4, 4)).save(file)
+    refusal = cv2.error('(-215:Assertion failed) pixels <= CV_IO_MAX_IMAGE_PIXELS in f')
+    reader = 'imread' if in_place else 'imdecode'
+    with (
+        mock.patch.object(image_files, '_DECODES_IN_PLACE', in_place),
+        mock.patch.object(cv2, reader, side_effect=refusal),
+        pytest.raises(UserError, match='set the environment variable OPENCV_IO_MAX_'),
+    ):
+        list(read_frames(file))
+    with mock.patch.object(image_files, '_DECODES_IN_PLACE', in_place):
+        [image] = read_frames(file)
+    assert image.shape == (4, 4, 3)

@@ -1,10 +1,13 @@
 """Detections on the user's images: the right names, and no broken image stops them."""
 
+import gc
 import os
 import subprocess
 import sys
 import warnings
+import weakref
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -118,6 +121,9 @@ def test_numbers_are_those_of_mmdet(detector, images):
         assert drawn.shape == image.shape and drawn.dtype == np.uint8
         assert (drawn != image).any()
         np.testing.assert_array_equal(found.draw(score_thr=1.1), image)
+        in_place = image.copy()
+        assert found.draw(float(found.scores.min()), out=in_place) is in_place
+        np.testing.assert_array_equal(in_place, drawn)
 
 
 def test_batches_give_what_single_images_give(detector, images):
@@ -254,6 +260,40 @@ def test_mmdets_inferencer_takes_the_checkpoints(tiny_config, runs, tmp_path, im
         assert len(list((tmp_path / 'out' / 'vis').iterdir())) >= 2
 
 
+def test_a_large_image_needs_its_memory_once(tmp_path):
+    """Read, drawn and written, 20 million pixels need 0.06 GB and little more."""
+    file = tmp_path / 'large.png'
+    cv2.imwrite(str(file), np.zeros((4000, 5000, 3), np.uint8))
+    code = (
+        'import resource, sys, torch\n'
+        'from pathlib import Path\n'
+        'from mmdet.structures import DetDataSample\n'
+        'from mmengine.structures import InstanceData\n'
+        'from focal_retinanet.data import image_files\n'
+        'from focal_retinanet.engine.inference import Detections\n'
+        'from focal_retinanet.visualization import DetVisualizer\n'
+        'from focal_retinanet.visualization.picture_file import PictureFile\n'
+        'def peak():\n'
+        '    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n'
+        'found = InstanceData(bboxes=torch.tensor([[9.0, 9, 4900, 3900]]),\n'
+        '    scores=torch.ones(1), labels=torch.zeros(1, dtype=torch.int64))\n'
+        'sample = DetDataSample(pred_instances=found)\n'
+        'visualizer = DetVisualizer()\n'
+        'visualizer.dataset_meta = dict(classes=("a",))\n'
+        'before = peak()\n'
+        'file = Path(sys.argv[1])\n'
+        '[image] = image_files.read_frames(file)\n'
+        'one = Detections("a", file, image, sample, visualizer)\n'
+        'pictures = PictureFile(file.with_suffix(".jpg"))\n'
+        'pictures.add(one.draw(0.3, out=image))\n'
+        'assert pictures.error is None and image.any()\n'
+        'allowed = 1.5 if image_files._DECODES_IN_PLACE else 2.5\n'
+        'used = (peak() - before) / image.nbytes\n'
+        'assert used < allowed, used\n'
+    )
+    subprocess.run([sys.executable, '-c', code, file], check=True)
+
+
 def test_what_was_found_is_kept_whatever_ends_the_work(tiny_config, save, tmp_path):
     """An unexpected error stops the work between two images."""
     config = tmp_path / 'tiny.py'
@@ -279,3 +319,64 @@ def test_what_was_found_is_kept_whatever_ends_the_work(tiny_config, save, tmp_pa
     assert 'ZeroDivisionError' in done.stderr
     assert 'detections in 1 images' in done.stdout
     assert (tmp_path / 'found' / 'detections.json').exists()
+
+
+def test_large_images_are_cut_and_small_ones_are_not(tiny_config, save, images):
+    checkpoint = save()
+    whole = Detector(tiny_config, checkpoint, 'cpu')
+    tiled = Detector(tiny_config, checkpoint, 'cpu', tile=64, overlap=0.25)
+    large = np.tile(images[0], (2, 3, 1))
+    inputs = [images[0], images[1], large, images[2]]
+    said = []
+    found = list(
+        tiled(inputs, 4, on_tiles=lambda *progress: said.append(progress)),
+    )
+    assert [one.name for one in found] == [f'array#{i:06d}' for i in range(4)]
+    for index in (0, 1, 3):
+        [expected] = whole(inputs[index])
+        np.testing.assert_allclose(found[index].boxes, expected.boxes, atol=1e-3)
+        np.testing.assert_array_equal(found[index].labels, expected.labels)
+    # 3 rows of 4 tiles.
+    assert said == [('array#000002', done, 12) for done in (4, 8, 12)]
+    boxes = found[2].boxes
+    assert found[2].sample.ori_shape == (128, 192) and len(boxes) > 100
+    assert (boxes >= 0).all() and (boxes <= [192, 128, 192, 128]).all()
+    assert (boxes.max(0) > [128, 64, 128, 64]).all()
+    [alone] = tiled(large)  # one tile at a time
+    np.testing.assert_allclose(alone.boxes, boxes, atol=1e-3)
+    assert alone.draw().shape == large.shape
+    with pytest.raises(ValueError, match='at least 32 pixels, not 8'):
+        Detector(tiny_config, checkpoint, 'cpu', tile=8)
+
+
+def test_no_image_is_kept_while_the_next_one_is_read(detector, tmp_path):
+    """Two large images need no more memory than one."""
+    for name in 'abc':
+        Image.new('RGB', (64, 64)).save(tmp_path / f'{name}.png')
+    alive = []
+
+    def read_frames(path):
+        gc.collect()
+        assert all(image() is None for image in alive)
+        yield read()
+
+    def read():
+        image = np.zeros((64, 64, 3), np.uint8)
+        alive.append(weakref.ref(image))
+        return image
+
+    with mock.patch('focal_retinanet.engine.inference.read_frames', read_frames):
+        for found in detector(tmp_path):
+            assert alive[-1]() is found.image
+            del found
+    assert len(alive) == 3
+
+
+def test_an_image_too_narrow_to_resize_is_named_or_passed_over(detector, images):
+    narrow = np.zeros((3000, 1, 3), np.uint8)
+    with pytest.raises(UserError, match=r'array#000000 has 1x3000 pixels, of which'):
+        list(detector(narrow))
+    errors = []
+    found = list(detector([narrow, images[0]], 2, on_error=errors.append))
+    assert [one.name for one in found] == ['array#000001']
+    assert len(errors) == 1

@@ -24,7 +24,7 @@ def refuse(name, *args, **kwargs):
 
 builtins.__import__ = refuse
 import focal_retinanet.ops, focal_retinanet.ops.postprocess, focal_retinanet.ops.rivals
-import focal_retinanet.ops.nms.native
+import focal_retinanet.ops.nms.native, focal_retinanet.ops.tiles
 
 levels = [torch.randn(2, 9 * 3, 4, 5, requires_grad=True)]
 loss = focal_retinanet.ops.sigmoid_focal_loss_sum(

@@ -149,6 +149,25 @@ def test_the_best_detection_is_on_top():
         assert (picture[40, BOX[0]] == colour).all()
 
 
+def test_a_large_image_is_drawn_in_bands(monkeypatch):
+    """They give the pixels of the image as a whole, also where a line crosses them."""
+    rng = np.random.default_rng(0)
+    corners = np.sort(rng.integers(-20, 180, (40, 2, 2)), axis=1).reshape(-1, 4)
+    found = DetDataSample()
+    found.pred_instances = InstanceData(
+        bboxes=torch.tensor(corners).float(),
+        labels=torch.tensor(rng.integers(0, 2, 40)),
+        scores=torch.tensor(rng.uniform(0.3, 1, 40)),
+    )
+    ours = DetVisualizer(line_width=20)
+    ours.dataset_meta = META
+    expected = drawn(ours, found, draw_gt=False)
+    monkeypatch.setattr('focal_retinanet.visualization.det_visualizer._BAND', 7)
+    in_place = IMAGE.copy()
+    ours.draw_in_place(in_place, found, 0.3)
+    np.testing.assert_array_equal(in_place, expected)
+
+
 def test_boxes_that_are_not_finite_are_left_out():
     found = sample(False)
     found.pred_instances.bboxes[1] = torch.tensor([np.nan, 0, np.inf, 9])

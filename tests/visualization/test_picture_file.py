@@ -70,3 +70,9 @@ def test_a_video_that_vanished_is_an_error(tmp_path):
 def test_a_video_without_frames_is_no_error(tmp_path):
     assert write(tmp_path / 'clip.mp4', []).error is None
     assert not (tmp_path / 'clip.mp4').exists()
+
+
+def test_an_image_too_long_for_a_jpeg_is_named(tmp_path):
+    file = write(tmp_path / 'a.jpg', [np.zeros((1, 65501, 3), np.uint8)], fps=None)
+    assert 'a JPEG image has at most 65500 pixels a side' in file.error
+    assert not (tmp_path / 'a.jpg').exists()

@@ -228,6 +228,51 @@ def add_seed(parser: argparse.ArgumentParser, purpose: str, default: int = 0) ->
     )
 
 
+def add_tile_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how large images are cut; :func:`check_tile_arguments` checks the result."""
+    parser.add_argument(
+        '--tile',
+        type=at_least(32),
+        metavar='PIXELS',
+        help='cut larger images into tiles of this side, which go through the test '
+        'pipeline one by one (default: no image is cut)',
+    )
+    parser.add_argument(
+        '--overlap',
+        type=_share,
+        default=0.2,
+        metavar='SHARE',
+        help='share of a side that neighbouring tiles have in common at least; objects '
+        'up to this size are found completely (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--full-image',
+        action='store_true',
+        help='detect in a cut image as a whole too, for objects larger than the '
+        'overlap',
+    )
+
+
+def check_tile_arguments(
+    parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> None:
+    """End with an error of the parser if ``--full-image`` has no ``--tile``."""
+    if args.full_image and args.tile is None:
+        parser.error('--full-image is for images that are cut: add --tile PIXELS')
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(
+            f'must be a number from 0 to below 1, got {text}'
+        )
+    return share
+
+
 def add_num(
     parser: argparse.ArgumentParser,
     purpose: str,

@@ -142,13 +142,30 @@ def read_small_image(path: Path, max_pixels: int) -> np.ndarray:
 _FORMATS = ('BMP', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 
 
+# OpenCV from 4.11 on decodes into the array that it returns, where others copy it.
+_DECODES_IN_PLACE = 'imread(filename[, dst[, flags]])' in (cv2.imread.__doc__ or '')
+
+
 def _read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     try:
-        data = np.fromfile(path, np.uint8)  # so that OpenCV takes any file name
-        if not len(data):
-            raise UserError(f'{path} is empty')
-        image = cv2.imdecode(data, flags)
-    except (OSError, cv2.error) as error:  # no permission; more pixels than allowed
+        with path.open('rb') as file:
+            if not file.read(1):
+                raise UserError(f'{path} is empty')
+        image = None
+        if _DECODES_IN_PLACE:  # a large image needs its memory once
+            image = cv2.imread(str(path), dst=None, flags=flags)
+        if image is None or not image.size:
+            # Any file name will do for NumPy, but not for OpenCV on Windows.
+            image = cv2.imdecode(np.fromfile(path, np.uint8), flags)
+    except OSError as error:  # no permission
+        raise UserError(f'{path} cannot be read ({error})') from error
+    except cv2.error as error:
+        if 'CV_IO_MAX_IMAGE_' in str(error):
+            raise UserError(
+                f'{path} is larger than OpenCV allows: set the environment variable '
+                'OPENCV_IO_MAX_IMAGE_PIXELS (by default 2**30) to a larger number; '
+                'OPENCV_IO_MAX_IMAGE_WIDTH and OPENCV_IO_MAX_IMAGE_HEIGHT are 2**20'
+            ) from error
         raise UserError(f'{path} cannot be read ({error})') from error
     if image is None:
         raise UserError(f'{path} cannot be decoded as an image')

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
-import cv2
-
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.cli.naming import few
 from focal_retinanet.data.image_files import read_small_image
@@ -209,11 +207,8 @@ def detect_upload(detector: Detector, file: Path) -> Detections:
         raise UserError(str(error).replace(str(file), file.name)) from error
     try:
         [found] = detector(image)
-    except cv2.error as error:  # one side of it would have no pixel
-        height, width = image.shape[:2]
-        raise UserError(
-            f'{file.name} is {width}x{height}, which the model cannot resize'
-        ) from error
+    except UserError as error:
+        raise UserError(str(error).replace('array#000000', file.name)) from error
     return dataclasses.replace(found, name=file.name)
 
 

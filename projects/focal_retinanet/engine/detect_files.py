@@ -1,6 +1,5 @@
 """Detections of many files, as pictures and as one COCO file."""
 
-import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -46,30 +45,50 @@ def detect_files(
     )
     name_of = dict(zip(files, names, strict=True))
     bar = tqdm(total=len(files))
+    tiles: tqdm | None = None
+    pictures: PictureFile | None = None
+    file: Path | None = None
 
     def skip(error: UserError) -> None:
         unreadable.append(error)
         tqdm.write(f'skipped: {error}', file=sys.stderr)
         bar.update()
 
-    found = detector(files, batch_size, on_error=skip)
+    def show_tiles(name: str, done: int, total: int) -> None:
+        nonlocal tiles
+        if tiles is None:
+            what = f'tiles of {Path(name).name}'
+            tiles = tqdm(total=total, desc=what, leave=False, disable=None)
+        tiles.update(done - tiles.n)
+        if done == total:
+            tiles.close()
+            tiles = None
+
+    def close_pictures() -> None:
+        nonlocal unwritten
+        pictures.close()
+        if pictures.error is not None:
+            unwritten += 1
+            tqdm.write(f'only detected: {pictures.error}', file=sys.stderr)
+        bar.update()
+
     try:
-        for file, frames in itertools.groupby(found, lambda one: one.file):
-            bar.set_postfix_str(file.name)
-            fps = frames_per_second(file) if is_video(file) else None
-            pictures = PictureFile(out_dir / 'vis' / name_of[file], fps)
-            try:
-                for frame in frames:
-                    detections.add(frame)
-                    if pictures.error is None:
-                        pictures.add(frame.draw(score_thr))
-            finally:
-                pictures.close()
-            if pictures.error is not None:
-                unwritten += 1
-                tqdm.write(f'only detected: {pictures.error}', file=sys.stderr)
-            bar.update()
+        for frame in detector(files, batch_size, on_error=skip, on_tiles=show_tiles):
+            if frame.file != file:
+                if pictures is not None:
+                    close_pictures()
+                file = frame.file
+                bar.set_postfix_str(file.name)
+                fps = frames_per_second(file) if is_video(file) else None
+                pictures = PictureFile(out_dir / 'vis' / name_of[file], fps)
+            detections.add(frame)
+            if pictures.error is None:
+                pictures.add(frame.draw(score_thr, out=frame.image))
+            # A large image must be gone when the next one is read.
+            del frame
     finally:
+        if pictures is not None:
+            close_pictures()
         bar.close()
         _write_detections(out_dir, detections)
     _raise_errors(len(files), len(unreadable), unwritten)

@@ -1,6 +1,7 @@
 """A trained model on images that belong to no data set, and what it finds."""
 
 import copy
+import functools
 import itertools
 import warnings
 from collections import defaultdict
@@ -10,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from mmdet.evaluation import get_classes
 from mmdet.registry import MODELS, VISUALIZERS
 from mmdet.structures import DetDataSample
-from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.model import revert_sync_batchnorm
@@ -38,7 +39,15 @@ from focal_retinanet.data.dataset_meta import (
 from focal_retinanet.data.image_files import find_inputs, is_video, read_frames
 from focal_retinanet.engine.checkpoints.fit import check_fits
 from focal_retinanet.engine.checkpoints.load import safe_loading
+from focal_retinanet.engine.tiles import (
+    Tiling,
+    array_pipeline,
+    merge_tiles,
+    nms_of,
+    predict_tiles,
+)
 from focal_retinanet.export import ExportedModel, is_exported, use_exported_model
+from focal_retinanet.visualization.det_visualizer import DetVisualizer
 from focal_retinanet.visualization.palette import with_class_colours
 
 #: One input of a detector: image, folder, glob or video by its path, or an image
@@ -85,9 +94,25 @@ class Detections:
         """Names of the classes, str (N,)."""
         return np.array(self._visualizer.dataset_meta['classes'])[self.labels]
 
-    def draw(self, score_thr: float = 0.3) -> np.ndarray:
-        """Return the image with the detections from a score on, (H, W, 3) uint8 BGR."""
-        self._visualizer.add_datasample(
+    def draw(self, score_thr: float = 0.3, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the image with the detections from a score on, (H, W, 3) uint8 BGR.
+
+        Args:
+            score_thr: lowest score that is drawn.
+            out: array that holds the image and is drawn on, such as ``image`` itself
+                if nobody needs it any more (default: a copy).
+        """
+        visualizer = self._visualizer
+        if isinstance(visualizer, DetVisualizer) and (
+            'masks' not in self.sample.pred_instances
+        ):
+            # cv2 draws on contiguous arrays only.
+            out = np.array(self.image, order='C') if out is None else out
+            _swap_channels(out)
+            visualizer.draw_in_place(out, self.sample, score_thr)
+            _swap_channels(out)
+            return out
+        visualizer.add_datasample(
             'detections',
             self.image[..., ::-1],
             data_sample=self.sample,
@@ -95,7 +120,7 @@ class Detections:
             show=False,
             pred_score_thr=score_thr,
         )
-        return self._visualizer.get_image()[..., ::-1]
+        return visualizer.get_image()[..., ::-1]
 
     def __len__(self) -> int:
         return len(self.sample.pred_instances)
@@ -120,6 +145,11 @@ class Detector:
             GPU, or the CPU without one). An exported file runs on the CPU.
         cfg_options: settings of the config to override, by their keys.
         unsafe_checkpoint: Whether to load any file and run the code that it may hold.
+        tile: side of the tiles into which larger images are cut, in pixels (default:
+            no image is cut), see :mod:`focal_retinanet.engine.tiles`.
+        overlap: share of a side that neighbouring tiles have in common at least.
+        full_image: Whether a large image also goes through the model as a whole, for
+            objects that are larger than the overlap.
         warn: function that gets a line if the checkpoint was trained on other
             classes, or on the same classes in another order.
 
@@ -131,6 +161,7 @@ class Detector:
         FileNotFoundError: the config or the checkpoint does not exist.
         UserError: the checkpoint does not fit this model's head, there is no such row
             of a table, or no one reads an option.
+        ValueError: ``tile`` is below 32, or ``overlap`` is not in [0, 1).
     """
 
     def __init__(
@@ -141,8 +172,12 @@ class Detector:
         *,
         cfg_options: Mapping[str, Any] | None = None,
         unsafe_checkpoint: bool = False,
+        tile: int | None = None,
+        overlap: float = 0.2,
+        full_image: bool = False,
         warn: Callable[[str], None] = warnings.warn,
     ) -> None:
+        self._tiling = None if tile is None else Tiling(tile, overlap, full_image)
         if isinstance(config, Config):
             cfg = copy.deepcopy(config)
             merge_options(cfg, cfg_options)
@@ -184,6 +219,7 @@ class Detector:
         inputs: Input | Iterable[Input],
         batch_size: int = 1,
         on_error: Callable[[UserError], None] | None = None,
+        on_tiles: Callable[[str, int, int], None] | None = None,
     ) -> Iterator[Detections]:
         """Detect objects in images, in the order of the inputs.
 
@@ -194,9 +230,12 @@ class Detector:
         Args:
             inputs: image, folder, glob or video by its path, image as an array
                 (H, W, 3) uint8 BGR, or any iterable of these.
-            batch_size: number of images that are read and detected at a time.
+            batch_size: number of images that are read and detected at a time, and of
+                tiles of a large image, which is read alone.
             on_error: function that gets the error of a file that cannot be read,
                 which is then left out (default: the error is raised).
+            on_tiles: function that gets the name of a large image after each batch of
+                its tiles, the number of tiles that are done, and the number of all.
 
         Yields:
             Detections of each image, and of each frame of a video.
@@ -213,26 +252,76 @@ class Detector:
         if isinstance(inputs, Sequence):
             # A path that does not exist is an error now, not after all before it.
             inputs = [source for given in inputs for source in _sources(given)]
-        return self._detect(inputs, batch_size, on_error)
+        images = self._resizable(_read(inputs, on_error), on_error)
+        return self._detect(images, batch_size, on_tiles)
+
+    def _resizable(
+        self,
+        images: Iterator['_Image'],
+        on_error: Callable[[UserError], None] | None,
+    ) -> Iterator['_Image']:
+        """Yield the images of which the test pipeline leaves something.
+
+        OpenCV fails on an image that is so narrow that a resized side has no pixel.
+        """
+        for one in images:
+            height, width = one.image.shape[:2]
+            if max(height, width) > 16 * min(height, width):
+                try:
+                    self._pipeline(dict(img=one.image, img_id=0))
+                except cv2.error:
+                    error = UserError(
+                        f'{one.name} has {width}x{height} pixels, of which the test '
+                        'pipeline leaves none on one side'
+                    )
+                    if on_error is None:
+                        raise error from None
+                    on_error(error)
+                    continue
+            yield one
+            del one  # before the next image is read
 
     def _detect(
         self,
-        inputs: Iterable[Input],
+        images: Iterator['_Image'],
         batch_size: int,
-        on_error: Callable[[UserError], None] | None,
+        on_tiles: Callable[[str, int, int], None] | None,
     ) -> Iterator[Detections]:
-        images = _read(inputs, on_error)
-        while batch := list(itertools.islice(images, batch_size)):
-            for one, sample in zip(batch, self._predict(batch), strict=True):
-                yield Detections(*one, sample.cpu(), self._visualizer)
+        for batch in _batches(images, batch_size, self._is_cut):
+            if self._is_cut(batch[0]):
+                samples = [self._predict_tiles(batch[0], batch_size, on_tiles)]
+            else:
+                samples = self._predict([one.image for one in batch])
+            # A large image must be gone when the next one is read.
+            while batch:
+                yield Detections(*batch.pop(0), samples.pop(0).cpu(), self._visualizer)
 
-    def _predict(self, batch: Sequence['_Image']) -> list[DetDataSample]:
+    def _is_cut(self, one: '_Image') -> bool:
+        return self._tiling is not None and self._tiling.cuts(one.image)
+
+    def _predict_tiles(
+        self,
+        one: '_Image',
+        batch_size: int,
+        on_tiles: Callable[[str, int, int], None] | None,
+    ) -> DetDataSample:
+        progress = None if on_tiles is None else functools.partial(on_tiles, one.name)
+        samples = predict_tiles(
+            self._predict, one.image, self._tiling, batch_size, progress
+        )
+        size = one.image.shape[:2]
+        return DetDataSample(
+            metainfo=dict(img_id=0, ori_shape=size, img_shape=size),
+            pred_instances=merge_tiles(samples, nms_of(self._cfg.model)),
+        )
+
+    def _predict(self, images: Sequence[np.ndarray]) -> list[DetDataSample]:
         """Detect objects in a batch.
 
         Padding changes what a model sees at the borders of an image, so only images
         of equal size go through it together.
         """
-        data = [self._pipeline(dict(img=one.image, img_id=0)) for one in batch]
+        data = [self._pipeline(dict(img=image, img_id=0)) for image in images]
         by_shape = defaultdict(list)
         for index, one in enumerate(data):
             by_shape[one['inputs'].shape].append(index)
@@ -245,14 +334,12 @@ class Detector:
             with torch.no_grad():
                 samples = self.model.test_step(together)
             found.update(zip(indices, samples, strict=True))
-        return [found[index] for index in range(len(batch))]
+        return [found[index] for index in range(len(images))]
 
     @cached_property
     def _pipeline(self) -> Compose:
         """The config's pipeline of the test, from an array on."""
-        steps = get_test_pipeline_cfg(self._cfg.copy())
-        steps[0].type = 'mmdet.LoadImageFromNDArray'
-        return Compose(steps)
+        return Compose(array_pipeline(self._cfg))
 
     @cached_property
     def _visualizer(self) -> Visualizer:
@@ -279,6 +366,32 @@ class _Image(NamedTuple):
 
 
 _numbers = itertools.count()
+
+
+def _swap_channels(image: np.ndarray) -> None:
+    """Turn BGR into RGB in place, or RGB into BGR, without a copy of the image."""
+    for top in range(0, len(image), 64):
+        rows = image[top : top + 64]
+        rows[:] = cv2.cvtColor(rows, cv2.COLOR_BGR2RGB)
+
+
+def _batches(
+    images: Iterator[_Image], batch_size: int, is_alone: Callable[[_Image], bool]
+) -> Iterator[list[_Image]]:
+    """Yield batches of images; those that ``is_alone`` picks have their own."""
+    batch: list[_Image] = []
+    for one in images:
+        alone = is_alone(one)
+        if alone and batch:
+            yield batch
+            batch = []
+        batch.append(one)
+        del one
+        if alone or len(batch) == batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _sources(given: Input) -> list[Path | np.ndarray]:
@@ -312,6 +425,7 @@ def _read(
                 for index, frame in enumerate(read_frames(source)):
                     number = f'#{index:06d}' if is_video(source) else ''
                     yield _Image(f'{source}{number}', source, frame)
+                    del frame  # while the next one is read
             except UserError as error:
                 if on_error is None:
                     raise

@@ -127,7 +127,7 @@ def look_at(model: nn.Module, dataset: Dataset, num: int = 8) -> Found | None:
     """Detect at any score in a few images that are spread over a data set.
 
     Args:
-        model: Detector in evaluation mode.
+        model: Detector in evaluation mode, wrapped or not.
         dataset: Data set of a validation or test.
         num: Number of images.
 
@@ -143,7 +143,7 @@ def look_at(model: nn.Module, dataset: Dataset, num: int = 8) -> Found | None:
                 item.get('data_samples'), DetDataSample
             ):
                 return None
-            (sample,) = model.val_step(pseudo_collate([item]))
+            (sample,) = model.test_step(pseudo_collate([item]))
             scores += sample.pred_instances.scores.tolist()
             counts = _overlaps(sample, threshold or 0)
             objects += counts[0]

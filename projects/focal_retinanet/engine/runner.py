@@ -131,8 +131,9 @@ class Runner(MMEngineRunner):
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop, check its data, and keep its detections."""
         loop = self._build_evaluation('test', super().build_test_loop, loop)
-        if isinstance(self.model, ExportedModel):
-            self._check_exported(self.model, loop)
+        model = getattr(self.model, 'module', self.model)  # of a tiled model
+        if isinstance(model, ExportedModel):
+            self._check_exported(model, loop)
         return loop
 
     def _check_exported(self, model: ExportedModel, loop: BaseLoop) -> None:

@@ -34,6 +34,8 @@ from focal_retinanet.visualization.palette import (
 _DPI = 120
 # Side (sqrt of the area) of an image in which lines have the given width.
 _LINE_SIDE = 900
+# Rows of an image that are drawn at a time.
+_BAND = 1024
 
 
 @VISUALIZERS.register_module()
@@ -128,7 +130,8 @@ class DetVisualizer(DetLocalVisualizer):
                 *(out_file, pred_score_thr, step),
             )
             return
-        image = image.clip(0, 255).astype(np.uint8)
+        if image.dtype != np.uint8:
+            image = image.clip(0, 255).astype(np.uint8)
         if has_both:
             found = _classify(sample)
             labels = [*found.category_ids.tolist(), *found.gt_category_ids.tolist()]
@@ -153,6 +156,25 @@ class DetVisualizer(DetLocalVisualizer):
             mmcv.imwrite(drawn[..., ::-1], out_file)
         else:
             self.add_image(name, drawn, step)
+
+    def draw_in_place(
+        self, image: np.ndarray, sample: DetDataSample, score_thr: float
+    ) -> None:
+        """Draw detections without masks, and copy no more than a part of the image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, contiguous, changed in place.
+            sample: Sample with ``pred_instances``.
+            score_thr: Lowest score that is drawn.
+        """
+        found = sample.pred_instances
+        meta = self.dataset_meta or {}
+        self._draw_labelled_boxes(
+            image,
+            found[found.scores >= score_thr],
+            meta.get('classes'),
+            meta.get('palette'),
+        )
 
     def _draw_boxes_of(
         self,
@@ -188,37 +210,40 @@ class DetVisualizer(DetLocalVisualizer):
         ``instances`` has 'labels' (N,) on the CPU; 'bboxes' (N, 4) xyxy in pixels,
         'scores' (N,) and 'masks' are optional. ``palette`` may have any length.
         """
-        if len(instances) == 0 or not ('bboxes' in instances or 'masks' in instances):
+        if 'masks' not in instances:
+            drawn = image.copy()
+            self._draw_labelled_boxes(drawn, instances, classes, palette)
+            return drawn
+        if len(instances) == 0:
             return image.copy()
-        if 'scores' in instances:
-            instances = instances[best_last(instances.scores.numpy()).copy()]
-        labels = instances.labels.tolist()
-        palette = class_colours(max([*labels, len(classes or ()) - 1]) + 1, palette)
-        names = _names(labels, classes)
-        texts = [
-            label_text(name, score)
-            for name, score in zip(
-                instances.get('label_names', [names[label] for label in labels]),
-                instances.get('scores', [None] * len(labels)),
-                strict=True,
-            )
-        ]
-        if 'masks' in instances:
-            # Without scores, mmdet writes label_names unchanged.
-            drawn = InstanceData(
-                label_names=texts, labels=instances.labels, masks=instances.masks
-            )
-            if 'bboxes' in instances:
-                drawn.bboxes = instances.bboxes
-            return super()._draw_instances(image, drawn, classes, palette)
+        instances, texts, palette = _described(instances, classes, palette)
+        # Without scores, mmdet writes label_names unchanged.
+        drawn = InstanceData(
+            label_names=texts, labels=instances.labels, masks=instances.masks
+        )
+        if 'bboxes' in instances:
+            drawn.bboxes = instances.bboxes
+        return super()._draw_instances(image, drawn, classes, palette)
+
+    def _draw_labelled_boxes(
+        self,
+        image: np.ndarray,
+        instances: InstanceData,
+        classes: Sequence[str] | None,
+        palette: object,
+    ) -> None:
+        """Draw boxes with labels in place; the arguments of ``_draw_instances``."""
+        if len(instances) == 0 or 'bboxes' not in instances:
+            return
+        instances, texts, palette = _described(instances, classes, palette)
         if self.bbox_color is not None:
             palette = get_palette(self.bbox_color, len(palette))
         boxes = instances.bboxes
-        return self._draw_boxes(
+        self._draw_boxes(
             image,
             np.asarray(getattr(boxes, 'tensor', boxes), float),
             texts,
-            [tuple(palette[label]) for label in labels],
+            [tuple(palette[label]) for label in instances.labels.tolist()],
         )
 
     def _draw_boxes(
@@ -227,8 +252,8 @@ class DetVisualizer(DetLocalVisualizer):
         boxes: np.ndarray,
         texts: Sequence[str],
         colours: Sequence[Colour],
-    ) -> np.ndarray:
-        """Draw boxes and labels on a copy of an image, the last on top."""
+    ) -> None:
+        """Draw boxes and labels in place, the last on top."""
         height, width = image.shape[:2]
         # A diverged model has boxes that are not finite. The best come first here.
         good = np.flatnonzero(np.isfinite(boxes).all(1))[::-1]
@@ -238,21 +263,49 @@ class DetVisualizer(DetLocalVisualizer):
         colours = [tuple(int(part) for part in colours[i]) for i in good]
         side = (width * height) ** 0.5
         thickness = max(1, round(self.line_width * min(side / _LINE_SIDE, 2)))
-        drawn = image.copy()
-        for i in reversed(range(len(good))):
-            x1, y1, x2, y2 = corners[i].tolist()
-            cv2.rectangle(drawn, (x1, y1), (x2, y2), colours[i], thickness)
-        if self.alpha < 1:
-            drawn = cv2.addWeighted(drawn, self.alpha, image, 1 - self.alpha, 0)
+        # Band by band, as transparency needs a copy, and an image can be large.
+        for top in range(0, height, _BAND):
+            band = image[top : top + _BAND]
+            before = band.copy() if self.alpha < 1 else None
+            y1, y2 = corners[:, 1] - top, corners[:, 3] - top
+            here = np.flatnonzero((y1 - thickness < len(band)) & (y2 + thickness >= 0))
+            for i in here[::-1]:
+                x1, _, x2, _ = corners[i].tolist()
+                start, end = (x1, int(y1[i])), (x2, int(y2[i]))
+                cv2.rectangle(band, start, end, colours[i], thickness)
+            if before is not None:
+                cv2.addWeighted(band, self.alpha, before, 1 - self.alpha, 0, dst=band)
         draw_labels(
-            drawn,
+            image,
             corners,
             [texts[i] for i in good],
             colours,
             letter_sizes(corners, (width, height)),
             self._letters and get_palette(self._letters, len(good)),
         )
-        return drawn
+
+
+def _described(
+    instances: InstanceData, classes: Sequence[str] | None, palette: object
+) -> tuple[InstanceData, list[str], list[Colour]]:
+    """Return the instances, the best one last, their texts, and colours of all classes.
+
+    ``palette`` may have any length.
+    """
+    if 'scores' in instances:
+        instances = instances[best_last(instances.scores.numpy()).copy()]
+    labels = instances.labels.tolist()
+    palette = class_colours(max([*labels, len(classes or ()) - 1]) + 1, palette)
+    names = _names(labels, classes)
+    texts = [
+        label_text(name, score)
+        for name, score in zip(
+            instances.get('label_names', [names[label] for label in labels]),
+            instances.get('scores', [None] * len(labels)),
+            strict=True,
+        )
+    ]
+    return instances, texts, palette
 
 
 def _names(labels: Sequence[int], classes: Sequence[str] | None) -> dict[int, str]:

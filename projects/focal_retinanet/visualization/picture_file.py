@@ -5,6 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+# Longest side of a JPEG image in pixels that libjpeg writes.
+_LONGEST = 65500
+
 
 class PictureFile:
     """File for the pictures of one input: a JPEG image, or an MP4 video.
@@ -33,6 +36,12 @@ class PictureFile:
             return
         picture = np.ascontiguousarray(picture)
         if self.fps is None:
+            if max(picture.shape) > _LONGEST:
+                self.error = (
+                    f'{self.path} cannot be written: a JPEG image has at most '
+                    f'{_LONGEST} pixels a side'
+                )
+                return
             try:
                 self.path.write_bytes(cv2.imencode('.jpg', picture)[1])
             except (OSError, cv2.error) as error:

@@ -73,7 +73,8 @@ def likely_causes(runner: Runner, model: nn.Module, dataset: Dataset) -> list[st
         trained = runner.train_dataloader.dataset
         classes = [_classes_of(data) for data in (trained, dataset)]
         causes.append(low_ap.classes_cause(*classes))
-    found = low_ap.look_at(model, dataset)
+    # Wrappers may read what the data set gives in another way.
+    found = low_ap.look_at(runner.model, dataset)
     if found is not None:
         causes += [low_ap.labels_cause(found), low_ap.scores_cause(found)]
     if is_training:
