@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from focal_retinanet.acceleration.accelerate import accelerate
-from focal_retinanet.acceleration.frozen import freeze_weights
+from focal_retinanet.acceleration.fast_conv import freeze_weights
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.export import onnx, openvino, quantize, torch_export
 from focal_retinanet.export.exportable import Exportable

@@ -7,9 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from focal_retinanet.acceleration import fast_conv, folding
-from focal_retinanet.acceleration.fast_conv import fold_batch_norm, use_winograd
-from focal_retinanet.acceleration.frozen import freeze_weights, unfreeze_weights
+from focal_retinanet.acceleration import fast_conv, folding, frozen, packed
+from focal_retinanet.acceleration.fast_conv import (
+    fold_batch_norm,
+    freeze_weights,
+    use_winograd,
+)
+from focal_retinanet.acceleration.frozen import unfreeze_weights
 
 
 class Block(nn.Module):
@@ -106,3 +110,69 @@ def test_weights_from_inference_mode_are_never_kept(images, computed):
         for _ in range(2):
             block(images)
     assert computed.fold.call_count == 2
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(kernel_size=1),
+        dict(kernel_size=3, stride=2, padding=1),
+        dict(kernel_size=3, padding=2, dilation=2, bias=False),
+        dict(kernel_size=5, padding=(2, 0), groups=4),
+        dict(kernel_size=3, padding='same'),
+        dict(kernel_size=3, padding=1, padding_mode='reflect'),
+    ],
+    ids=str,
+)
+def test_packed_convolutions_of_all_sizes(options):
+    conv = nn.Conv2d(16, 24, **options)
+    model = nn.Sequential(conv, nn.Conv2d(24, 16, 3, padding=1))
+    plain = copy.deepcopy(model)
+    use_winograd(model)  # of the second convolution
+    freeze_weights(model)
+    with torch.no_grad():
+        for size in ((1, 9, 7), (3, 20, 31), (1, 9, 7)):
+            for layout in (torch.channels_last, torch.contiguous_format):
+                maps = torch.randn(size[0], 16, *size[1:]).to(memory_format=layout)
+                found, expected = conv(maps), plain[0](maps)
+                torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+                assert found.stride() == expected.stride()
+        with pytest.raises(RuntimeError, match='channels'):
+            conv(torch.randn(1, 8, 9, 7).to(memory_format=torch.channels_last))
+        assert conv(torch.randn(0, 16, 9, 9)).shape[0] == 0
+        assert conv.double()(torch.randn(1, 16, 9, 9).double()).dtype == torch.float64
+
+
+def test_packed_weights_are_used_and_few_are_kept(monkeypatch):
+    packs = []
+    pack = packed._pack
+    monkeypatch.setattr(
+        packed, '_pack', lambda *args: packs.append(args) or pack(*args)
+    )
+    model = nn.Sequential(nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 3, padding=1))
+    use_winograd(model)
+    freeze_weights(model)
+    sizes = [torch.randn(1, 16, side, 8) for side in range(8, 28)]
+    sizes = [maps.to(memory_format=torch.channels_last) for maps in sizes]
+    with torch.no_grad():
+        for maps in (*sizes, sizes[-1]):
+            model[0](maps)
+    if not packed._is_available():
+        pytest.skip("this torch lacks oneDNN's operators")
+    assert len(packs) == len(sizes)
+    assert len(frozen._kept[model[0]]) == frozen._MOST
+
+
+def test_a_torch_without_the_operators(monkeypatch, images):
+    monkeypatch.setattr(packed, '_run', mock.Mock(side_effect=AttributeError))
+    packed._is_available.cache_clear()
+    try:
+        assert not packed._is_available()
+        model = nn.Sequential(nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 3, padding=1))
+        expected = model(images)
+        use_winograd(model)
+        freeze_weights(model)
+        with torch.no_grad():
+            torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-4)
+    finally:
+        packed._is_available.cache_clear()

@@ -22,7 +22,8 @@ def record_of(folder, what):
 
 
 def test_every_result_has_its_row():
-    linked = {re.search(r'results/[\w.-]+', what)[0] for what, *_ in rows(BENCHMARKS)}
+    page = (BENCHMARKS / 'README.md').read_text()
+    linked = set(re.findall(r'\((results/[\w.-]+)\)', page))
     files = {f'results/{file.name}' for file in BENCHMARKS.glob('results/*.json')}
     assert linked == files
 
@@ -36,6 +37,38 @@ def test_row_shows_what_was_measured(row):
         round(ours['peak_mib']),
         round(peer['peak_mib']),
     ]
+
+
+def deploy_rows():
+    """Cells by the head of their column, of the rows that end in a record of deploy."""
+    lines = (BENCHMARKS / 'README.md').read_text().splitlines()
+    for index, line in enumerate(lines):
+        if line.startswith('|') and '(results/deploy_' in line:
+            top = max(i for i in range(index) if not lines[i].startswith('|')) + 1
+            head, cells = (
+                [cell.strip() for cell in lines[i].strip('| ').split('|')]
+                for i in (top, index)
+            )
+            yield dict(zip(head, cells, strict=True))
+
+
+@pytest.mark.parametrize('row', deploy_rows(), ids=lambda row: row['record'])
+def test_row_of_runtimes_shows_what_was_measured(row):
+    record = record_of(BENCHMARKS, row['record'])
+    assert not record['environment']['uncommitted_changes']
+    (case,) = record['cases']
+    measured = {one['name']: one for one in case['contestants']}
+    sizes = case['sizes']
+    shown = f'{sizes["batch"]} x {sizes["height"]}x{sizes["width"]}'
+    assert (row['images'], row['part']) == (shown, sizes['part'])
+    for name, cell in row.items():
+        if name in ('images', 'part', 'record'):
+            continue
+        if cell == '':
+            assert name not in measured
+        else:
+            number = float(cell.replace(',', ''))
+            assert number == pytest.approx(measured[name]['median_ms'], rel=0.05)
 
 
 @pytest.mark.parametrize('row', rows(ROOT), ids=lambda row: row[0])

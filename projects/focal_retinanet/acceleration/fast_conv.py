@@ -13,10 +13,10 @@ PyTorch's own operators compute it, and one line in the log says why.
 
 from torch import Tensor, fx, nn
 
-from focal_retinanet.acceleration import folding
+from focal_retinanet.acceleration import folding, packed
 from focal_retinanet.acceleration.conv_norm_pairs import find_conv_norm_pairs
-from focal_retinanet.acceleration.frozen import keep
-from focal_retinanet.acceleration.winograd import conv3x3, transform
+from focal_retinanet.acceleration.frozen import freeze, is_frozen, keep
+from focal_retinanet.acceleration.winograd import conv3x3, is_small, transform
 
 
 class FastConv2d(nn.Conv2d):
@@ -39,13 +39,23 @@ class FastConv2d(nn.Conv2d):
     def _conv_forward(
         self, input: Tensor, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
-        if self._by_winograd and _fits_winograd(self):
+        frozen = is_frozen(self)
+        if (
+            self._by_winograd
+            and _fits_winograd(self)
+            and not (frozen and is_small(input))
+        ):
             return conv3x3(
                 input,
                 weight,
                 bias,
-                lambda: keep(self, 'points', [weight], lambda: transform(weight)),
+                (lambda: keep(self, 'points', [weight], lambda: transform(weight)))
+                if frozen
+                else None,
             )
+        output = packed.convolve(self, input, weight, bias) if frozen else None
+        if output is not None:
+            return output
         return super()._conv_forward(input, weight, bias)
 
 
@@ -106,6 +116,26 @@ def fold_batch_norm(model: nn.Module) -> int:
         if pairs:
             folding.make_folding(block, pairs)
     return len(norms)
+
+
+def freeze_weights(model: nn.Module) -> None:
+    """Compute once what convolutions compute of their weights, until further notice.
+
+    Calls that record gradients still compute it each time. A change that PyTorch counts
+    (an optimizer's step, ``load_state_dict``) is noticed, one through ``.data`` is not.
+    It takes memory: four times that of the weights of the 3x3 convolutions by
+    Winograd's algorithm, once that of weights with a batch norm, and once that of all
+    other weights for each size of their maps.
+
+    Args:
+        model: Any model. If neither :func:`use_winograd` nor :func:`fold_batch_norm`
+            has changed a convolution of it, it stays as it is.
+    """
+    convs = [conv for conv in model.modules() if type(conv) in _CONVS]
+    if any(type(conv) is FastConv2d for conv in convs):
+        for conv in convs:
+            conv.__class__ = FastConv2d
+        freeze(convs)
 
 
 def _fits_winograd(conv: nn.Conv2d) -> bool:

@@ -3,10 +3,11 @@
 Batch norms are folded into weights and weights are transformed in every call, because
 nothing shows whether they changed (a write through ``.data`` leaves no trace). At the
 size of a photo this costs a hundredth of the time, at 320x320 pixels a sixth. Whoever
-only detects knows that the weights stay, and says so by :func:`freeze_weights`.
+only detects knows that the weights stay, and says so by
+:func:`focal_retinanet.acceleration.fast_conv.freeze_weights`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -14,36 +15,32 @@ import torch
 from torch import Tensor, nn
 
 Result = TypeVar('Result')
+# Most results of a module: the sizes of a head's five levels, for two sizes of images.
+_MOST = 12
 # By module, so that a copy of a frozen module is not frozen.
 _kept: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
 
 
-def freeze_weights(model: nn.Module) -> None:
-    """Compute once what convolutions compute of their weights, until further notice.
-
-    Calls that record gradients still compute it each time. A change that PyTorch counts
-    (an optimizer's step, ``load_state_dict``) is noticed, one through ``.data`` is not.
-    It takes memory: four times that of the weights of the 3x3 convolutions by
-    Winograd's algorithm, and once that of the weights with a batch norm.
-
-    Args:
-        model: Any model; only its convolutions of
-            :mod:`focal_retinanet.acceleration.fast_conv` compute anything of weights.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            _kept[module] = {}
+def freeze(modules: Iterable[nn.Module]) -> None:
+    """Keep the results of modules until :func:`unfreeze_weights`."""
+    for module in modules:
+        _kept[module] = {}
 
 
 def unfreeze_weights(model: nn.Module) -> None:
-    """End :func:`freeze_weights`, and free the memory."""
+    """End ``freeze_weights`` of a model, and free the memory."""
     for module in model.modules():
         _kept.pop(module, None)
 
 
+def is_frozen(module: nn.Module) -> bool:
+    """Return whether a module's results are kept in this call."""
+    return module in _kept and not torch.is_grad_enabled()
+
+
 def keep(
     module: nn.Module,
-    name: str,
+    name: Hashable,
     sources: Sequence[Tensor | None],
     compute: Callable[[], Result],
 ) -> Result:
@@ -51,20 +48,23 @@ def keep(
 
     Args:
         module: Module that computes it.
-        name: Name of the result.
+        name: Name of the result. Of too many results, the oldest goes.
         sources: Tensors that it is computed of.
         compute: Function that computes it.
     """
-    kept = _kept.get(module)
-    if kept is None or torch.is_grad_enabled():
+    if not is_frozen(module):
         return compute()
+    kept = _kept[module]
     tensors = [x for x in sources if x is not None]
     if any(x.is_inference() for x in tensors):  # their changes are not counted
         return compute()
     state = [(x.data_ptr(), x._version) for x in tensors]
-    known = kept.get(name)
+    known = kept.pop(name, None)
     if known is None or known[0] != state:
         # A tensor from inference mode would not count its changes.
         with torch.inference_mode(False), torch.no_grad():
-            known = kept[name] = (state, compute())
+            known = (state, compute())
+    kept[name] = known  # as the latest one
+    if len(kept) > _MOST:
+        kept.pop(next(iter(kept)), None)
     return known[1]

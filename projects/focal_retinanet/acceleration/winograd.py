@@ -32,12 +32,22 @@ from focal_retinanet.ops.fast_paths.step_aside import say_once
 _CHUNK = 512
 # With fewer tiles, transforming the weights costs more than it saves.
 _MIN_TILES = 32
+# With fewer tiles, reading the transformed weights costs more than it saves.
+_MIN_TILES_WITH_POINTS = 16
 _local = threading.local()
 
 
 def is_available() -> bool:
     """Whether the transforms can be compiled on this machine."""
     return _library() is not None
+
+
+def is_small(input: Tensor) -> bool:
+    """Return whether maps (B, C, H, W) are too small even for transformed weights."""
+    if input.dim() != 4:
+        return True
+    batch, _, height, width = input.shape
+    return _count_tiles(batch, height, width) < _MIN_TILES_WITH_POINTS
 
 
 def conv3x3(
@@ -71,7 +81,7 @@ def conv3x3(
     reason = _why_plain(input, weight, bias)
     if reason is not None:
         say_once(f"Winograd's algorithm does not compute 3x3 convolutions: {reason}")
-    elif _fits(input, weight, bias):
+    elif _fits(input, weight, bias, points is not None):
         if torch.is_grad_enabled():
             return _Conv3x3.apply(input, weight, bias)
         return _forward(input, weight, bias, points() if points else transform(weight))
@@ -105,7 +115,7 @@ def _products_are_fp32() -> bool:
     return torch.get_float32_matmul_precision() == 'highest'
 
 
-def _fits(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+def _fits(input: Tensor, weight: Tensor, bias: Tensor | None, has_points: bool) -> bool:
     """Whether the shapes agree and the algorithm pays off."""
     if input.is_nested or input.dim() != 4 or input.numel() == 0:
         return False
@@ -114,7 +124,8 @@ def _fits(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return (
         weight.shape == (outputs, channels, 3, 3)
         and (bias is None or bias.shape == (outputs,))
-        and _count_tiles(batch, height, width) >= _MIN_TILES
+        and _count_tiles(batch, height, width)
+        >= (_MIN_TILES_WITH_POINTS if has_points else _MIN_TILES)
     )
 
 

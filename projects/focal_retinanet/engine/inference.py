@@ -26,7 +26,7 @@ from mmengine.visualization import Visualizer
 from torch import nn
 
 from focal_retinanet.acceleration.accelerate import accelerate
-from focal_retinanet.acceleration.frozen import freeze_weights
+from focal_retinanet.acceleration.fast_conv import freeze_weights
 from focal_retinanet.cli.arguments import default_device
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.ablation_table import load_with_options

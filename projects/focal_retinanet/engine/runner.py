@@ -14,6 +14,8 @@ from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
 from focal_retinanet.acceleration.accelerate import accelerate
+from focal_retinanet.acceleration.fast_conv import freeze_weights
+from focal_retinanet.acceleration.frozen import unfreeze_weights
 from focal_retinanet.cli.console import quiet_console
 from focal_retinanet.data.check_data import CocoSource, checked_loading, coco_sources
 from focal_retinanet.data.dataset_meta import describe_other_classes, meta_of
@@ -135,6 +137,14 @@ class Runner(MMEngineRunner):
         if isinstance(model, ExportedModel):
             self._check_exported(model, loop)
         return loop
+
+    def test(self) -> dict[str, float]:
+        """Test the model, whose weights stay until the end."""
+        freeze_weights(self.model)
+        try:
+            return super().test()
+        finally:
+            unfreeze_weights(self.model)
 
     def _check_exported(self, model: ExportedModel, loop: BaseLoop) -> None:
         """Compare the classes of an exported file with the data set's."""
