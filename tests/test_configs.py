@@ -122,6 +122,8 @@ def test_steps_end_at_torchvisions_recipe():
 def test_each_step_changes_one_thing(table):
     table = Table(ROOT / 'configs' / 'recipes' / table)
     cfgs = [table.load(row) for row in table.rows]
+    if 'smooth-l1' in table.rows:  # goes back, and is no step
+        cfgs.pop(table.rows.index('smooth-l1'))
     for before, after in itertools.pairwise(cfgs):
         parts = {
             (key, part)

@@ -59,6 +59,12 @@ atss = {
     **multi_scale,
     'model.train_cfg.assigner': dict(_delete_=True, type='ATSSAssigner', topk=9),
 }
+# Whether GIoU still helps with the other steps.
+smooth_l1 = {
+    **multi_scale,
+    'model.bbox_head.reg_decoded_bbox': False,
+    'model.bbox_head.loss_bbox': paper['model.bbox_head.loss_bbox'],
+}
 
 rows = {
     'paper': paper,
@@ -67,5 +73,6 @@ rows = {
     'adamw': adamw,
     'no-norm-decay': no_norm_decay,
     'multi-scale': multi_scale,
+    'smooth-l1': smooth_l1,
     'atss': atss,
 }
