@@ -176,3 +176,20 @@ def test_a_torch_without_the_operators(monkeypatch, images):
             torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-4)
     finally:
         packed._is_available.cache_clear()
+
+
+def test_nothing_old_is_taken_for_a_new_tensor_in_its_place(model, images):
+    """Memory of a freed tensor is used again, as other sizes alternate."""
+    freeze_weights(model)
+    small = images[..., :8, :8].contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for number in range(6):
+            model.conv.weight.mul_(-1.5)
+            plain = copy.deepcopy(model)
+            for maps in (small, images) if number % 2 else (small,):
+                torch.testing.assert_close(
+                    model(maps), plain(maps), rtol=1e-4, atol=1e-4
+                )
+        model.norm.eps = 1.0
+        plain = copy.deepcopy(model)
+        torch.testing.assert_close(model(images), plain(images), rtol=1e-4, atol=1e-4)

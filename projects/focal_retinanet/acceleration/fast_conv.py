@@ -31,8 +31,12 @@ class FastConv2d(nn.Conv2d):
         norm = folding.norm_behind(self, input)
         if norm is None:
             return super().forward(input)
-        sources = folding.sources(self, norm)
-        weight, bias = keep(self, 'folded', sources, lambda: folding.fold(self, norm))
+        weight, bias = keep(
+            self,
+            ('folded', norm.eps),
+            folding.sources(self, norm),
+            lambda: folding.fold(self, norm),
+        )
         output = self._conv_forward(input, weight, bias)
         return folding.pass_on(self, norm, output)
 

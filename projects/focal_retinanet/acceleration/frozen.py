@@ -7,6 +7,7 @@ only detects knows that the weights stay, and says so by
 :func:`focal_retinanet.acceleration.fast_conv.freeze_weights`.
 """
 
+import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -19,6 +20,7 @@ Result = TypeVar('Result')
 _MOST = 12
 # By module, so that a copy of a frozen module is not frozen.
 _kept: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 def freeze(modules: Iterable[nn.Module]) -> None:
@@ -54,17 +56,27 @@ def keep(
     """
     if not is_frozen(module):
         return compute()
-    kept = _kept[module]
     tensors = [x for x in sources if x is not None]
     if any(x.is_inference() for x in tensors):  # their changes are not counted
         return compute()
-    state = [(x.data_ptr(), x._version) for x in tensors]
-    known = kept.pop(name, None)
-    if known is None or known[0] != state:
+    # With the tensors themselves, so that no other can take their place in memory.
+    state = [(x, x.data_ptr(), x._version) for x in tensors]
+    with _lock:
+        known = _kept.get(module, {}).pop(name, None)
+    if known is None or not _are_same(known[0], state):
         # A tensor from inference mode would not count its changes.
         with torch.inference_mode(False), torch.no_grad():
             known = (state, compute())
-    kept[name] = known  # as the latest one
-    if len(kept) > _MOST:
-        kept.pop(next(iter(kept)), None)
+    with _lock:
+        kept = _kept.get(module, {})
+        kept[name] = known  # as the latest one
+        if len(kept) > _MOST:
+            del kept[next(iter(kept))]
     return known[1]
+
+
+def _are_same(before: list[tuple], now: list[tuple]) -> bool:
+    return len(before) == len(now) and all(
+        x is y and rest == others
+        for (x, *rest), (y, *others) in zip(before, now, strict=True)
+    )

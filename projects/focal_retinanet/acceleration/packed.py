@@ -47,7 +47,8 @@ def convolve(
         return None
     # oneDNN's best order depends on the size of the maps.
     shape = tuple(input.shape)
-    packed = keep(conv, ('packed', shape), [weight], lambda: _pack(conv, weight, shape))
+    name = ('packed', shape, conv.stride, conv.padding, conv.dilation, conv.groups)
+    packed = keep(conv, name, [weight], lambda: _pack(conv, weight, shape))
     return _run(conv, input, packed, bias)
 
 

@@ -164,8 +164,8 @@ def _check(
 
 
 def _line(name: str, metrics: Mapping[str, float], num_images: int) -> str:
-    if not metrics:
-        return f'{name}     no AP, as there are no annotations in COCO format'
+    if 'coco/bbox_mAP' not in metrics:
+        return f'{name}     no AP: the test evaluator has none for boxes of COCO'
     aps = {
         label: 100 * metrics[f'coco/bbox_mAP{suffix}']
         for label, suffix in (('AP', ''), ('AP50', '_50'), ('AP75', '_75'))
