@@ -9,7 +9,12 @@ import itertools
 import json
 import logging
 import os
+import runpy
 import shutil
+import sys
+import time
+import typing
+import warnings
 from pathlib import Path
 from unittest import mock
 
@@ -140,6 +145,21 @@ def tiny_config(shapes_root, tmp_path, monkeypatch):
     return cfg
 
 
+@pytest.fixture
+def fail(monkeypatch, capsys):
+    """Return a function that runs a tool in this process, and returns its error."""
+    monkeypatch.setenv('LOCAL_RANK', '0')  # restored afterwards
+
+    def fail(tool, *words):
+        monkeypatch.setattr(sys, 'argv', [tool, *map(str, words)])
+        with pytest.raises(SystemExit) as end, warnings.catch_warnings():
+            runpy.run_path(str(ROOT / tool), run_name='__main__')
+        assert end.value.code not in (0, None)
+        return f'{capsys.readouterr().err}{end.value}'
+
+    return fail
+
+
 class Interruption(Exception):
     """Stops a run."""
 
@@ -148,6 +168,7 @@ class Runs:
     """Trains a config, and reads what a run leaves behind."""
 
     _numbers = itertools.count()
+    _started: typing.ClassVar[dict[str, str]] = {}
 
     @classmethod
     def build(cls, cfg, work_dir=None, runner_type=Runner, **changes):
@@ -155,8 +176,12 @@ class Runs:
         cfg.merge_from_dict(changes)
         if work_dir is not None:
             cfg.work_dir = str(work_dir)
-        # Runs that start in the same second need different names.
+        # Runs that start in the same second need different names, and those of one
+        # work directory would share a log.
         cfg.experiment_name = f'run-{next(cls._numbers)}'
+        while cls._started.get(cfg.work_dir) == time.strftime('%H%M%S'):
+            time.sleep(0.05)
+        cls._started[cfg.work_dir] = time.strftime('%H%M%S')
         # All configs name it alike, so it would belong to the first run of a process.
         DetVisualizer._instance_dict.clear()
         return runner_type.from_cfg(cfg)

@@ -113,18 +113,18 @@ def test_head_without_anchors(config, tmp_path):
     assert not (out / 'not_covered.csv').exists()
 
 
-def test_mistakes_are_one_clear_line(config, tmp_path):
+def test_mistakes_are_one_clear_line(config, tmp_path, fail):
     output = browse('nowhere.py', fails=True)
     assert 'nowhere.py' in output and 'Traceback' not in output
-    data_only = 'configs/_base_/datasets/shapes_detection.py'
-    assert f'{data_only} has no model' in browse(data_only, fails=True)
+    tool = 'tools/browse_dataset.py'
+    data_only = str(ROOT / 'configs/_base_/datasets/shapes_detection.py')
+    assert f'{data_only} has no model' in fail(tool, data_only)
     out = tmp_path / 'out'
-    output = browse(
-        *(config, '--out-dir', out, '--cfg-options'),
+    output = fail(
+        *(tool, config, '--out-dir', out, '--cfg-options'),
         'train_dataloader.dataset.dataset.ann_file=gone.json',
-        fails=True,
     )
     assert 'gone.json: no such annotation file' in output
     assert not out.exists()
-    output = browse(config, '--num', -1, fails=True)
+    output = fail(tool, config, '--num', -1)
     assert '--num: must be a whole number of at least 0' in output

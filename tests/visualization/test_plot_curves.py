@@ -91,12 +91,12 @@ def test_options_are_in_the_picture(runs, tmp_path):
     assert (tmp_path / 'out.pdf').read_bytes().startswith(b'%PDF')
 
 
-def test_mistakes_are_one_clear_line(runs, tmp_path):
+def test_mistakes_are_one_clear_line(runs, tmp_path, fail, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for words, message in (
         ([*runs[2:]], 'nothing to plot'),
         ([runs[0], '--out', 'curves.gif'], 'curves.gif must end in .png, .svg, .pdf'),
         ([runs[0], '--legend', 'a', 'b'], '--legend has 2 names for 1 runs: seeds'),
     ):
-        output = plot(*words, cwd=tmp_path, fails=True)
-        assert message in output
+        assert message in fail('tools/plot_curves.py', *words)
     assert not list(tmp_path.glob('curves.*'))
