@@ -126,13 +126,12 @@ def test_infer(config, options, data):
 
 
 def test_deploy(config):
-    # Without the peers that compile or quantise, which take a minute.
-    record = benchmark(f'deploy --config {config} {IMAGE} --peers mmdet,onnxruntime')
+    # Without the peers that export or compile, which take up to a minute.
+    record = benchmark(f'deploy --config {config} {IMAGE} --peers mmdet')
     (case,) = record['cases']
     rows = {row['name']: row for row in case['contestants']}
-    assert list(rows) == ['ours', 'mmdet', 'onnxruntime']
-    for name in ('mmdet', 'onnxruntime'):
-        assert 'matches of' in rows[name]['agreement']
+    assert list(rows) == ['ours', 'mmdet']
+    assert 'matches of' in rows['mmdet']['agreement']
 
 
 def test_eval(shapes_root, tmp_path):

@@ -33,8 +33,9 @@ def test_neighbours_overlap_enough_and_none_is_needless(length, tile, overlap):
     common = right[:-1] - left[1:]
     assert (common >= min(tile * overlap, tile - 1)).all()
     assert (left[2:] > left[:-2]).all()
-    if len(left) > 1:  # one tile less would overlap less
-        step = (length - tile) / max(len(left) - 2, 0.5)
+    assert (len(left) > 1) == (length > tile)
+    if len(left) > 2:  # one tile less would overlap less
+        step = (length - tile) / (len(left) - 2)
         assert tile - step < tile * overlap + 1
 
 
