@@ -14,6 +14,7 @@ from focal_retinanet.acceleration.fast_conv import (
     use_winograd,
 )
 from focal_retinanet.acceleration.frozen import unfreeze_weights
+from focal_retinanet.ops.nms import operator
 
 
 class Block(nn.Module):
@@ -193,3 +194,35 @@ def test_nothing_old_is_taken_for_a_new_tensor_in_its_place(model, images):
         model.norm.eps = 1.0
         plain = copy.deepcopy(model)
         torch.testing.assert_close(model(images), plain(images), rtol=1e-4, atol=1e-4)
+
+
+def compiled(model, images):
+    return torch.compile(model, backend='eager')(images)
+
+
+def exported(model, images):
+    if not operator.IS_SUPPORTED:
+        pytest.skip('torch.export before 2.4 is another')
+    return torch.export.export(model, (images,), strict=False).module()(images)
+
+
+def autocast(model, images):
+    with torch.autocast('cpu', torch.bfloat16):
+        return model(images).float()
+
+
+def twice(model, images):
+    shared = nn.ModuleList([model.conv, model.conv])
+    return shared[1](shared[0](images))
+
+
+@pytest.mark.parametrize('way', [compiled, exported, autocast, twice])
+def test_ways_of_calling_a_frozen_model(model, images, way):
+    plain = copy.deepcopy(model)
+    freeze_weights(model)
+    images = images.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        model(images)  # so that something is kept
+        found, expected = way(model, images), way(plain, images)
+    tolerance = 0.05 if way is autocast else 1e-4
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)

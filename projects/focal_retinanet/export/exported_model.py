@@ -106,7 +106,7 @@ class ExportedModel(BaseModel):
     val_step = test_step
 
     def forward(self, inputs: Tensor, data_samples=None, mode: str = 'tensor'):
-        raise NotImplementedError(f'{self.file} is exported: it can only be tested')
+        raise UserError(f'{self.file} is exported: it can be tested, not trained')
 
     def _detect(self, batch: np.ndarray) -> list[InstanceData]:
         """Return the detections in images (B, 3, H, W), in pixels of the input."""
