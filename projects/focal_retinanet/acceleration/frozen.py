@@ -15,6 +15,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from focal_retinanet.ops.fast_paths.eager import is_compiling, is_eager
+
 Result = TypeVar('Result')
 # Most results of a module: the sizes of a head's five levels, for two sizes of images.
 _MOST = 12
@@ -36,8 +38,11 @@ def unfreeze_weights(model: nn.Module) -> None:
 
 
 def is_frozen(module: nn.Module) -> bool:
-    """Return whether a module's results are kept in this call."""
-    return module in _kept and not torch.is_grad_enabled()
+    """Return whether a module's results are kept in this call.
+
+    A compiled graph keeps nothing: it would guard what is kept, which changes.
+    """
+    return not is_compiling() and module in _kept and not torch.is_grad_enabled()
 
 
 def keep(
@@ -57,7 +62,10 @@ def keep(
     if not is_frozen(module):
         return compute()
     tensors = [x for x in sources if x is not None]
-    if any(x.is_inference() for x in tensors):  # their changes are not counted
+    if not is_eager(*tensors) or any(
+        x.is_inference()  # their changes are not counted
+        for x in tensors
+    ):
         return compute()
     # With the tensors themselves, so that no other can take their place in memory.
     state = [(x, x.data_ptr(), x._version) for x in tensors]
