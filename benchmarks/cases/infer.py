@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch import nn
 
+from focal_retinanet.acceleration.fast_conv import freeze_weights
 from focal_retinanet.cli.errors import UserError
 from harness import detectors
 from harness.agreement import check_detections
@@ -56,6 +57,7 @@ def make_cases(args: argparse.Namespace) -> Iterator[Case]:
 
 
 def ours(built: Detectors, batches: Iterable[dict]) -> Contestant:
+    freeze_weights(built.ours)  # as the runner does for a test
     return _test_loop(built.ours, batches)
 
 

@@ -15,6 +15,16 @@ def synchronisation_fails():
     torch.cuda.set_sync_debug_mode('default')
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16], ids=str)
+def test_anchors_are_those_of_a_cpu(dtype, heads):
+    generator = heads.make().prior_generator
+    sizes = [(100, 167), (50, 84), (25, 42), (13, 21), (7, 11)]
+    expected = generator.grid_priors(sizes, dtype, 'cpu')
+    found = generator.grid_priors(sizes, dtype, GPU)
+    for on_gpu, on_cpu in zip(found, expected, strict=True):
+        assert torch.equal(on_gpu.cpu(), on_cpu)
+
+
 @pytest.mark.parametrize(
     'changes',
     [{}, dict(reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss', _delete_=True))],

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
+from focal_retinanet.ops import postprocess
 from focal_retinanet.ops.postprocess import logit, select_candidates
+
+
+@pytest.fixture(
+    params=[select_candidates, postprocess._select_at_once], ids=['', 'as on a GPU']
+)
+def select(request):
+    return request.param
 
 
 def random_maps(num_classes, anchors=3, size=(5, 7), batch=2, box_dims=4):
@@ -28,10 +36,10 @@ def flat(maps, channels):
 @pytest.mark.parametrize('limit', [1, 10, 100, 10**6, 0, -1])
 @pytest.mark.parametrize('num_classes', [1, 4, 80])
 @pytest.mark.parametrize('box_dims', [4, 5])
-def test_equals_plain_top_k(num_classes, limit, memory_format, box_dims):
+def test_equals_plain_top_k(select, num_classes, limit, memory_format, box_dims):
     torch.manual_seed(0)
     logits, deltas = random_maps(num_classes, box_dims=box_dims)
-    found = select_candidates(
+    found = select(
         logits.to(memory_format=memory_format),
         deltas.to(memory_format=memory_format),
         num_classes,
@@ -53,10 +61,10 @@ def test_equals_plain_top_k(num_classes, limit, memory_format, box_dims):
 
 
 @pytest.mark.parametrize('limit', [5, 60])
-def test_tied_scores_are_taken_once_each(limit):
+def test_tied_scores_are_taken_once_each(select, limit):
     torch.manual_seed(0)
     logits = torch.randint(0, 4, (2, 3 * 4, 5, 7)).float()
-    found = select_candidates(logits, torch.randn(2, 12, 5, 7), 4, limit)
+    found = select(logits, torch.randn(2, 12, 5, 7), 4, limit)
     rows = flat(logits, 4)
     for b in range(2):
         assert torch.equal(found.logits[b], rows[b].flatten().topk(limit).values)
@@ -66,10 +74,10 @@ def test_tied_scores_are_taken_once_each(limit):
         assert len(pairs.unique()) == limit
 
 
-def test_best_scores_of_one_anchor():
+def test_best_scores_of_one_anchor(select):
     logits = torch.full((1, 2 * 4, 3, 3), -5.0)
     logits[0, 4:, 1, 2] = torch.tensor([1.0, 4.0, 2.0, 3.0])  # a = 1 of cell 5
-    found = select_candidates(logits, torch.zeros(1, 8, 3, 3), 4, 4)
+    found = select(logits, torch.zeros(1, 8, 3, 3), 4, 4)
     assert found.labels.tolist() == [[1, 3, 2, 0]]
     assert found.anchors.tolist() == [[11] * 4]
 
@@ -84,9 +92,9 @@ def test_half_precision_becomes_fp32(dtype):
     assert torch.equal(found.logits[0], best)
 
 
-def test_level_without_cells():
+def test_level_without_cells(select):
     logits, deltas = random_maps(4, size=(0, 7))
-    found = select_candidates(logits, deltas, 4, 20)
+    found = select(logits, deltas, 4, 20)
     assert found.logits.shape == (2, 0)
     assert found.deltas.shape == (2, 0, 4)
 

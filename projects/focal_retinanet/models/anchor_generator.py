@@ -49,6 +49,12 @@ class AnchorGenerator(MMDetAnchorGenerator):
         base = self.base_anchors[level_idx].to(device, dtype, non_blocking=True)
         x = torch.arange(width, device=device).to(dtype) * stride_x
         y = torch.arange(height, device=device).to(dtype) * stride_y
+        if base.is_cuda:  # few launches
+            grid = base.repeat(height, width, 1).view(height, width, -1, 4)
+            grid[..., 0::2] += x[:, None, None]
+            grid[..., 1::2] += y[:, None, None, None]
+            anchors = grid.view(-1, 4)
+            return HorizontalBoxes(anchors) if self.use_box_type else anchors
 
         shift = torch.stack([x, torch.zeros_like(x)], dim=-1)  # (W, 2)
         row = shift[:, None, None] + base.view(-1, 2, 2)  # (W, A, 2, 2)

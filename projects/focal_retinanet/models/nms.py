@@ -60,7 +60,8 @@ def batch_nms(
     bboxes = bboxes.detach().float()  # the dtype of the operators
     fits_at_once = len(bboxes) < nms_cfg.get('split_thr', _SPLIT_THR)
     is_native = native.is_available(bboxes)
-    if not is_native and not (_host_waits(bboxes) and fits_at_once):
+    is_one_call = len(batch) > 1 and _host_waits(bboxes) and fits_at_once
+    if not is_native and not is_one_call:
         return [_one_image(results, nms_cfg, limit) for results in batch]
 
     scores = torch.cat([results.scores.detach() for results in batch])

@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from focal_retinanet.models.anchor_losses import anchor_losses
+from focal_retinanet.models.box_coder import decode_bboxes, encode_bboxes
 from focal_retinanet.models.level_maps import (
     blank_negatives,
     featmap_sizes,
@@ -282,8 +283,8 @@ class RetinaHead(MMDetRetinaHead):
         if self.sampler.needs_bboxes:
             deltas = flatten_levels(bbox_preds, self.bbox_coder.encode_size)
             priors = anchors.repeat(len(labels), 1)
-            bboxes = get_box_tensor(self.bbox_coder.decode(priors, deltas.float()))
-            bboxes = bboxes.reshape(*labels.shape, 4)
+            bboxes = decode_bboxes(self.bbox_coder, priors, deltas.float())
+            bboxes = get_box_tensor(bboxes).reshape(*labels.shape, 4)
         sampled = [
             self.sampler.sample_anchors(
                 losses[b],
@@ -359,9 +360,9 @@ class RetinaHead(MMDetRetinaHead):
             )
         deltas = deltas.float()
         if self.reg_decoded_bbox:  # an IoU loss
-            deltas = get_box_tensor(self.bbox_coder.decode(anchors, deltas))
+            deltas = get_box_tensor(decode_bboxes(self.bbox_coder, anchors, deltas))
         else:
-            target = self.bbox_coder.encode(anchors, target)
+            target = encode_bboxes(self.bbox_coder, anchors, target)
         if self._picks_positives(matched):
             return self.loss_bbox(deltas, target, avg_factor=num_positives)
         # Not by weights, because mmdet's losses ask the device whether any is above 0.
@@ -444,8 +445,11 @@ class RetinaHead(MMDetRetinaHead):
         for b, index in enumerate(candidate.split(counts)):
             meta = batch_img_metas[b]
             results = InstanceData(
-                bboxes=self.bbox_coder.decode(
-                    priors[b, index], deltas[b, index], max_shape=meta['img_shape']
+                bboxes=decode_bboxes(
+                    self.bbox_coder,
+                    priors[b, index],
+                    deltas[b, index],
+                    meta['img_shape'],
                 ),
                 scores=logits[b, index].sigmoid(),
                 labels=labels[b, index],
