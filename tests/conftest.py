@@ -75,6 +75,16 @@ def as_in_a_fresh_process(monkeypatch):
 
 
 @pytest.fixture(scope='session', autouse=True)
+def a_gpu_repeats_its_results():
+    """Lets exact comparisons hold on a GPU; a CPU is exact by itself."""
+    if torch.cuda.is_available():
+        os.environ['CUBLAS_WORKSPACE_CONFIG'] = ':4096:8'
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
+
+
+@pytest.fixture(scope='session', autouse=True)
 def configs_formatted_once():
     """mmengine formats the config for each checkpoint, most of a tiny run's time."""
     formatted = {}

@@ -232,6 +232,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(config, tmp_path):
     run(
         *('tools/train.py', config, '--work-dir', tmp_path / 'one'),
         *('--cfg-options', *options, 'train_dataloader.batch_size=8'),
+        CUDA_VISIBLE_DEVICES='',
     )
     output = run(
         *('tools/dist_train.sh', config, 2, '--work-dir', tmp_path / 'two'),

@@ -9,7 +9,8 @@ schedule is that of configs/retinanet.
 _base_ = '../retinanet/retinanet_r50_fpn_90k_coco-800px.py'
 
 model = dict(
-    backbone=dict(norm_cfg=dict(eps=0.0), init_cfg=None),
+    # 0 in fp32; torch 2.11 refuses 0 itself.
+    backbone=dict(norm_cfg=dict(eps=1e-60), init_cfg=None),
     neck=dict(add_extra_convs='on_output'),
     bbox_head=dict(
         anchor_generator=dict(

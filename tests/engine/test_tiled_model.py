@@ -50,10 +50,11 @@ def test_on(tiny_config, runs, tmp_path):
 
 
 def assert_same(one, other, atol=0.0):
+    one, other = one.pred_instances.cpu(), other.pred_instances.cpu()
+    if torch.cuda.is_available():  # another batch size may be another algorithm
+        atol = 1e-3
     for key in ('bboxes', 'scores', 'labels'):
-        np.testing.assert_allclose(
-            one.pred_instances[key], other.pred_instances[key], atol=atol
-        )
+        np.testing.assert_allclose(one[key], other[key], atol=atol)
 
 
 def test_images_no_larger_than_a_tile_are_tested_as_ever(test_on):

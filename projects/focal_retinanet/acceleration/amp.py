@@ -36,6 +36,8 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
         **kwargs,
     ) -> None:
         if get_device() != 'cpu':
+            if isinstance(loss_scale, int):  # mmengine takes floats only
+                loss_scale = float(loss_scale)
             super().__init__(loss_scale=loss_scale, dtype=dtype, **kwargs)
             return
         if dtype not in (None, 'bfloat16', torch.bfloat16):

@@ -34,7 +34,7 @@ def test_averaged_weights_in_a_run(
         results.append([*model.losses, *model.detections, *network.parameters()])
     assert len(results[0]) > 9 + 3
     assert_close(results[1], results[0])
-    assert taken == enabled
+    assert taken == enabled - ({'winograd'} if torch.cuda.is_available() else set())
 
 
 class _Trained(BaseModel):
