@@ -78,7 +78,9 @@ def measure(
             contestants[name] = build(*case.inputs)
         except LeftOut as reason:
             left_out[name] = str(reason)
-    agreement = check_agreement(contestants, title(args.case, case.sizes))
+    agreement, cannot = check_agreement(contestants, title(args.case, case.sizes))
+    left_out |= cannot
+    contestants = {k: v for k, v in contestants.items() if k not in cannot}
     if case.least_bytes:
         contestants[COPY] = _copy(case.least_bytes, args.device)
     measurements = time_interleaved(
@@ -116,17 +118,24 @@ def measure(
 
 def check_agreement(
     contestants: Mapping[str, Contestant], title: str
-) -> dict[str, str]:
-    """Return how well each peer agrees with ours, by name.
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Compare the result of each peer with ours.
+
+    Returns:
+        How well each agrees, by name, and why others cannot do the work, by name.
 
     Raises:
         Disagreement: One does not; the message has its name and the difference.
     """
     ours, *peers = contestants
     expected = contestants[ours].run()
-    agreement = {}
+    agreement, cannot = {}, {}
     for name in peers:
-        result = contestants[name].run()
+        try:
+            result = contestants[name].run()
+        except NotImplementedError as error:  # such as a kernel without bf16
+            cannot[name] = str(error)
+            continue
         agree = contestants[name].agree
         try:
             agreement[name] = agree(expected, result) if agree else 'not compared'
@@ -134,7 +143,7 @@ def check_agreement(
             raise Disagreement(
                 f'{title}: ours and {name} disagree: our {error}'
             ) from error
-    return agreement
+    return agreement, cannot
 
 
 def import_peer(module: str) -> ModuleType:

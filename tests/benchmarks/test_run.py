@@ -92,6 +92,17 @@ def test_a_peer_that_needs_too_much_memory_is_left_out():
     assert [row['name'] for row in case['contestants']] == ['ours', 'copy']
 
 
+def test_a_peer_without_a_kernel_for_the_dtype_is_left_out(monkeypatch):
+    def forward(*args, **kwargs):
+        raise NotImplementedError('no kernel for BFloat16')
+
+    monkeypatch.setattr('mmdet.models.losses.FocalLoss.forward', forward)
+    record = benchmark('loss --anchors 500 --classes 3 --peers mmdet')
+    (case,) = record['cases']
+    assert case['left_out'] == dict(mmdet='no kernel for BFloat16')
+    assert [row['name'] for row in case['contestants']] == ['ours', 'copy']
+
+
 @pytest.mark.parametrize('options', ['', '--memory-format channels_last --dtype bf16'])
 def test_head(options):
     record = benchmark(f'head {IMAGE} --classes 3 --objects 2,5 {options}')

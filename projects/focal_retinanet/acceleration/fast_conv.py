@@ -57,7 +57,8 @@ class FastConv2d(nn.Conv2d):
                 if frozen
                 else None,
             )
-        output = packed.convolve(self, input, weight, bias) if frozen else None
+        is_packed = frozen and input.is_cpu
+        output = packed.convolve(self, input, weight, bias) if is_packed else None
         if output is not None:
             return output
         return super()._conv_forward(input, weight, bias)

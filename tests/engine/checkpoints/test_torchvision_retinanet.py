@@ -181,7 +181,7 @@ def detect_by_torchvision(weights, version, picture):
     if version == 1:  # as torchvision sets it for the weights of COCO
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
-                module.eps = 0.0
+                module.eps = 1e-60  # 0 in fp32; torch 2.11 refuses 0 itself
     unused = sorted(set(range(91)) - set(COCO_IDS))
     bias = model.head.classification_head.cls_logits.bias
     bias.view(9, 91)[:, unused] = -100
