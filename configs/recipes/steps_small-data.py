@@ -66,6 +66,12 @@ smooth_l1 = {
     'model.bbox_head.loss_bbox': paper['model.bbox_head.loss_bbox'],
 }
 
+# Whether several sizes help at all in so few iterations.
+one_scale = {
+    **smooth_l1,
+    'train_dataloader.dataset.pipeline.2.ratio_range': (1.0, 1.0),
+}
+
 rows = {
     'paper': paper,
     'gn': gn,
@@ -74,5 +80,6 @@ rows = {
     'no-norm-decay': no_norm_decay,
     'multi-scale': multi_scale,
     'smooth-l1': smooth_l1,
+    'one-scale': one_scale,
     'atss': atss,
 }

@@ -295,6 +295,25 @@ def test_a_run_that_still_writes_its_log_is_compared(data, make_run, tmp_path):
         find_models([run], skip_errors=True)
 
 
+def test_speed_of_a_test_is_that_of_its_own_log(data, make_run, tmp_path):
+    run = make_run(tmp_path / 'run', data[1])
+    test = run / '20260102_000000'
+    test.mkdir()
+    (test / 'test_detections.bbox.json').write_text(json.dumps(data[1]))
+    log = test / '20260102_000000.json'
+    log.write_text(json.dumps({'coco/bbox_mAP': 0.5, 'time': 0.5, 'data_time': 0.1}))
+    ((model,), _) = find_models([run])
+    assert model.runs[0].split == 'test'
+    assert model.runs[0].seconds_per_iter == 0.2
+    config = run / '20260101_000000' / 'vis_data' / 'config.py'
+    config.write_text(config.read_text() + 'test_dataloader = dict(batch_size=3)\n')
+    ((model,), _) = find_models([run])
+    assert model.runs[0].images_per_second == 6
+    log.write_text('oops')
+    with pytest.raises(UserError, match=r'20260102_000000\.json is not JSON'):
+        find_models([run])
+
+
 def test_ap_of_each_class(data, make_run, tmp_path, to_coco):
     file, good, bad = data
     for seed in range(2):

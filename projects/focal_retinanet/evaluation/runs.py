@@ -176,6 +176,7 @@ def _read_run(path: Path) -> Run:
     scalars = [
         line for file in sorted(path.glob(SCALARS)) for line in read_scalars(file)
     ]
+    scalars += _read_test_log(files[-1].parent)
     return Run(
         path,
         _read_detections(files[-1]),
@@ -183,6 +184,15 @@ def _read_run(path: Path) -> Run:
         Config.fromfile(config),
         [line for line in scalars if 'time' in line],
     )
+
+
+def _read_test_log(folder: Path) -> list[dict]:
+    """Return the metrics and times that a test leaves, none for a validation."""
+    file = folder / f'{folder.name}.json'  # mmengine's name, the time of the start
+    try:
+        return [json.loads(file.read_text())] if file.exists() else []
+    except ValueError as error:
+        raise UserError(f'{file} is not JSON: {error}') from error
 
 
 def _read_detections(file: Path) -> list[dict]:
