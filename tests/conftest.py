@@ -157,7 +157,7 @@ def tiny_config(shapes_root, tmp_path, monkeypatch):
 
 @pytest.fixture
 def fail(monkeypatch, capsys):
-    """Return a function that runs a tool in this process, and returns its error."""
+    """Return a function that runs a tool in this process, and returns what it says."""
     monkeypatch.setenv('LOCAL_RANK', '0')  # restored afterwards
 
     def fail(tool, *words):
@@ -165,7 +165,7 @@ def fail(monkeypatch, capsys):
         with pytest.raises(SystemExit) as end, warnings.catch_warnings():
             runpy.run_path(str(ROOT / tool), run_name='__main__')
         assert end.value.code not in (0, None)
-        return f'{capsys.readouterr().err}{end.value}'
+        return f'{"".join(capsys.readouterr())}{end.value}'
 
     return fail
 

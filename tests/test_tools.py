@@ -174,13 +174,13 @@ def test_sweep_and_compare(config, tmp_path, fail):
     )
     out = tmp_path / 'sweep'
     sweep = ('tools/sweep.py', table, '--work-dir', out, '--seeds', 3)
-    output = run(*sweep, fails=True)
+    output = fail(*sweep)
     assert 'table_same is the same as table_a' in output
     assert 'table_fails seed 3: FAILED' in output
     assert 'built for 7 classes' in output
     assert '[3/3]' in output and 'eta 0:00:00' in output
     assert '1 of 3 runs failed' in output
-    output = run(*sweep, fails=True)
+    output = fail(*sweep)
     assert '2 of 3 runs were done before' in output and '[1/1]' in output
 
     runs = sorted(out.glob('table_*'))
