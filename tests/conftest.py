@@ -20,6 +20,7 @@ from unittest import mock
 
 import pytest
 import torch
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.config import config as mmengine_config
 from mmengine.logging import MMLogger
@@ -34,6 +35,7 @@ from focal_retinanet.ops.fast_paths import step_aside
 from focal_retinanet.visualization import DetVisualizer
 
 ROOT = Path(__file__).parent.parent
+VISUALIZERS = (DetVisualizer, DetLocalVisualizer)
 DEMO = 'configs/demo/retinanet_r18-slim_fpn_8e_shapes.py'
 #: Changes that make the demo's config train in a few seconds.
 TINY = {
@@ -70,7 +72,7 @@ def as_in_a_fresh_process(monkeypatch):
         monkeypatch.setattr(logger, name, getattr(logger, name))
     monkeypatch.setattr(step_aside, '_said', set())
     yield
-    for manager in (MMLogger, DefaultScope, Visualizer, DetVisualizer):
+    for manager in (MMLogger, DefaultScope, Visualizer, *VISUALIZERS):
         manager._instance_dict.clear()
 
 

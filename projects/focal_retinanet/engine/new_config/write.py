@@ -96,7 +96,7 @@ def config_text(
         '    ),',
         ')',
         f'{_step("train_pipeline", "RandomResize")}.scale = {c.scale.value!r}'
-        '  # times 0.87 to 1.13 at random',
+        '  # as in the test',
         '_base_.train_pipeline.insert([step.type for step in _base_.train_pipeline]'
         ".index('RandomFlip'), dict(type='RandomCrop', "
         f'crop_size={c.crop.value!r}, allow_negative_crop=True))  # {c.crop.reason}'
