@@ -67,6 +67,7 @@ def main() -> None:
         args.reference,
         args.resamples,
         args.seed,
+        args.holm,
         progress=progress,
         warn=warn,
     )

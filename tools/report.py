@@ -55,6 +55,7 @@ def main() -> None:
         reference=args.reference,
         num_resamples=args.resamples,
         seed=args.seed,
+        corrects=args.holm,
         img_dir=args.img_dir,
         max_images=args.max_images,
         overwrite=args.overwrite,

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from focal_retinanet.evaluation.average_precision import MatchedDetections
 from focal_retinanet.evaluation.bootstrap import (
     difference,
+    holm,
     resample_images,
     resampled_ap,
 )
@@ -71,3 +73,39 @@ def test_interval_with_zero_is_noise():
     gap = difference([0.4], [rng.normal(0.4, 0.1, 1000)], [0.39], [np.full(1000, 0.39)])
     assert gap.low < 0 < gap.high
     assert gap.is_noise
+
+
+def test_p_value_of_the_images_agrees_with_the_interval():
+    rng = np.random.default_rng(0)
+    for mean in np.linspace(0.0, 0.04, 9):
+        spread = rng.normal(mean, 0.01, 10_000)
+        gap = difference([0.4 + mean], [0.4 + spread], [0.4], [np.full(10_000, 0.4)])
+        expected = 2 * stats.norm.sf(mean / 0.01)
+        assert gap.p_images == pytest.approx(expected, abs=0.02)
+        assert (gap.p_images < 0.05) == (gap.low > 0)
+        wide = difference(
+            [0.4 + mean], [0.4 + spread], [0.4], [np.full(10_000, 0.4)], 0.99
+        )
+        assert wide.low < gap.low < gap.high < wide.high
+        assert (gap.p_images < 0.01) == (wide.low > 0) == (not wide.is_noise)
+
+
+def test_no_resample_on_the_other_side_is_not_certainty():
+    gap = difference([0.5], [np.full(99, 0.5)], [0.4], [np.full(99, 0.4)])
+    assert gap.p_images == 0.02 and not gap.is_noise
+
+
+@pytest.mark.parametrize(
+    'p_values, corrected, levels',
+    [
+        # R: p.adjust(c(.01, .04, .03, .005), 'holm')
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02], [3, 1, 2, 4]),
+        ([0.9, 0.8], [1.0, 1.0], [1, 2]),
+        ([0.02], [0.02], [1]),
+        ([], [], []),
+    ],
+)
+def test_holm(p_values, corrected, levels):
+    found, confidences = holm(p_values)
+    assert found == pytest.approx(corrected)
+    assert confidences == pytest.approx([1 - 0.05 / left for left in levels])

@@ -314,6 +314,33 @@ def test_speed_of_a_test_is_that_of_its_own_log(data, make_run, tmp_path):
         find_models([run])
 
 
+def test_holm_corrects_for_the_number_of_differences(data, make_run, tmp_path):
+    _, good, bad = data
+    runs = [
+        make_run(tmp_path / 'good', good),
+        make_run(tmp_path / 'bad', bad),
+        make_run(tmp_path / 'same', good),
+        make_run(tmp_path / 'nearly', good[:-1]),
+    ]
+    plain = compare_quietly(runs, num_resamples=400)
+    assert plain['correction'] is None
+    assert {gap['confidence'] for gap in plain['differences']} == {0.95}
+    assert all(gap['p_corrected'] is None for gap in plain['differences'])
+    result = compare_quietly(runs, num_resamples=400, corrects=True)
+    worse, same, nearly = result['differences']
+    assert worse['confidence'] == pytest.approx(1 - 0.05 / 3)
+    assert worse['p_corrected'] == pytest.approx(3 * worse['p_images'])
+    assert worse['low'] < plain['differences'][0]['low']
+    assert not worse['within_noise'] and same['within_noise']
+    assert same['p_corrected'] == 1
+    assert nearly['p_corrected'] >= nearly['p_images']
+    table = differences_table(result)
+    assert table[0][-2:] == ['p by Holm', '']
+    assert table[1][-1] == 'worse' and len(table[1]) == len(table[0])
+    assert 'corrected for 3 comparisons by Holm' in ' '.join(notes(result))
+    assert 'difference_p_corrected' in as_csv(result).splitlines()[0]
+
+
 def test_ap_of_each_class(data, make_run, tmp_path, to_coco):
     file, good, bad = data
     for seed in range(2):

@@ -338,4 +338,10 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
         help='number of resamples of the images for the intervals; 0 leaves the '
         'intervals out (default: %(default)s)',
     )
+    parser.add_argument(
+        '--holm',
+        action='store_true',
+        help='correct all differences together for their number; needs some 1000 '
+        'resamples for each',
+    )
     add_seed(parser, 'the resampling')

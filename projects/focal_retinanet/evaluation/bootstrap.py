@@ -52,20 +52,29 @@ class Difference:
 
     Attributes:
         ap: difference of their mean APs over the seeds.
-        low, high: 95 % interval by paired bootstrap over the images.
+        low, high: interval by paired bootstrap over the images.
+        p_images: two-sided p-value of the same bootstrap.
         p_seeds: p-value of Welch's t-test over the seeds; None if a model has only
             one seed.
+        confidence: confidence level of the interval and of the verdict.
     """
 
     ap: float
     low: float
     high: float
+    p_images: float
     p_seeds: float | None
+    confidence: float = CONFIDENCE
+
+    @property
+    def p(self) -> float:
+        """p-value of a difference that neither images nor seeds reverse."""
+        return max(self.p_images, self.p_seeds or 0.0)
 
     @property
     def is_noise(self) -> bool:
         """Whether other images or other seeds may reverse the difference."""
-        by_seed = self.p_seeds is not None and not self.p_seeds < 1 - CONFIDENCE
+        by_seed = self.p_seeds is not None and not self.p_seeds < 1 - self.confidence
         return self.low <= 0 <= self.high or by_seed
 
 
@@ -74,12 +83,17 @@ def difference(
     resampled: Sequence[np.ndarray],
     other_aps: Sequence[float],
     other_resampled: Sequence[np.ndarray],
+    confidence: float = CONFIDENCE,
 ) -> Difference:
     """Return the difference of two models, given an AP and resamples per seed."""
     ap = float(np.mean(aps) - np.mean(other_aps))
     spread = np.mean(resampled, axis=0) - np.mean(other_resampled, axis=0)
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - confidence) / 2
     low, high = np.nanquantile(spread, [tail, 1 - tail])
+    known = spread[~np.isnan(spread)]
+    smaller_side = min((known <= 0).sum(), (known >= 0).sum())
+    # No resample on the other side does not make it impossible.
+    p_images = min(1.0, 2 * (smaller_side + 1) / (len(known) + 1))
     p_seeds = None
     if len(aps) > 1 and len(other_aps) > 1:
         if np.ptp(aps) == 0 and np.ptp(other_aps) == 0:
@@ -87,4 +101,22 @@ def difference(
             p_seeds = float(ap == 0)
         else:
             p_seeds = float(stats.ttest_ind(aps, other_aps, equal_var=False).pvalue)
-    return Difference(ap, float(low), float(high), p_seeds)
+    return Difference(ap, float(low), float(high), p_images, p_seeds, confidence)
+
+
+def holm(p_values: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Correct p-values of M comparisons by Holm's step-down method.
+
+    Args:
+        p_values: p-value of each comparison.
+
+    Returns:
+        Corrected p-values, and the confidence level at which each comparison is tested:
+        1 - 0.05 / M for the smallest p-value, 1 - 0.05 / (M - 1) for the next, ...
+    """
+    corrected, levels, highest = [0.0] * len(p_values), [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind='stable')):
+        left = len(p_values) - rank
+        highest = max(highest, min(1.0, left * p_values[index]))
+        corrected[index], levels[index] = highest, 1 - (1 - CONFIDENCE) / left
+    return corrected, levels

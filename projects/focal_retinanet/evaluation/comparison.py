@@ -5,11 +5,15 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.average_precision import METRICS, MatchedDetections
 from focal_retinanet.evaluation.bootstrap import (
     CONFIDENCE,
+    Difference,
     difference,
+    holm,
     resample_images,
     resampled_ap,
 )
@@ -24,6 +28,7 @@ def compare(
     reference: str | None = None,
     num_resamples: int = 1000,
     seed: int = 0,
+    corrects: bool = False,
     progress: Callable[[Iterable, str], Iterable] = lambda rows, _: rows,
     warn: Callable[[str], None] = print,
 ) -> dict:
@@ -36,6 +41,8 @@ def compare(
             first one).
         num_resamples: number of resamples for the intervals; 0 for none.
         seed: seed of the resampling.
+        corrects: Whether the differences are corrected for their number, by Holm's
+            method.
         progress: function that wraps an iteration, given its description.
         warn: function that gets a line for each number that cannot be measured.
 
@@ -78,33 +85,55 @@ def compare(
         rows.append(_row(model, seeds, warn))
 
     aps = {row['name']: [one['AP'] for one in row['seeds']] for row in rows}
-    differences = []
-    for name in names if has_intervals else ():
-        if name != reference:
-            gap = difference(
-                aps[name], resampled[name], aps[reference], resampled[reference]
-            )
-            differences.append(
-                dict(
-                    model=name,
-                    reference=reference,
-                    AP=gap.ap,
-                    low=gap.low,
-                    high=gap.high,
-                    p_seeds=gap.p_seeds,
-                    within_noise=gap.is_noise,
-                )
-            )
+    others = [name for name in names if name != reference] if has_intervals else []
+    differences = _differences(others, reference, aps, resampled, corrects)
     return dict(
         ann_file=truth.ann_file,
         images=len(truth.coco.imgs),
         categories=list(truth.classes.values()),
         confidence=CONFIDENCE,
+        correction='Holm' if corrects else None,
         resamples=num_resamples if has_intervals else 0,
         seed=seed,
         models=rows,
         differences=differences,
     )
+
+
+def _differences(
+    names: Sequence[str],
+    reference: str,
+    aps: Mapping[str, list[float]],
+    resampled: Mapping[str, list[np.ndarray]],
+    corrects: bool,
+) -> list[dict]:
+    """Return how each model differs from the reference."""
+
+    def to_reference(name: str, confidence: float = CONFIDENCE) -> Difference:
+        both = (name, reference)
+        values = [part for n in both for part in (aps[n], resampled[n])]
+        return difference(*values, confidence)
+
+    gaps = [to_reference(name) for name in names]
+    corrected = [None] * len(gaps)
+    if corrects:
+        corrected, levels = holm([gap.p for gap in gaps])
+        gaps = [to_reference(*pair) for pair in zip(names, levels, strict=True)]
+    return [
+        dict(
+            model=name,
+            reference=reference,
+            AP=gap.ap,
+            low=gap.low,
+            high=gap.high,
+            confidence=gap.confidence,
+            p_images=gap.p_images,
+            p_seeds=gap.p_seeds,
+            p_corrected=p,
+            within_noise=gap.is_noise or (p is not None and not p < 1 - CONFIDENCE),
+        )
+        for name, gap, p in zip(names, gaps, corrected, strict=True)
+    ]
 
 
 def _numbers(matches: MatchedDetections) -> dict[str, float | None]:

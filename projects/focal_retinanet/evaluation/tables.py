@@ -67,15 +67,17 @@ def classes_table(comparison: dict) -> list[list[str]]:
 def differences_table(comparison: dict) -> list[list[str]]:
     """Return rows of text, the heads first, in points of AP."""
     percent = f'{100 * comparison["confidence"]:g} %'
-    rows = [['model', 'AP difference', f'{percent} interval', 'p over seeds', '']]
+    method = comparison['correction']
+    heads = ['p over seeds', *([f'p by {method}'] if method else [])]
+    keys = ['p_seeds', *(['p_corrected'] if method else [])]
+    rows = [['model', 'AP difference', f'{percent} interval', *heads, '']]
     for gap in comparison['differences']:
-        p = gap['p_seeds']
         rows.append(
             [
                 gap['model'],
                 f'{100 * gap["AP"]:+.1f}',
                 f'{100 * gap["low"]:+.1f} to {100 * gap["high"]:+.1f}',
-                '-' if p is None else f'{p:.3f}',
+                *('-' if gap[key] is None else f'{gap[key]:.3f}' for key in keys),
                 verdict(gap),
             ]
         )
@@ -101,6 +103,10 @@ def as_markdown(rows: Sequence[Sequence[str]]) -> str:
     return GithubFlavoredMarkdownTable(rows).table
 
 
+_DIFFERENCE = ('reference', 'AP', 'low', 'high', 'confidence', 'p_images', 'p_seeds')
+_DIFFERENCE += ('p_corrected', 'within_noise')
+
+
 def as_csv(comparison: dict) -> str:
     """Format the models' numbers and differences at full precision.
 
@@ -114,7 +120,7 @@ def as_csv(comparison: dict) -> str:
         row = {key: value for key, value in model.items() if key not in left_out}
         row['flops_input'] = 'x'.join(map(str, model['flops_input'] or ()))
         row['seeds'] = ' '.join(str(one['seed']) for one in model['seeds'])
-        for key in ('reference', 'AP', 'low', 'high', 'p_seeds', 'within_noise'):
+        for key in _DIFFERENCE:
             row[f'difference_{key}'] = gap.get(key)
         for name, ap in zip(comparison['categories'], model['class_AP'], strict=True):
             row[f'AP of {name}'] = ap
@@ -152,7 +158,14 @@ def notes(comparison: dict) -> list[str]:
             'Where a model has one seed, whether another seed turns the difference '
             'around is not measured.'
         )
-    if len(gaps) > 1:
+    if comparison['correction']:
+        lines.append(
+            f'Intervals and verdicts are corrected for {len(gaps)} '
+            f'comparison{"s" if len(gaps) > 1 else ""} by '
+            f"{comparison['correction']}'s method: all hold together at "
+            f'{100 * comparison["confidence"]:g} %.'
+        )
+    elif len(gaps) > 1:
         lines.append(
             f'Each is at {100 * comparison["confidence"]:g} % by itself: of many, some '
             'will look real by chance.'

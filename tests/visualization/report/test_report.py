@@ -286,6 +286,19 @@ def test_a_report_of_two_models(report, make_run, detections, worse_detections):
     )  # nothing from a network
 
 
+def test_corrected_differences_are_said_to_be(
+    report, make_run, detections, worse_detections
+):
+    paths = [
+        make_run('good', detections),
+        make_run('bad', worse_detections),
+        make_run('worst', worse_detections[:1]),
+    ]
+    html, _, _ = report(paths, corrects=True)
+    assert "corrected for 2 comparisons by Holm's method" in html.replace('&#39;', "'")
+    assert 'p by Holm' in html and 'by chance' not in html
+
+
 def test_a_missing_common_table_is_explained(report, make_run, detections):
     cats = [one for one in detections if one['category_id'] == CAT]
     two = make_run('two', detections)

@@ -34,12 +34,14 @@ def compare_what_can_be(
     reference: str | None,
     num_resamples: int,
     seed: int,
+    corrects: bool,
     **callbacks: Callable,
 ) -> Compared:
     """Compare all models on one ground truth, or else each one by itself.
 
     Args:
-        models, ann_file, reference, num_resamples, seed, callbacks: see ``compare``.
+        models, ann_file, reference, num_resamples, seed, corrects, callbacks: see
+            ``compare``.
 
     Raises:
         UserError: no model has numbers, or there is no such reference.
@@ -48,7 +50,9 @@ def compare_what_can_be(
         names = ', '.join(model.name for model in models)
         raise UserError(f'no model is called {reference}; there are {names}')
     numbers_of = partial(compare, ann_file=ann_file, **callbacks)
-    in_common = partial(numbers_of, num_resamples=num_resamples, seed=seed)
+    in_common = partial(
+        numbers_of, num_resamples=num_resamples, seed=seed, corrects=corrects
+    )
     result = Compared(list(models))
     try:
         result.common = in_common(models, reference=reference)

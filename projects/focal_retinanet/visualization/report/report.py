@@ -56,6 +56,7 @@ def write_report(
     reference: str | None = None,
     num_resamples: int = 1000,
     seed: int = 0,
+    corrects: bool = False,
     img_dir: str | Path | None = None,
     max_images: int = 200,
     overwrite: bool = False,
@@ -67,7 +68,7 @@ def write_report(
     Args:
         paths: models, see :func:`~focal_retinanet.evaluation.runs.find_models`.
         out: folder to write.
-        ann_file, reference, num_resamples, seed, progress: see
+        ann_file, reference, num_resamples, seed, corrects, progress: see
             :func:`~focal_retinanet.evaluation.comparison.compare`.
         img_dir: folder of the images (default: that of the configs).
         max_images: number of images in the gallery, the worst ones.
@@ -99,7 +100,14 @@ def write_report(
             note(f'{run.path} has no detections, so its AP is 0')
     configs = sections.configs(models)
     compared = compare_what_can_be(
-        models, ann_file, reference, num_resamples, seed, progress=progress, warn=note
+        models,
+        ann_file,
+        reference,
+        num_resamples,
+        seed,
+        corrects,
+        progress=progress,
+        warn=note,
     )
     for line in compared.left_out:
         note(f'left out {line}')
