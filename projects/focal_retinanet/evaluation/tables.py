@@ -29,6 +29,9 @@ _COLUMNS: dict[str, Callable[[dict], str]] = {
         str(one['seed']) for one in row['seeds'] if one['seed'] is not None
     ),
 }
+# Columns of a CSV for a model's difference to the reference.
+_DIFFERENCE = ('reference', 'AP', 'low', 'high', 'confidence', 'p_images', 'p_seeds')
+_DIFFERENCE += ('p_corrected', 'within_noise')
 
 
 def models_table(comparison: dict) -> list[list[str]]:
@@ -101,10 +104,6 @@ def as_text(rows: Sequence[Sequence[str]]) -> str:
 def as_markdown(rows: Sequence[Sequence[str]]) -> str:
     """Format rows for a README."""
     return GithubFlavoredMarkdownTable(rows).table
-
-
-_DIFFERENCE = ('reference', 'AP', 'low', 'high', 'confidence', 'p_images', 'p_seeds')
-_DIFFERENCE += ('p_corrected', 'within_noise')
 
 
 def as_csv(comparison: dict) -> str:
