@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.models.retina_head import RetinaHead
+from focal_retinanet.ops.box_deltas import decode_deltas
 from focal_retinanet.ops.nms.operator import batched_nms
 from focal_retinanet.ops.padding import pad_to_multiple
 from focal_retinanet.ops.postprocess import logit
@@ -147,13 +148,7 @@ class Exportable(nn.Module):
     ) -> Tensor:
         """Return the boxes (B, n, 4) of deltas, as mmdet's coder gives them."""
         coder = self.head.bbox_coder
-        deltas = deltas * deltas.new_tensor(coder.stds) + deltas.new_tensor(coder.means)
-        sides = anchors[..., 2:] - anchors[..., :2]
-        centres = (anchors[..., :2] + anchors[..., 2:]) * 0.5
-        limit = abs(math.log(16 / 1000))  # the coder's default
-        centres = centres + deltas[..., :2] * sides
-        half = sides * deltas[..., 2:].clamp(-limit, limit).exp() * 0.5
-        boxes = torch.cat([centres - half, centres + half], dim=-1)
+        boxes = decode_deltas(anchors, deltas, coder.means, coder.stds)
         if coder.clip_border:
             x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
             boxes = torch.stack([x, y], dim=-1).flatten(-2)

@@ -5,7 +5,8 @@ GPU's host waits for a copy.
 """
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -39,13 +40,9 @@ def encode_deltas(
     ratios = ((bboxes[:, 2:] - bboxes[:, :2]) / sizes).log()
     deltas = torch.cat([shifts, ratios], dim=1)
     if any(means):
-        deltas = torch.stack(
-            [d - m for d, m in zip(deltas.unbind(1), means, strict=True)], dim=1
-        )
+        deltas = _by_column(operator.sub, deltas, means)
     if any(std != 1 for std in stds):
-        deltas = torch.stack(
-            [d / s for d, s in zip(deltas.unbind(1), stds, strict=True)], dim=1
-        )
+        deltas = _by_column(operator.truediv, deltas, stds)
     return deltas
 
 
@@ -59,30 +56,36 @@ def decode_deltas(
     """Return the boxes that deltas make of anchors.
 
     Args:
-        anchors: Anchors (N, 4), xyxy.
-        deltas: Deltas (N, 4), see :func:`encode_deltas`.
+        anchors: Anchors (..., 4), xyxy.
+        deltas: Deltas (..., 4), see :func:`encode_deltas`.
         means: Means that are added to the deltas times ``stds``.
         stds: Standard deviations by which the deltas are multiplied.
         max_shape: (height, width, ...) of the image that boxes are clipped to, or None.
 
     Returns:
-        Boxes (N, 4), xyxy.
+        Boxes (..., 4), xyxy.
     """
     if any(std != 1 for std in stds):
-        deltas = torch.stack(
-            [d * s for d, s in zip(deltas.unbind(1), stds, strict=True)], dim=1
-        )
+        deltas = _by_column(operator.mul, deltas, stds)
     if any(means):
-        deltas = torch.stack(
-            [d + m for d, m in zip(deltas.unbind(1), means, strict=True)], dim=1
-        )
-    sizes = anchors[:, 2:] - anchors[:, :2]
-    centres = (anchors[:, :2] + anchors[:, 2:]) * 0.5 + sizes * deltas[:, :2]
-    log_ratios = deltas[:, 2:].clamp(-_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
+        deltas = _by_column(operator.add, deltas, means)
+    sizes = anchors[..., 2:] - anchors[..., :2]
+    centres = (anchors[..., :2] + anchors[..., 2:]) * 0.5 + sizes * deltas[..., :2]
+    log_ratios = deltas[..., 2:].clamp(-_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
     halves = sizes * log_ratios.exp() * 0.5
-    bboxes = torch.cat([centres - halves, centres + halves], dim=1)
+    bboxes = torch.cat([centres - halves, centres + halves], dim=-1)
     if max_shape is not None:
         height, width = max_shape[:2]
-        bboxes[:, 0::2].clamp_(min=0, max=width)
-        bboxes[:, 1::2].clamp_(min=0, max=height)
+        bboxes[..., 0::2].clamp_(min=0, max=width)
+        bboxes[..., 1::2].clamp_(min=0, max=height)
     return bboxes
+
+
+def _by_column(
+    function: Callable[[Tensor, float], Tensor],
+    deltas: Tensor,
+    numbers: Sequence[float],
+) -> Tensor:
+    """Apply a function of a column and its number, which stays on the host."""
+    pairs = zip(deltas.unbind(-1), numbers, strict=True)
+    return torch.stack([function(*pair) for pair in pairs], dim=-1)

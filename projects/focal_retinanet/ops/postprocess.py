@@ -79,7 +79,7 @@ def select_candidates(
 def _select_at_once(
     logits: Tensor, deltas: Tensor, num_classes: int, limit: int
 ) -> Candidates:
-    """Do the same with few launches, which take a GPU longer than the work itself."""
+    """Do the same in few launches, since each takes a GPU longer than its work."""
     batch, channels, height, width = logits.shape
     a = channels // num_classes
     # Channels-last maps are rows of classes; the others are planes.
