@@ -9,6 +9,7 @@ Examples:
     python tools/plot_curves.py work_dirs/A work_dirs/B
     python tools/plot_curves.py work_dirs/sweep/table1b_* --keys loss AP AP75 \\
         --x time --smooth 5 --out table1b.pdf
+    python tools/plot_curves.py work_dirs/lr-*/rivals_ce* --survival
 """
 
 import argparse
@@ -19,6 +20,7 @@ from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.cli.output_dir import check_output_file
 from focal_retinanet.evaluation.training_log import ModelLogs, find_training_logs
 from focal_retinanet.visualization.curves import draw_curves
+from focal_retinanet.visualization.survival import draw_survival
 
 FORMATS = ('.png', '.svg', '.pdf')
 
@@ -54,9 +56,20 @@ def parse_args() -> argparse.Namespace:
         metavar='NAME',
         help="names, one for each RUN that is plotted (default: the folders' names)",
     )
+    parser.add_argument(
+        '--survival',
+        action='store_true',
+        help='draw a mark for each run at the iteration at which it diverged or ended, '
+        'over the learning rate of its config; runs of one name are one model',
+    )
     parser.add_argument('--title', help='title of the picture (default: none)')
     add_out_file(parser, 'curves.png', '.png (200 dpi), .svg or .pdf')
-    return parser.parse_args()
+    args = parser.parse_args()
+    curves_only = ('keys', 'x', 'smooth', 'legend')
+    given = [k for k in curves_only if getattr(args, k) != parser.get_default(k)]
+    if args.survival and given:
+        parser.error(f'--survival has no curves for --{given[0]}')
+    return args
 
 
 def main() -> None:
@@ -70,11 +83,16 @@ def main() -> None:
         warn(f'left out {line}')
     if args.legend is not None:
         models = rename(models, args.legend)
-    for line in draw_curves(
-        models, args.out, args.keys, args.x, args.smooth, args.title
-    ):
+    if args.survival:
+        notes = draw_survival(models, args.out, args.title)
+    else:
+        notes = draw_curves(
+            models, args.out, args.keys, args.x, args.smooth, args.title
+        )
+    for line in notes:
         warn(line)
-    print(f'wrote {args.out}: {", ".join(model.name for model in models)}')
+    names = '' if args.survival else ': ' + ', '.join(model.name for model in models)
+    print(f'wrote {args.out}{names}')
 
 
 def rename(models: list[ModelLogs], names: list[str]) -> list[ModelLogs]:

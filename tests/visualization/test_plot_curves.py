@@ -100,3 +100,16 @@ def test_mistakes_are_one_clear_line(runs, tmp_path, fail, monkeypatch):
     ):
         assert message in fail('tools/plot_curves.py', *words)
     assert not list(tmp_path.glob('curves.*'))
+
+
+def test_survival(tmp_path):
+    for rate, losses in (0.01, [3, 2, 1]), (0.1, [9, float('nan')]):
+        work_dir = tmp_path / f'lr-{rate}' / 'ce'
+        write(work_dir, losses)
+        config = work_dir / '20260101_000000' / 'vis_data' / 'config.py'
+        config.write_text(f'optim_wrapper = dict(optimizer=dict(lr={rate}))')
+    runs = sorted(tmp_path.glob('lr-*/ce'))
+    plot(*runs, '--survival', '--out', tmp_path / 'survival.png')
+    assert cv2.imread(str(tmp_path / 'survival.png')) is not None
+    output = plot(*runs, '--survival', '--keys', 'loss', fails=True)
+    assert '--survival has no curves for --keys' in output

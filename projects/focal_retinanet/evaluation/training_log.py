@@ -37,6 +37,7 @@ class TrainingLog:
         training: (N,) values of each key; NaN in lines without it.
         validated: (M,) int64, rising; iterations that are done at each validation.
         validation: (M,) values of each key; NaN in lines without it.
+        learning_rate: the optimizer's, without the schedule; None if unknown.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class TrainingLog:
     training: dict[str, np.ndarray]
     validated: np.ndarray
     validation: dict[str, np.ndarray]
+    learning_rate: float | None = None
 
     @property
     def diverged_at(self) -> int | None:
@@ -150,16 +152,18 @@ def read_training_log(path: str | Path) -> TrainingLog:
             f'{path}: its log is empty; training writes a line every '
             'default_hooks.logger.interval iterations'
         )
+    config = _config_of(files[-1])
     iterations = np.array([line['step'] for line in training], dtype=np.int64)
     columns = _columns(training)
     times = columns.get('time', np.full(len(training), np.nan))
     return TrainingLog(
         path,
         iterations,
-        seconds_of_training(iterations, times, _window(files[-1])),
+        seconds_of_training(iterations, times, _window(config)),
         columns,
         np.array(list(validations), dtype=np.int64),
         _columns(validations.values()),
+        _learning_rate(config),
     )
 
 
@@ -213,10 +217,18 @@ def _columns(lines: Iterable[dict]) -> dict[str, np.ndarray]:
     return columns
 
 
-def _window(scalars: Path) -> int:
-    """Window of the logged times in iterations, from the config beside the log."""
+def _config_of(scalars: Path) -> Config:
+    """The config beside a log, empty if there is none."""
     config = scalars.parent / 'config.py'
-    if not config.exists():
-        return DEFAULT_WINDOW
-    processor = Config.fromfile(config).get('log_processor') or {}
+    return Config.fromfile(config) if config.exists() else Config()
+
+
+def _window(config: Config) -> int:
+    """Window of the logged times in iterations."""
+    processor = config.get('log_processor') or {}
     return processor.get('window_size', DEFAULT_WINDOW)
+
+
+def _learning_rate(config: Config) -> float | None:
+    optimizer = (config.get('optim_wrapper') or {}).get('optimizer') or {}
+    return optimizer.get('lr')
