@@ -21,6 +21,9 @@ from focal_retinanet.data.check_data import CocoSource, checked_loading, coco_so
 from focal_retinanet.data.dataset_meta import describe_other_classes, meta_of
 from focal_retinanet.data.image_errors import name_image_errors
 from focal_retinanet.engine.checkpoints.fit import check_can_be_resumed, check_fits
+from focal_retinanet.engine.checkpoints.resumed_settings import (
+    describe_other_settings,
+)
 from focal_retinanet.engine.checkpoints.start import keep_what_fits
 from focal_retinanet.engine.hooks.anchor_reach import AnchorReachHook
 from focal_retinanet.engine.hooks.best_checkpoint import BestCheckpointHook
@@ -287,6 +290,11 @@ class Runner(MMEngineRunner):
                 f'{self._loaded_file} has no state of the optimizer: the optimizer '
                 'starts afresh, and the learning rate may too'
             )
+        other = describe_other_settings(
+            checkpoint, self.optim_wrapper, self.param_schedulers, self._loaded_file
+        )
+        if other is not None:
+            self.logger.warning(other)
         if self._warn_of_other_classes(checkpoint, self._train_loop):
             # Keeps mmengine from warning of the same.
             checkpoint['meta']['dataset_meta'] = metainfo

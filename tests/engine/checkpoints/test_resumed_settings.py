@@ -1,0 +1,111 @@
+"""What a resumed run does not take from its config is said."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.optim import (
+    CosineAnnealingLR,
+    CosineAnnealingMomentum,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    OptimWrapper,
+)
+
+from focal_retinanet.engine.checkpoints.resumed_settings import (
+    describe_other_settings,
+)
+
+
+def training(optimizer=None, **options):
+    """An optimizer wrapper and its schedule, as a config has them."""
+    kind, settings = optimizer or (torch.optim.SGD, dict(lr=0.01, momentum=0.9))
+    wrapper = OptimWrapper(kind([torch.nn.Parameter(torch.ones(1))], **settings))
+    schedule = [LinearLR(wrapper, 0.1, by_epoch=False, end=5)]
+    if 'milestones' in options:
+        schedule.append(MultiStepLR(wrapper, options['milestones']))
+    if 'T_max' in options:
+        schedule.append(CosineAnnealingLR(wrapper, T_max=options['T_max']))
+    if 'cycle' in options:
+        schedule = [
+            OneCycleLR(wrapper, 0.1, total_steps=options['cycle']),
+            CosineAnnealingMomentum(wrapper, T_max=options['cycle']),
+        ]
+    return wrapper, schedule
+
+
+def checkpoint_of(wrapper, schedule, steps=3):
+    for _ in range(steps):
+        wrapper.step()
+        for part in schedule:
+            part.step()
+    return copy.deepcopy(
+        dict(
+            optimizer=wrapper.state_dict(),
+            param_schedulers=[part.state_dict() for part in schedule],
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(),
+        dict(milestones=[2, 4]),
+        dict(T_max=8),
+        dict(cycle=10),
+        dict(optimizer=(torch.optim.AdamW, dict(lr=0.01, betas=[0.9, 0.99]))),
+    ],
+    ids=str,
+)
+def test_nothing_is_said_of_the_same_settings(options):
+    checkpoint = checkpoint_of(*training(**options))
+    assert describe_other_settings(checkpoint, *training(**options), 'a.pth') is None
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'text'),
+    [
+        (dict(T_max=8), dict(T_max=12), 'T_max of CosineAnnealingLR is 8, not 12'),
+        (
+            dict(milestones=[2, 4]),
+            dict(milestones=[2, 5]),
+            'milestones of MultiStepLR is [2, 4], not [2, 5]',
+        ),
+        (dict(), dict(T_max=8), '1 parts of param_scheduler, not 2'),
+        (
+            dict(optimizer=(torch.optim.SGD, dict(lr=0.01, momentum=0.9))),
+            dict(optimizer=(torch.optim.SGD, dict(lr=0.001, momentum=0.8))),
+            'lr is 0.01, not 0.001; momentum is 0.9, not 0.8',
+        ),
+        (
+            dict(optimizer=(torch.optim.AdamW, dict(weight_decay=0.05))),
+            dict(optimizer=(torch.optim.AdamW, dict(weight_decay=0.1))),
+            'weight_decay is 0.05, not 0.1',
+        ),
+    ],
+)
+def test_other_settings_are_named(old, new, text):
+    said = describe_other_settings(
+        checkpoint_of(*training(**old)), *training(**new), 'a.pth'
+    )
+    assert f'keeps the settings of a.pth, not those of its config: {text}.' in said
+    assert said.endswith('start a new run with --weights a.pth')
+
+
+def test_a_resumed_training_says_it(runs, tiny_config, tmp_path):
+    tiny_config.param_scheduler = [
+        dict(type='CosineAnnealingLR', T_max=2, convert_to_iter_based=True)
+    ]
+    runs.train(tiny_config, tmp_path)
+    longer = copy.deepcopy(tiny_config)
+    longer.train_cfg.max_epochs = 3
+    longer.param_scheduler[0].T_max = 3
+    resumed = runs.train(longer, tmp_path, resume=True)
+    text = ''.join(log.read_text() for log in tmp_path.glob('*/*.log'))
+    (line,) = (line for line in text.splitlines() if 'keeps the settings' in line)
+    steps = len(resumed.train_dataloader)
+    assert f'T_max of CosineAnnealingLR is {2 * steps}, not {3 * steps}' in line
+    assert 'WARNING' in line
+    assert 'epoch_2.pth' in line
