@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 
 class UserError(Exception):
@@ -17,9 +18,20 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except (UserError, FileNotFoundError) as error:
-        # All processes of a distributed run see the error; the first one prints it.
-        says = f'error: {_without_traceback(str(error))}'
-        sys.exit(says if os.environ.get('RANK', '0') == '0' else 1)
+        _exit(_without_traceback(str(error)))
+    except KeyError as error:
+        # Not at the top: mmengine imports torch, which reads its environment.
+        from focal_retinanet.config.unknown_types import describe_unknown_type
+
+        text = describe_unknown_type(error)
+        if text is None:
+            raise
+        _exit(text)
+
+
+def _exit(text: str) -> NoReturn:
+    # All processes of a distributed run see the error; the first one prints it.
+    sys.exit(f'error: {text}' if os.environ.get('RANK', '0') == '0' else 1)
 
 
 def _without_traceback(message: str) -> str:
