@@ -22,6 +22,13 @@ CONFIGS = sorted(
     if p.parent.name not in ('_base_', 'ablations', 'baselines', 'mine')
     and not p.name.startswith('steps')  # tables
 )
+#: Other detectors, with the data and the schedule of a RetinaNet.
+RIVALS = [
+    p
+    for p in CONFIGS
+    if p.name.startswith(('atss', 'faster-rcnn', 'fcos', 'ssdlite', 'yolov3'))
+]
+RETINANETS = [p for p in CONFIGS if p not in RIVALS]
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 
 
@@ -52,7 +59,7 @@ def without_pretrained(model):
     return model
 
 
-@pytest.mark.parametrize('file', CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize('file', RETINANETS, ids=lambda p: p.stem)
 def test_builds_with_a_head_for_its_classes(file):
     cfg = Config.fromfile(file)
     model = MODELS.build(without_pretrained(cfg.model))
@@ -65,6 +72,34 @@ def test_builds_with_a_head_for_its_classes(file):
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         for step in loader.dataset.pipeline:
             mmdet.registry.TRANSFORMS.build(step)
+
+
+@pytest.mark.parametrize('file', RIVALS, ids=lambda p: p.stem)
+def test_rivals_train_as_retinanet_does(file):
+    cfg = Config.fromfile(file)
+    retinanet = Config.fromfile(
+        ROOT / 'configs/bccd/retinanet_mobilenetv2_fpn_400i_bccd-320px.py'
+    )
+    changed = {key for key in cfg if cfg[key] != retinanet.get(key)}
+    assert changed - {'norm_cfg'} == {'model'}
+    for model in (cfg.model, retinanet.model):
+        del model.backbone['out_indices']
+    assert cfg.model.backbone == retinanet.model.backbone
+    assert cfg.model.data_preprocessor == retinanet.model.data_preprocessor
+
+    detector = MODELS.build(without_pretrained(Config.fromfile(file).model))
+    detector.init_weights()
+    head = getattr(detector, 'roi_head', detector).bbox_head
+    assert head.num_classes == 3
+    images = torch.randn(2, 3, 256, 320)
+    batch = samples(2, (256, 320), 3)
+    for sample in batch:
+        sample.set_metainfo(dict(scale_factor=(1.0, 1.0)))
+    found = detector.loss(images, batch)
+    total = sum(sum(v) if isinstance(v, list) else v for v in found.values())
+    assert total.isfinite()
+    total.backward()
+    assert detector.eval().predict(images, batch)[0].pred_instances.bboxes.shape[1] == 4
 
 
 @pytest.mark.parametrize(
