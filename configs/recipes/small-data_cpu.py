@@ -1,6 +1,6 @@
 """A recipe for a few hundred images on a CPU: MobileNetV2-FPN, trained by AdamW.
 
-What new_config.py starts from without a GPU. steps_small.py measures its parts.
+new_config.py starts from it without a GPU. steps_small-data.py measures its parts.
 """
 
 _base_ = [
