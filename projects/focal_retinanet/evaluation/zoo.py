@@ -13,7 +13,12 @@ from focal_retinanet.evaluation.tables import as_markdown, verdict
 
 INDEX = 'model-index.yml'
 #: Files with tables of the metafiles.
-PAGES = ('README.md', 'configs/README.md', 'configs/ablations/README.md')
+PAGES = (
+    'README.md',
+    'configs/README.md',
+    'configs/ablations/README.md',
+    'configs/recipes/README.md',
+)
 COLLECTION = 'Focal RetinaNet'
 # Table in a page; its start names the metafiles, see `read_metafiles`.
 _BLOCK = re.compile(r'(<!-- zoo: ([\w -]+) -->\n).*?(<!-- zoo end -->)', re.DOTALL)
