@@ -77,7 +77,7 @@ def test_a_mark_for_each_run(draw):
         'ce (1 of 3 diverged)',
         'fl (1 of 1 diverged)',
         'diverged',
-        'trained to the end',
+        'did not diverge',
     ]
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ['0.001', '0.01']
 

@@ -72,7 +72,7 @@ def draw_survival(
         handles = [
             *axes.get_legend_handles_labels()[0],
             Line2D([], [], marker='x', label='diverged', **looks),
-            Line2D([], [], marker='o', mfc='none', label='trained to the end', **looks),
+            Line2D([], [], marker='o', mfc='none', label='did not diverge', **looks),
         ]
         figure.legend(handles=handles, loc='outside lower center', ncols=2)
         if title:
