@@ -8,7 +8,6 @@ metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))
 model = dict(
     bbox_head=dict(
         num_classes=3,
-        stacked_convs=2,
         # Half of the paper's sizes, for the platelets.
         anchor_generator=dict(octave_base_scale=2),
     )

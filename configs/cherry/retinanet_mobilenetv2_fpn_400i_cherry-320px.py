@@ -8,7 +8,6 @@ metainfo = dict(classes=('cherry',))
 model = dict(
     bbox_head=dict(
         num_classes=1,
-        stacked_convs=2,
         # Half of the paper's sizes, as the objects are small.
         anchor_generator=dict(octave_base_scale=2),
     )

@@ -10,3 +10,6 @@ _base_ = [
     '../_base_/schedules/schedule_400i_adamw.py',
     '../_base_/fast_on_cpu.py',
 ]
+
+# Half of the paper's convolutions in each subnet: faster, and no worse on a few hundred images.
+model = dict(bbox_head=dict(stacked_convs=2))
