@@ -1,0 +1,118 @@
+"""The figure of differences in AP, and the tool that draws it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.visualization import style
+from focal_retinanet.visualization.differences import draw_differences, read_differences
+
+ROOT = Path(__file__).parents[2]
+
+
+def gap(model, ap, low, high, reference='fl'):
+    return dict(model=model, reference=reference, AP=ap, low=low, high=high)
+
+
+@pytest.fixture
+def draw(monkeypatch, tmp_path):
+    """Function that draws differences and returns the axes."""
+
+    def draw(*args, **kwargs):
+        figures = []
+        monkeypatch.setattr(style, 'save_figure', lambda f, _: figures.append(f))
+        draw_differences(*args, file=tmp_path / 'out.png', **kwargs)
+        return figures[0].axes[0]
+
+    return draw
+
+
+def points(container):
+    """Positions, differences and ends of the intervals of a model, each (N,)."""
+    line, _, (bars,) = container
+    ends = np.array(bars.get_segments())[:, :, 1]
+    return line.get_xdata(), line.get_ydata(), ends[:, 0], ends[:, 1]
+
+
+def test_points_and_intervals_in_points_of_ap(draw):
+    dense = [gap('ce', 0.01, -0.005, 0.02), gap('ohem', -0.1, -0.12, -0.08)]
+    sparse = [gap('ce', -0.04, -0.06, -0.03)]
+    axes = draw([dense, sparse], ['a', 'b'], positions=[20, 1], is_log=True)
+    ce, ohem = axes.containers
+    x, ap, low, high = points(ce)
+    # From left to right, beside each other at their own place.
+    assert np.allclose(x, [1, 20], rtol=0.6)
+    assert np.allclose(ap, [-4, 1])
+    assert np.allclose(low, [-6, -0.5])
+    assert np.allclose(high, [-3, 2])
+    assert ce[0].get_linestyle() == '-'
+    x_ohem, ap, low, high = points(ohem)
+    assert np.allclose([ap, low, high], [[-10], [-12], [-8]])
+    assert x_ohem[0] > x[1]
+    assert ce[0].get_color() != ohem[0].get_color()
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ['20', '1']
+    assert axes.get_ylabel() == 'AP - AP of fl'
+
+
+def test_names_without_lines_if_there_are_no_positions(draw):
+    axes = draw([[gap('ce', 0.1, 0, 0.2)], [gap('ce', 0.2, 0.1, 0.3)]], ['a$', 'b'])
+    assert axes.containers[0][0].get_linestyle() == 'None'
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == [r'a\$', 'b']
+
+
+def test_comparisons_that_do_not_fit_are_refused(draw):
+    one = [gap('ce', 0.1, 0, 0.2)]
+    with pytest.raises(UserError, match='different references: fl, other'):
+        draw([one, [gap('ce', 0.1, 0, 0.2, 'other')]], ['a', 'b'])
+    with pytest.raises(UserError, match='no place for 0'):
+        draw([one, one], ['a', 'b'], positions=[0, 1], is_log=True)
+    many = [gap(f'model-{i}', 0.1, 0, 0.2) for i in range(style.MOST_LOOKS + 1)]
+    with pytest.raises(UserError, match='too many'):
+        draw([many], ['a'])
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        (None, 'cannot be read'),
+        ('{', 'is not JSON'),
+        ('[]', r'is not a comparison by tools/compare.py --json'),
+        ('{"differences": []}', 'has no differences'),
+    ],
+)
+def test_a_file_that_is_no_comparison_is_named(tmp_path, text, message):
+    file = tmp_path / 'mine.json'
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UserError, match=rf'mine\.json: .*{message}'):
+        read_differences(file)
+
+
+def test_the_tool_writes_a_picture_and_overwrites_none(tmp_path):
+    for name, ap in [('many', 0.01), ('few', -0.02)]:
+        text = json.dumps(dict(differences=[gap('ce', ap, ap - 0.01, ap + 0.01)]))
+        (tmp_path / f'{name}.json').write_text(text)
+
+    def plot(*words):
+        done = subprocess.run(
+            [sys.executable, ROOT / 'tools/plot_differences.py', *words],
+            cwd=tmp_path,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert 'Traceback' not in done.stdout
+        return done.returncode, done.stdout
+
+    files = ['many.json', 'few.json']
+    assert plot(*files, '--x', '20', '1', '--log') == (0, 'wrote differences.png\n')
+    assert (tmp_path / 'differences.png').read_bytes().startswith(b'\x89PNG')
+    code, output = plot(*files)
+    assert code != 0 and 'differences.png exists' in output
+    code, output = plot(*files, '--x', '20')
+    assert code != 0 and '--x has 1 numbers for 2 files' in output
