@@ -281,6 +281,15 @@ def test_models_that_cannot_be_compared_are_named(data, make_run, tmp_path):
         compare_quietly([tmp_path / 'a.json'], empty)
 
 
+def test_a_run_on_a_part_of_its_images_is_not_compared_on_all(data, make_run, tmp_path):
+    run = make_run(tmp_path / 'part', data[1])
+    config = run / '20260101_000000' / 'vis_data' / 'config.py'
+    config.write_text(config.read_text() + "val_dataloader['dataset']['indices'] = 2\n")
+    with pytest.raises(UserError, match=r'part of its images .*dataset\.indices'):
+        compare_quietly([run])
+    assert compare_quietly([run], data[0])['models']
+
+
 def test_a_run_that_still_writes_its_log_is_compared(data, make_run, tmp_path):
     run = make_run(tmp_path / 'run', data[1])
     (log,) = run.glob('*/vis_data/scalars.json')

@@ -296,6 +296,29 @@ def test_the_same_names_with_other_boxes_are_said(own_data, content, tmp_path):
     assert 'has other objects than the data set in 1 of 4 images' in log
 
 
+@pytest.mark.parametrize('metric', ['focal_retinanet.CocoMetric', 'CocoMetric'])
+def test_indices_of_a_data_set_are_all_that_is_evaluated(own_data, content, metric):
+    own_data.test_dataloader.dataset.indices = [1, 3]
+    own_data.test_evaluator.update(type=metric)
+    if metric == 'CocoMetric':
+        dataset = own_data.test_dataloader.dataset
+        own_data.test_evaluator.ann_file = f'{dataset.data_root}/{dataset.ann_file}'
+    runner = RUNNERS.build(own_data)
+    evaluator = runner.build_test_loop(own_data.test_cfg).evaluator
+    part = {
+        **content,
+        'images': [content['images'][i] for i in (1, 3)],
+        'annotations': [a for a in content['annotations'] if a['image_id'] in (2, 4)],
+    }
+    detections = make_detections(part)
+    expected = pycocotools_ap(part, detections)[:6]
+    assert expected[0] > 0.2  # half of it, if the other images counted
+    found = metric_ap(evaluator.metrics[0], part, detections)
+    assert found == pytest.approx(expected, abs=6e-4)  # mmdet rounds
+    log = Path(runner.logger.log_file).read_text()
+    assert "AP is that of the 2 images that the data set's indices name, of 4" in log
+
+
 def test_several_files_want_an_evaluator_each(own_data, content, tmp_path):
     dataset = own_data.test_dataloader.dataset
     for image in content['images']:

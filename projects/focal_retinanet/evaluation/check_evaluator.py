@@ -31,7 +31,8 @@ def check_evaluator(
 
     If an id means different images in the two files, AP is near 0; if the order of
     the classes differs, they are mixed up. Neither mmdet nor pycocotools notices. The
-    ground truth of mmdet's own ``CocoMetric`` is prepared as ours is.
+    ground truth of mmdet's own ``CocoMetric`` is prepared as ours is. If the data set
+    has ``indices``, AP is that of these images alone.
 
     Args:
         evaluator: built evaluator.
@@ -55,7 +56,9 @@ def check_evaluator(
             )
         where = f'{key}.ann_file={ann_file}'
         _check_classes(metric._coco_api, own_dataset, where)
-        _check_images(metric._coco_api, own_dataset, where, logger)
+        ids = _check_images(metric._coco_api, own_dataset, where, logger)
+        if _is_cut(own_dataset) and ids is not None:
+            metric.img_ids = ids
 
 
 def _coco_metrics(
@@ -92,10 +95,19 @@ def _check_classes(coco: COCO, dataset: Dataset, where: str) -> None:
         )
 
 
-def _check_images(coco: COCO, dataset: Dataset, where: str, logger: Logger) -> None:
+def _is_cut(dataset: Dataset) -> bool:
+    """Return whether the config names the images of a data set by ``indices``."""
+    parts = inner_built_datasets(dataset)
+    return any(getattr(part, '_indices', None) is not None for part in parts)
+
+
+def _check_images(
+    coco: COCO, dataset: Dataset, where: str, logger: Logger
+) -> list[int] | None:
+    """Return the ids of the images of a data set; None if they are unknown."""
     images = _images(dataset)
     if images is None:
-        return
+        return None
     counts = Counter(img_id for img_id, _, _ in images)
     double = [img_id for img_id, count in counts.items() if count > 1]
     if double:
@@ -125,11 +137,17 @@ def _check_images(coco: COCO, dataset: Dataset, where: str, logger: Logger) -> N
         )
     _compare_objects(coco, dataset, images, where, logger)
     untested = len(coco.imgs) - len(images)
-    if untested:
+    if untested and _is_cut(dataset):
+        logger.warning(
+            f"AP is that of the {len(images)} images that the data set's indices "
+            f'name, of {len(coco.imgs)} in {where}'
+        )
+    elif untested:
         logger.warning(
             f'{where} has {untested} images that are not in the data set; all their '
             'objects count as missed'
         )
+    return [img_id for img_id, _, _ in images]
 
 
 _REMEDY = (

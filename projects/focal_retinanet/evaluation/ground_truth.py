@@ -50,9 +50,12 @@ def read_ground_truth(
     Raises:
         UserError: there is no ground truth, or it has errors or no objects; or the
             models have different ground truths or classes; or detections have ids
-            that it does not have.
+            that it does not have, or are of a part of its images.
     """
     runs = [run for model in models for run in model.runs]
+    if ann_file is None:
+        for run in runs:
+            _check_is_whole(run)
     ann_file = str(ann_file) if ann_file is not None else _common_ann_file(runs)
     coco = load_coco(ann_file, warn=warn)
     cat_ids = _category_ids(runs, coco, ann_file)
@@ -103,6 +106,17 @@ def check_and_prepare(
     for line in report.warnings:
         warn(line)
     return prepare_coco(content)
+
+
+def _check_is_whole(run: Run) -> None:
+    """Raise an error if the config tests a part of the images of its file."""
+    if run.indices is not None:
+        raise UserError(
+            f'{run.path} was evaluated on a part of its images '
+            f'({run.split}_dataloader.dataset.indices), so the others would count as '
+            'missed: test it without indices, or name the file of the part by '
+            '--ann-file'
+        )
 
 
 def _common_ann_file(runs: Sequence[Run]) -> str:

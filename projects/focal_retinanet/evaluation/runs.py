@@ -90,6 +90,12 @@ class Run:
         return next((file for file in files if file), None)
 
     @property
+    def indices(self) -> int | Sequence[int] | None:
+        """Images of the annotation file that are evaluated; None for all."""
+        cuts = [dataset.get('indices') for dataset in self._datasets]
+        return next((cut for cut in cuts if cut is not None), None)
+
+    @property
     def seconds_per_iter(self) -> float | None:
         """Median over the training."""
         times = [line['time'] for line in self.scalars if 'loss' in line]
