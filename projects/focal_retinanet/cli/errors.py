@@ -27,6 +27,13 @@ def clear_errors() -> Iterator[None]:
         if text is None:
             raise
         _exit(text)
+    except TypeError as error:
+        from focal_retinanet.config.wrong_arguments import describe_wrong_argument
+
+        text = describe_wrong_argument(error)
+        if text is None:
+            raise
+        _exit(text)
 
 
 def _exit(text: str) -> NoReturn:
