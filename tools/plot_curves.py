@@ -17,12 +17,10 @@ import argparse
 from focal_retinanet.cli.arguments import add_out_file, add_runs, at_least, tool_parser
 from focal_retinanet.cli.console import quiet_mmengine, warn
 from focal_retinanet.cli.errors import UserError, clear_errors
-from focal_retinanet.cli.output_dir import check_output_file
+from focal_retinanet.cli.output_dir import check_figure_file
 from focal_retinanet.evaluation.training_log import ModelLogs, find_training_logs
 from focal_retinanet.visualization.curves import draw_curves
 from focal_retinanet.visualization.survival import draw_survival
-
-FORMATS = ('.png', '.svg', '.pdf')
 
 
 def parse_args() -> argparse.Namespace:
@@ -74,9 +72,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if args.out.suffix.lower() not in FORMATS:
-        raise UserError(f'{args.out} must end in {", ".join(FORMATS)}')
-    check_output_file(args.out, args.overwrite)
+    check_figure_file(args.out, args.overwrite)
     with quiet_mmengine():
         models, left_out = find_training_logs(args.runs)
     for line in left_out:

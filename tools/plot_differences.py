@@ -14,11 +14,9 @@ from pathlib import Path
 
 from focal_retinanet.cli.arguments import add_out_file, tool_parser
 from focal_retinanet.cli.console import quiet_mmengine
-from focal_retinanet.cli.errors import UserError, clear_errors
-from focal_retinanet.cli.output_dir import check_output_file
+from focal_retinanet.cli.errors import clear_errors
+from focal_retinanet.cli.output_dir import check_figure_file
 from focal_retinanet.visualization.differences import draw_differences, read_differences
-
-FORMATS = ('.png', '.svg', '.pdf')
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,9 +50,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if args.out.suffix.lower() not in FORMATS:
-        raise UserError(f'{args.out} must end in {", ".join(FORMATS)}')
-    check_output_file(args.out, args.overwrite)
+    check_figure_file(args.out, args.overwrite)
     groups = [read_differences(file) for file in args.files]
     with quiet_mmengine():
         draw_differences(

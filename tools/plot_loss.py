@@ -31,7 +31,7 @@ from focal_retinanet.cli.arguments import (
 )
 from focal_retinanet.cli.console import quiet_mmengine, quiet_warnings
 from focal_retinanet.cli.errors import clear_errors
-from focal_retinanet.cli.output_dir import check_output_file
+from focal_retinanet.cli.output_dir import check_figure_file, check_output_file
 from focal_retinanet.config.ablation_table import load_with_options
 from focal_retinanet.data.training_images import annotated_dataset, evenly_spread
 from focal_retinanet.engine.checkpoints.load import enforce_safe_loading
@@ -67,7 +67,7 @@ def parse_args() -> argparse.Namespace:
         add_split(command, ['train', 'val', 'test'], 'val')
     for command in (curves, maps):
         add_out_dir(command, 'outputs/loss', 'the pictures')
-    add_out_file(cdf, 'loss_cdf.png')
+    add_out_file(cdf, 'loss_cdf.png', '.png (200 dpi), .svg or .pdf')
     add_num(cdf, 'to evaluate, spread evenly over the data', default=None)
     cdf.add_argument(
         '--gammas',
@@ -92,7 +92,7 @@ def draw_curves(args: argparse.Namespace) -> None:
 
 
 def draw_cdf(args: argparse.Namespace) -> None:
-    check_output_file(args.out, args.overwrite)
+    check_figure_file(args.out, args.overwrite)
     cfg, model, dataset = load(args)
     indices = evenly_spread(len(dataset), args.num)
     images = anchor_logits(model, dataset, indices)

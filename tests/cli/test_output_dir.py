@@ -3,7 +3,11 @@
 import pytest
 
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.cli.output_dir import check_output_file, check_outputs
+from focal_retinanet.cli.output_dir import (
+    check_figure_file,
+    check_output_file,
+    check_outputs,
+)
 
 
 def test_an_output_is_neither_an_input_nor_another_output(tmp_path):
@@ -26,3 +30,13 @@ def test_a_file_that_exists_is_kept(tmp_path):
     assert check_output_file(file, overwrite=True) == file
     with pytest.raises(UserError, match=r'a\.png exists: name another --out, or add'):
         check_output_file(file, overwrite=False)
+
+
+def test_a_figure_has_a_format_that_can_be_written(tmp_path):
+    file = tmp_path / 'curves.PDF'
+    assert check_figure_file(file, overwrite=False) == file
+    with pytest.raises(UserError, match=r'curves\.gif must end in \.png, \.svg, \.pdf'):
+        check_figure_file(tmp_path / 'curves.gif', overwrite=False)
+    file.touch()
+    with pytest.raises(UserError, match='exists'):
+        check_figure_file(file, overwrite=False)

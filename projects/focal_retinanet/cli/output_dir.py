@@ -5,6 +5,9 @@ from pathlib import Path
 
 from focal_retinanet.cli.errors import UserError
 
+# Suffixes of the formats that figures are written in.
+_FIGURES = ('.png', '.svg', '.pdf')
+
 
 def check_output_dir(
     folder: str | Path, overwrite: bool, flag: str = '--out-dir'
@@ -51,6 +54,21 @@ def check_output_file(file: str | Path, overwrite: bool, flag: str = '--out') ->
     if file.exists() and not overwrite:
         raise UserError(f'{file} exists: name another {flag}, or add --overwrite')
     return file
+
+
+def check_figure_file(file: Path, overwrite: bool) -> Path:
+    """Return a file that a figure may be written to.
+
+    Args:
+        file: PNG, SVG or PDF to write; its folder need not exist.
+        overwrite: Whether the file may exist already.
+
+    Raises:
+        UserError: the file exists, or its suffix is no format of figures.
+    """
+    if file.suffix.lower() not in _FIGURES:
+        raise UserError(f'{file} must end in {", ".join(_FIGURES)}')
+    return check_output_file(file, overwrite)
 
 
 def check_outputs(outputs: Sequence[Path], inputs: Sequence[str | Path]) -> None:
