@@ -56,8 +56,8 @@ def test_pages_show_the_metafiles():
         assert fill_tables(page, text, models) == text, (
             'python tools/zoo.py writes them'
         )
-        for start in text.split('<!-- zoo: ')[1:]:
-            shown |= set(start.split(' -->')[0].split())
+        for metafiles in re.findall(r'<!-- zoo: ([\w -]+?)(?::| -->)', text):
+            shown |= set(metafiles.split())
         if 'demo' in text.split('<!-- zoo: ')[1]:
             assert '99.9' in fill_tables(page, text, changed)
         for link in re.findall(r'^\| \[.*?\]\((.*?)\)', text, flags=re.MULTILINE):
@@ -78,8 +78,9 @@ def test_mim_reads_the_zoo(monkeypatch):
         assert model.in_collection == collection.name
         config = Path(model.config)
         if config.stem != model.name:
-            row, _, data = model.name.removeprefix(f'{config.stem}_').rpartition('_')
-            assert row in Table(config).rows
+            name = model.name.removeprefix(f'{config.stem}_')
+            rows = [row for row in Table(config).rows if name.startswith(f'{row}_')]
+            data = name.removeprefix(max(rows, key=len)).split('_')[1]
             assert f'configs/{data}/' in model.metadata.data['Base']
         metadata = model.metadata.data
         for key in ('Seeds', 'Commit', 'Hardware', 'Command'):
@@ -119,7 +120,8 @@ def test_comparison_becomes_a_table(comparison, folder, tmp_path):
     text = 'a\n<!-- zoo: ablations-cherry -->\nold\n<!-- zoo end -->\nb\n'
     filled = fill_tables('README.md', text, models)
     assert 'old' not in filled and filled.startswith('a\n') and filled.endswith('\nb\n')
-    assert '13.0 ± 1.0' in filled and 'AP of `table1b_gamma-2.0`' in filled
+    assert re.search(r'\| 13.0 ± 1.0 +\| 40.0 \| 5.0  \| 2 ', filled)
+    assert 'AP50 | AP75 | seeds' in filled and 'AP of `table1b_gamma-2.0`' in filled
     assert '-2.3 (-3.0 to -1.0), worse' in filled
     assert fill_tables('README.md', filled, models) == filled
 
@@ -142,6 +144,25 @@ def test_data_sets_stand_side_by_side(comparison, folder, tmp_path):
         other + nothing,
         nothing + other,
     ]
+
+
+def test_some_rows_are_shown_in_the_order_of_the_page(comparison, folder, tmp_path):
+    add_comparison(folder / 'metafile-cherry-8e.yml', comparison, 'cherries, val', {})
+    write_index(tmp_path, 'cherry-8e')
+    models = read_metafiles(tmp_path)
+
+    def rows(names):
+        text = f'<!-- zoo: ablations-cherry-8e{names} -->\n<!-- zoo end -->'
+        filled = fill_tables('configs/ablations/README.md', text, models)
+        return re.findall(r'^\| \[`(.*?)`\]', filled, flags=re.MULTILINE)
+
+    assert rows('') == ['table1b_gamma-2.0', 'rivals_ce']
+    assert rows(': rivals_ce') == ['rivals_ce']
+    assert rows(': rivals_ce table1b_gamma-2.0') == ['rivals_ce', 'table1b_gamma-2.0']
+    with pytest.raises(
+        UserError, match=r'README\.md: ablations-cherry-8e has no row ce'
+    ):
+        rows(': ce')
 
 
 def test_a_column_has_at_most_one_reference(comparison, folder, tmp_path):

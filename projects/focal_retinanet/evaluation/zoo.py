@@ -20,8 +20,11 @@ PAGES = (
     'configs/recipes/README.md',
 )
 COLLECTION = 'Focal RetinaNet'
-# Table in a page; its start names the metafiles, see `read_metafiles`.
-_BLOCK = re.compile(r'(<!-- zoo: ([\w -]+) -->\n).*?(<!-- zoo end -->)', re.DOTALL)
+# Table in a page; its start names the metafiles, see `read_metafiles`, and after a
+# colon the rows if it does not show all of them.
+_BLOCK = re.compile(
+    r'(<!-- zoo: ([\w -]+)(?:: ([\w. -]+))? -->\n).*?(<!-- zoo end -->)', re.DOTALL
+)
 
 
 def read_metafiles(root: Path) -> dict[str, list[dict]]:
@@ -52,12 +55,13 @@ def fill_tables(page: str, text: str, models: Mapping[str, Sequence[dict]]) -> s
         models: models by metafile, see :func:`read_metafiles`.
 
     Raises:
-        UserError: a table names a metafile that is not in the index, or a metafile
-            has several data sets, or differences from several models.
+        UserError: a table names a metafile that is not in the index or a row that
+            none of its metafiles has, or a metafile has several data sets, or
+            differences from several models.
     """
 
     def table(match: re.Match) -> str:
-        start, metafiles, end = match.groups()
+        start, metafiles, names, end = match.groups()
         shown = {}
         for metafile in metafiles.split():
             if metafile not in models:
@@ -67,7 +71,10 @@ def fill_tables(page: str, text: str, models: Mapping[str, Sequence[dict]]) -> s
             shown[metafile] = [_linked(model, page) for model in models[metafile]]
         rows = [model for part in shown.values() for model in part]
         if any('AP difference' in _metrics(row) for row in rows):
-            lines = _differences_table(shown)
+            try:
+                lines = _differences_table(shown, names and names.split())
+            except UserError as error:
+                raise UserError(f'{page}: {error}') from None
         else:
             lines = _models_table(rows)
         return f'{start}\n{as_markdown(lines)}\n\n{end}'
@@ -102,7 +109,7 @@ def add_comparison(
     content = yaml.safe_load(metafile.read_text()) if metafile.exists() else {}
     models = {model['Name']: model for model in content.get('Models', [])}
     gaps = {gap['model']: gap for gap in comparison['differences']}
-    suffix = _suffix(metafile).replace('-', '_')
+    suffix = _name_suffix(_suffix(metafile))
     names = [row['name'] + suffix for row in comparison['models']]
     for name, row in zip(names, comparison['models'], strict=True):
         gap = gaps.get(row['name'])
@@ -136,6 +143,11 @@ def add_comparison(
 def _suffix(metafile: Path) -> str:
     """'-DATA' for ``metafile-DATA.yml``, '' for ``metafile.yml``."""
     return metafile.stem.removeprefix('metafile')
+
+
+def _name_suffix(suffix: str) -> str:
+    """End of the names of a metafile's models: '_cherry_8e' for '-cherry-8e'."""
+    return suffix.replace('-', '_')
 
 
 def _config_of(name: str, folder: Path) -> str:
@@ -198,11 +210,18 @@ def _models_table(models: Sequence[dict]) -> list[list[str]]:
     return lines
 
 
-def _differences_table(metafiles: Mapping[str, Sequence[dict]]) -> list[list[str]]:
-    """One line per row of the paper's tables, with the data sets side by side."""
+def _differences_table(
+    metafiles: Mapping[str, Sequence[dict]], names: Sequence[str] | None
+) -> list[list[str]]:
+    """One line per row of the paper's tables, with the data sets side by side.
+
+    One data set alone has columns of AP50 and AP75, too. `names` are the rows in
+    their order, or None for all.
+    """
+    more = ('AP50', 'AP75') if len(metafiles) == 1 else ()
     header, columns, configs = ['row'], [], {}
     for metafile, models in metafiles.items():
-        suffix = '_' + metafile.partition('-')[2]
+        suffix = _name_suffix(metafile[metafile.index('-') :])
         column = {model['Name'].removesuffix(suffix): model for model in models}
         configs |= {name: model['Config'] for name, model in column.items()}
         gaps = [_metrics(model).get('AP difference') for model in models]
@@ -214,23 +233,29 @@ def _differences_table(metafiles: Mapping[str, Sequence[dict]]) -> list[list[str
                     f'a column of a table has one data set and one reference; '
                     f'{metafile} has {", ".join(sorted(what))}'
                 )
-        header += [f'{datasets.pop()}: AP', 'seeds']
+        header += [f'{datasets.pop()}: AP', *more, 'seeds']
         header += [f'AP - AP of `{references.pop()}`' if references else '']
         columns.append(column)
+    if unknown := [name for name in names or () if name not in configs]:
+        raise UserError(f'{" ".join(metafiles)} has no row {unknown[0]}')
     lines = [header]
-    for name, config in configs.items():
-        line = [f'[`{name}`]({config})']
+    for name in names or configs:
+        line = [f'[`{name}`]({configs[name]})']
         for column in columns:
-            line += _difference_cells(column[name]) if name in column else ['', '', '']
+            if name in column:
+                line += _difference_cells(column[name], more)
+            else:
+                line += [''] * (3 + len(more))
         lines.append(line)
     return lines
 
 
-def _difference_cells(model: dict) -> list[str]:
+def _difference_cells(model: dict, more: Sequence[str]) -> list[str]:
     metrics = _metrics(model)
     deviation = f' ± {metrics["box AP sd"]:.1f}' if 'box AP sd' in metrics else ''
     cells = [
         f'{metrics["box AP"]:.1f}{deviation}',
+        *(f'{metrics[name]:.1f}' for name in more),
         str(len(metrics['box AP of each seed'])),
     ]
     if gap := metrics.get('AP difference'):
