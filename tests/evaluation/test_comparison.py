@@ -154,6 +154,21 @@ def test_multiply_adds_of_a_test_on_wrapped_data(tiny_config):
     assert plain[2] == (64, 64)
 
 
+def test_multiply_adds_are_of_the_padded_image(tiny_config):
+    # YOLOv3 cannot concatenate the maps of an image that is not padded.
+    resize = next(
+        step
+        for step in tiny_config.test_dataloader.dataset.pipeline
+        if step.type.endswith('Resize')
+    )
+    of_size = {}
+    for side in (33, 64):
+        resize.scale = (64, side)
+        of_size[side] = complexity(tiny_config)
+    assert of_size[33] == of_size[64]
+    assert of_size[33][2] == (64, 64)
+
+
 def test_the_same_twice_is_within_noise(data, tmp_path):
     file, good, _ = data
     for name in 'ab':

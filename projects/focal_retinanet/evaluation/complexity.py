@@ -1,6 +1,7 @@
 """Parameters and multiply-adds of a config's model."""
 
 import copy
+import math
 from functools import partial
 
 import torch
@@ -17,30 +18,36 @@ from focal_retinanet.config.dataset_configs import inner_datasets
 def complexity(cfg: Config) -> tuple[int, int, tuple[int, int]]:
     """Count parameters and multiply-adds for an image of the test pipeline's size.
 
+    The image is padded as the data preprocessor pads it, as in mmdet's
+    ``get_flops.py``.
+
     Returns:
         Parameters; multiply-adds of the forward pass, which mmdet calls FLOPs; and
-        the size of the image, (height, width).
+        the padded size of the image, (height, width).
 
     Raises:
         ValueError: the test pipeline has no size.
     """
-    height, width = _test_size(cfg)
+    model_cfg = cfg.model.get('detector') or cfg.model  # of an exported file
+    model_cfg = copy.deepcopy(model_cfg)  # detectors write into their config
+    divisor = (model_cfg.get('data_preprocessor') or {}).get('pad_size_divisor', 1)
+    image_size = _test_size(cfg)
+    padded_size = tuple(math.ceil(side / divisor) * divisor for side in image_size)
     with (
         quiet_mmengine(),
         DefaultScope.overwrite_default_scope(cfg.get('default_scope')),
     ):
-        # Detectors write into their config.
-        config = cfg.model.get('detector') or cfg.model  # of an exported file
-        model = MODELS.build(copy.deepcopy(config)).eval()
-        shapes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
-        meta = dict.fromkeys(shapes, (height, width)) | dict(scale_factor=(1.0, 1.0))
+        model = MODELS.build(model_cfg).eval()
+        meta = dict.fromkeys(('img_shape', 'ori_shape'), image_size)
+        meta |= dict.fromkeys(('pad_shape', 'batch_input_shape'), padded_size)
+        meta |= dict(scale_factor=(1.0, 1.0))
         sample = DetDataSample(metainfo=meta)
         model.forward = partial(model.forward, data_samples=[sample])
         with torch.no_grad():
             info = get_model_complexity_info(
-                model, (3, height, width), show_table=False, show_arch=False
+                model, (3, *padded_size), show_table=False, show_arch=False
             )
-    return info['params'], info['flops'], (height, width)
+    return info['params'], info['flops'], padded_size
 
 
 def _test_size(cfg: Config) -> tuple[int, int]:
