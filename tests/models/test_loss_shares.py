@@ -23,6 +23,21 @@ def test_shares_by_hand(heads):
         torch.testing.assert_close(shares[name], expected[0, index] / expected.sum())
 
 
+def test_shares_have_the_weight_of_the_positives(heads):
+    shares = []
+    for pos_weight in (-1, 3):
+        torch.manual_seed(0)
+        head = heads.make(train_cfg=dict(pos_weight=pos_weight))
+        heads.randomize(head)
+        head.monitors_loss = True
+        gt = heads.objects(4, 6)
+        losses = head.loss_by_feat(*head(heads.features()), gt, heads.metas())
+        shares.append(losses['pos_share'])
+    once, thrice = shares
+    torch.testing.assert_close(thrice, 3 * once / (1 + 2 * once))
+    assert 0.01 < once < 0.9
+
+
 @pytest.mark.parametrize(
     'layout', [torch.contiguous_format, torch.channels_last], ids=str
 )

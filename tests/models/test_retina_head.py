@@ -1,9 +1,15 @@
-"""RetinaHead's initialisation, its defaults, and heads that users derive from it."""
+"""RetinaHead's initialisation, its defaults, and parts that users derive."""
 
 import pytest
 import torch
+from mmdet.models.task_modules import PseudoSampler
 
-from focal_retinanet.models import RetinaHead
+from focal_retinanet.models import (
+    AnchorGenerator,
+    FocalLoss,
+    MaxIoUAssigner,
+    RetinaHead,
+)
 
 
 @pytest.mark.parametrize('pi', [0.01, 0.1, 0.5])
@@ -29,6 +35,15 @@ def test_prior_of_the_softmax_form(heads):
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert all(torch.isfinite(g).all() for g in gradients.values())
     assert len(head.predict_by_feat(*maps, batch_img_metas=heads.metas())) == 2
+
+
+@pytest.mark.parametrize('use_sigmoid', [True, False])
+def test_weights_are_initialised_once(use_sigmoid, heads):
+    head = heads.make(loss_cls=dict(use_sigmoid=use_sigmoid))
+    head.init_weights()
+    torch.nn.init.constant_(head.retina_cls.bias, 7)
+    head.init_weights()
+    assert (head.retina_cls.bias == 7).all()
 
 
 @pytest.mark.parametrize(
@@ -99,5 +114,63 @@ def test_own_targets_and_a_sampler_that_ignores_them_are_refused(heads):
     sampler = dict(type='focal_retinanet.HardNegativeSampler')
     Derived = type('Derived', (RetinaHead,), {'get_targets': lambda self: None})
     head = heads.make(Derived, train_cfg=dict(sampler=sampler))
-    with pytest.raises(TypeError, match=r'overrides get_targets.*HardNegativeSampler'):
+    with pytest.raises(
+        TypeError, match=r'HardNegativeSampler.* ignore its get_targets'
+    ):
         heads.losses_and_gradients(head, heads.objects(4, 6))
+
+
+@pytest.mark.parametrize(
+    ('part', 'cls', 'name'),
+    [
+        ('assigner', MaxIoUAssigner, 'assign'),
+        ('assigner', MaxIoUAssigner, 'assign_wrt_overlaps'),
+        ('sampler', PseudoSampler, 'sample'),
+        ('loss_cls', FocalLoss, 'forward'),
+        ('loss_cls', FocalLoss, '__call__'),
+        ('prior_generator', AnchorGenerator, 'valid_flags'),
+        ('prior_generator', AnchorGenerator, 'single_level_valid_flags'),
+    ],
+)
+@pytest.mark.parametrize('of_class', [True, False], ids=['class', 'instance'])
+def test_every_part_that_somebody_changes_is_used(part, cls, name, of_class, heads):
+    head, theirs = heads.pair()
+    changed, called = getattr(head, part), []
+    original = getattr(type(changed), name)
+
+    def step(self, *args, **kwargs):
+        called.append(name)
+        return original(self, *args, **kwargs)
+
+    if of_class:
+        changed.__class__ = type('Derived', (type(changed),), {name: step})
+    elif name == '__call__':
+        pytest.skip('Python looks it up in the class')
+    else:
+        object.__setattr__(changed, name, step.__get__(changed))
+    gt = heads.objects(4, 6)
+    found = heads.losses_and_gradients(head, gt)
+    assert called and issubclass(type(changed), cls)
+    torch.testing.assert_close(found, heads.losses_and_gradients(theirs, gt))
+
+
+@pytest.mark.parametrize('of_all_modules', [True, False])
+def test_hooks_of_the_loss_are_called(of_all_modules, heads):
+    head, _ = heads.pair()
+    expected = heads.losses_and_gradients(head, heads.objects(4, 6))
+    seen = []
+
+    def hook(module, inputs, output):
+        seen.append(module)
+
+    register = head.loss_cls.register_forward_hook
+    if of_all_modules:
+        register = torch.nn.modules.module.register_module_forward_hook
+    handle = register(hook)
+    found = heads.losses_and_gradients(head, heads.objects(4, 6))
+    handle.remove()
+    assert head.loss_cls in seen
+    torch.testing.assert_close(found, expected)
+    seen.clear()
+    heads.losses_and_gradients(head, heads.objects(4, 6))
+    assert not seen

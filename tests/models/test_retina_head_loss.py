@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from focal_retinanet.models import RetinaHead
+from focal_retinanet.models import FocalLoss, RetinaHead
 
 
 @pytest.fixture
@@ -47,6 +47,22 @@ def test_crowds_equal_mmdet(heads, assert_same_training):
     assert_same_training(*pair, heads.objects(4, 6), ignore=heads.objects(2, 0))
 
 
+@pytest.mark.parametrize(
+    'changes',
+    [
+        dict(
+            loss_cls=dict(type='GHMC', use_sigmoid=True, momentum=0.75, _delete_=True)
+        ),
+        dict(loss_bbox=dict(type='GHMR', mu=0.02, bins=10, _delete_=True)),
+    ],
+    ids=['GHMC', 'GHMR'],
+)
+def test_losses_that_look_at_a_level_equal_mmdet(changes, heads, assert_same_training):
+    ours, theirs = heads.pair(**changes)
+    ours.monitors_loss = True  # there are no shares then
+    assert_same_training(ours, theirs, heads.objects(4, 17))
+
+
 def test_sampled_minibatch_equals_mmdet(heads):
     sampler = dict(type='RandomSampler', num=64, pos_fraction=0.5, neg_pos_ub=-1)
     losses = []
@@ -78,6 +94,67 @@ def test_batch_without_objects_trains(heads):
     assert losses['loss_cls'] > 0
     # DDP waits for every parameter, so all must be part of the graph.
     assert all(g is not None and torch.isfinite(g).all() for g in gradients.values())
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_loss_without_objects_is_zero_in_every_dtype(dtype, heads):
+    head = heads.make()
+    maps = head(heads.features(height=512, width=640))
+    scores, deltas = ([level.detach().to(dtype) for level in part] for part in maps)
+    deltas = [(level + 0.3).requires_grad_() for level in deltas]
+    metas = heads.metas((512, 640), (512, 640))
+    gt = heads.objects(0, 0)
+    gt[0].labels = torch.zeros(0)  # as some pipelines leave them
+    loss = head.loss_by_feat(scores, deltas, gt, metas)['loss_bbox'][0]
+    loss.backward()
+    assert loss == 0
+    assert loss.dtype == (dtype if dtype == torch.float64 else torch.float32)
+    assert all((level.grad == 0).all() for level in deltas)
+
+
+@pytest.mark.parametrize('gpu', [False, True])
+def test_losses_of_a_double_head_are_double(gpu, heads, request):
+    if gpu:
+        request.getfixturevalue('all_anchors')
+    features = [level.double() for level in heads.features()]
+    found = [
+        head.double().loss_by_feat(*head(features), heads.objects(4, 6), heads.metas())
+        for head in heads.pair()
+    ]
+    for name, (loss,) in found[0].items():
+        assert loss.dtype == torch.float64
+        torch.testing.assert_close(loss, sum(found[1][name]), rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize('label', [-1, 5])
+def test_label_of_no_class_is_refused(label, heads):
+    head = heads.make()
+    gt = heads.objects(4, 6)
+    gt[1].labels[2] = label
+    with pytest.raises(ValueError, match=rf'target {label} is not in 0\.\.4'):
+        head.loss_by_feat(*head(heads.features()), gt, heads.metas())
+
+
+@pytest.mark.parametrize('reduction', ['sum', 'none'])
+@pytest.mark.parametrize('name', ['loss_cls', 'loss_bbox'])
+def test_losses_that_cannot_be_divided_are_refused(name, reduction, heads):
+    head = heads.make(**{name: dict(reduction=reduction)})
+    with pytest.raises(ValueError, match=rf"{name}\.reduction='{reduction}'"):
+        heads.losses_and_gradients(head, heads.objects(4, 6))
+
+
+@pytest.mark.parametrize('ignore_index', [2, 5, 255])
+def test_the_loss_ignores_the_same_targets_alone(ignore_index, heads):
+    class Plain(FocalLoss):
+        def forward(self, *args, **kwargs):
+            return super().forward(*args, **kwargs)
+
+    head = heads.make(loss_cls=dict(ignore_index=ignore_index))
+    heads.randomize(head)
+    gt = heads.objects(4, 17)
+    found = heads.losses_and_gradients(head, gt)
+    head.loss_cls.__class__ = Plain
+    torch.testing.assert_close(found, heads.losses_and_gradients(head, gt))
 
 
 def test_border_that_excludes_all_anchors_is_an_error(heads):

@@ -104,6 +104,32 @@ def test_box_loss_is_over_all_positives(type_, head_and_batch, heads):
 
 
 @pytest.mark.parametrize(
+    'loss_cls',
+    [
+        dict(type='focal_retinanet.FocalLoss', use_sigmoid=True),
+        dict(type='focal_retinanet.FocalLoss', use_sigmoid=False),
+        dict(type='focal_retinanet.FocalLossStar', use_sigmoid=True),
+        dict(type='CrossEntropyLoss', use_sigmoid=True),
+    ],
+    ids=str,
+)
+def test_a_weight_of_positives_leaves_out_what_the_sampler_does(loss_cls, heads):
+    found = []
+    for pos_weight in (-1, 1):
+        torch.manual_seed(0)
+        head = heads.make(
+            loss_cls=dict(loss_cls, _delete_=True),
+            train_cfg=dict(
+                sampler=dict(type='focal_retinanet.OHEMSampler', num=16),
+                pos_weight=pos_weight,
+            ),
+        )
+        heads.randomize(head)
+        found.append(heads.losses_and_gradients(head, heads.objects(4, 17)))
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize(
     'type_, key, value',
     [
         ('OHEMSampler', 'num', 0),

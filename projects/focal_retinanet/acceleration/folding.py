@@ -18,15 +18,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules import module as nn_module
 
 from focal_retinanet.acceleration.conv_norm_pairs import count_inputs
 from focal_retinanet.ops.fast_paths.autocast import autocast_dtype
 from focal_retinanet.ops.fast_paths.eager import has_tangents, is_eager
+from focal_retinanet.ops.fast_paths.overrides import HOOKS, has_hooks
 from focal_retinanet.ops.fast_paths.step_aside import say_once
 
-_HOOKS = ('_forward_pre_hooks', '_forward_hooks')
-_HOOKS += ('_backward_pre_hooks', '_backward_hooks')
+# A hook before a convolution only needs the input of both.
+_CONV_HOOKS = [name for name in HOOKS if name != '_forward_pre_hooks']
 _local = threading.local()
 
 
@@ -137,13 +137,7 @@ def _why_apart(conv: nn.Conv2d, norm: FoldedBatchNorm2d, input: Tensor) -> str |
     tensors = [input, *sources(conv, norm)]
     if norm.running_mean is None:
         return 'they have no running statistics, so they are never frozen'
-    if any(getattr(nn_module, f'_global{name}') for name in _HOOKS):
-        return 'global module hooks need the output of each convolution'
-    # A hook before the convolution only needs the input of both.
-    of_conv = [name for name in _HOOKS if name != '_forward_pre_hooks']
-    if any(vars(conv)[name] for name in of_conv) or any(
-        vars(norm)[name] for name in _HOOKS
-    ):
+    if has_hooks(conv, *_CONV_HOOKS) or has_hooks(norm):
         return 'hooks need the output of a convolution'
     if 'forward' in vars(norm) or vars(norm).get('_compiled_call_impl') is not None:
         return 'a batch norm has a forward of its own'

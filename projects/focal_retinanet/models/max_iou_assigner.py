@@ -11,6 +11,7 @@ from mmdet.structures.bbox import BaseBoxes, get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from focal_retinanet.ops.fast_paths.overrides import overridden
 from focal_retinanet.ops.matching import MatchingRule, match_max_iou_batch
 from focal_retinanet.registry import TASK_UTILS
 
@@ -21,7 +22,8 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
 
     The result is mmdet's, with one exception: an object that no anchor overlaps gets no
     anchor, whereas mmdet with ``min_pos_iou=0`` gives it every anchor of the image
-    (mmdetection issues 6821 and 8289).
+    (mmdetection issues 6821 and 8289). If a derived class overrides
+    ``assign_wrt_overlaps``, mmdet's code calls it.
 
     Args:
         pos_iou_thr: Lowest IoU of a positive anchor, 0.5 in the paper.
@@ -69,6 +71,10 @@ class MaxIoUAssigner(MMDetMaxIoUAssigner):
             ``gt_inds`` (N,), int64: 0 for background, -1 for ignored, i + 1 for object
             i; ``max_overlaps`` (N,); ``labels`` (N,), int64, -1 without an object.
         """
+        if overridden(self, MaxIoUAssigner, 'assign_wrt_overlaps'):
+            return super().assign(
+                pred_instances, gt_instances, gt_instances_ignore, **kwargs
+            )
         gt_inds, max_overlaps = self.assign_batch(
             pred_instances.priors, [gt_instances], [gt_instances_ignore]
         )

@@ -4,7 +4,8 @@ import math
 
 import torch
 from mmdet.models.dense_heads import RetinaHead as MMDetRetinaHead
-from mmdet.models.task_modules import PseudoSampler
+from mmdet.models.losses import GHMC, GHMR
+from mmdet.models.task_modules import AnchorGenerator, PseudoSampler
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
@@ -30,6 +31,7 @@ from focal_retinanet.models.targets import (
     exclude_anchors,
     match_anchors,
 )
+from focal_retinanet.ops.fast_paths.overrides import overridden
 from focal_retinanet.ops.focal_loss.shares import loss_shares
 from focal_retinanet.ops.matching import IGNORED
 from focal_retinanet.ops.postprocess import logit, select_candidates
@@ -49,6 +51,10 @@ class RetinaHead(MMDetRetinaHead):
     - ``pi`` is an argument, and also works for the softmax form.
     - ``train_cfg.sampler`` may choose anchors by their losses, see
       :mod:`focal_retinanet.models.samplers`.
+
+    If a derived class overrides a step of mmdet's head, or if the sampler is one of
+    mmdet's that draws a minibatch, or the losses are GHM, then mmdet's code computes
+    the losses with its divisors.
 
     Args:
         num_classes: Number of classes K, without background.
@@ -92,8 +98,9 @@ class RetinaHead(MMDetRetinaHead):
 
     def init_weights(self) -> None:
         """Initialise the weights, with a class bias of -log((1 - pi) / pi)."""
+        was_init = self.is_init  # mmengine initialises once
         super().init_weights()
-        if self._use_prior and not self.use_sigmoid_cls:
+        if self._use_prior and not self.use_sigmoid_cls and not was_init:
             # In a softmax over K classes and background, the K classes share pi.
             bias = torch.zeros(self.cls_out_channels)
             bias[-1] = math.log(self.num_classes * (1 - self.pi) / self.pi)
@@ -125,21 +132,22 @@ class RetinaHead(MMDetRetinaHead):
 
         Raises:
             TypeError: The assigner or the sampler does not fit this head.
-            ValueError: All anchors of an image are excluded.
+            ValueError: All anchors of an image are excluded, the reduction of a loss
+                is not 'mean', or (on a CPU) a label is not in 0..K-1.
         """
         is_dense = isinstance(self.sampler, DenseSampler)
-        overridden = self._overridden(
-            'loss_by_feat_single', 'get_targets', '_get_targets_single', 'get_anchors'
-        )
-        if is_dense and overridden:
+        foreign = self._foreign_parts()
+        if is_dense and foreign:
             raise TypeError(
-                f'{type(self).__name__} overrides {", ".join(overridden)}, which '
-                f'train_cfg.sampler={type(self.sampler).__name__} would ignore; use a '
-                'sampler of mmdet, or override loss_by_feat'
+                f'{type(self).__name__} cannot work with train_cfg.sampler='
+                f'{type(self.sampler).__name__}, which would ignore its '
+                f'{", ".join(foreign)}; use a sampler of mmdet, or override '
+                'loss_by_feat'
             )
-        if overridden or not isinstance(self.sampler, PseudoSampler | DenseSampler):
-            # mmdet's code calls the methods that a derived class overrides, and
-            # trains on a sampled minibatch, which the paper argues against.
+        is_pseudo = not overridden(self.sampler, PseudoSampler, 'sample')
+        if foreign or not (is_dense or is_pseudo):
+            # mmdet's code calls all of them, and trains on a sampled minibatch, which
+            # the paper argues against.
             return super().loss_by_feat(
                 cls_scores,
                 bbox_preds,
@@ -147,6 +155,7 @@ class RetinaHead(MMDetRetinaHead):
                 batch_img_metas,
                 batch_gt_instances_ignore,
             )
+        self._check_reductions()
         anchors = self._anchors(cls_scores)  # (N, 4)
         labels, matched = self._targets(
             anchors,
@@ -168,11 +177,15 @@ class RetinaHead(MMDetRetinaHead):
         )
         losses = dict(loss_cls=[loss_cls], loss_bbox=[loss_bbox])
         if self.monitors_loss:
+            of_anchors = self.anchor_losses(cls_scores, labels)
+            if self.train_cfg['pos_weight'] > 0:
+                weighted = of_anchors * self.train_cfg['pos_weight']
+                of_anchors = torch.where(matched > 0, weighted, of_anchors)
             losses |= loss_shares(
                 [scores.detach() for scores in cls_scores],
                 labels,
                 self.num_classes,
-                self.anchor_losses(cls_scores, labels),
+                of_anchors,
             )
         return losses
 
@@ -232,7 +245,8 @@ class RetinaHead(MMDetRetinaHead):
         """Return labels (B, N) and matched objects (B, N) of all anchors.
 
         Raises:
-            ValueError: All anchors of an image are excluded.
+            ValueError: All anchors of an image are excluded, or (on a CPU) a label is
+                not in 0..K-1.
         """
         allowed_border = self.train_cfg['allowed_border']
         excluded = exclude_anchors(
@@ -258,16 +272,46 @@ class RetinaHead(MMDetRetinaHead):
             batch_gt_instances_ignore or [None] * len(batch_img_metas),
             excluded,
         )
-        gt_labels = torch.cat([gt.labels for gt in batch_gt_instances])
+        # The labels of an image without objects may have any dtype.
+        gt_labels = torch.cat([gt.labels.long() for gt in batch_gt_instances])
         return class_targets(matched, gt_labels, self.num_classes), matched
 
-    def _overridden(self, *names: str) -> list[str]:
-        """Return the methods among these that a derived class overrides."""
-        return [
-            name
-            for name in names
-            if getattr(type(self), name) is not getattr(RetinaHead, name)
+    def _foreign_parts(self) -> list[str]:
+        """Return the parts of which only mmdet's code makes use, level by level."""
+        parts = overridden(
+            self,
+            RetinaHead,
+            'loss_by_feat_single',
+            'get_targets',
+            '_get_targets_single',
+            'get_anchors',
+        )
+        # The padding's anchors follow from the shapes here.
+        flags = ('valid_flags', 'single_level_valid_flags')
+        parts += [
+            f'prior_generator.{name}'
+            for name in overridden(self.prior_generator, AnchorGenerator, *flags)
         ]
+        # These harmonize the gradients within a level, and take other arguments.
+        if isinstance(self.loss_cls, GHMC):
+            parts.append('loss_cls=GHMC')
+        if isinstance(self.loss_bbox, GHMR):
+            parts.append('loss_bbox=GHMR')
+        return parts
+
+    def _check_reductions(self) -> None:
+        """Check that both losses are sums over a divisor.
+
+        Raises:
+            ValueError: The reduction of a loss is not 'mean'.
+        """
+        for name in ('loss_cls', 'loss_bbox'):
+            reduction = getattr(getattr(self, name), 'reduction', 'mean')
+            if reduction != 'mean':
+                raise ValueError(
+                    f'RetinaHead divides its losses by the number of positives, which '
+                    f"{name}.reduction='{reduction}' does not allow; use 'mean'"
+                )
 
     @torch.no_grad()
     def _sample(
@@ -327,11 +371,12 @@ class RetinaHead(MMDetRetinaHead):
                 cls_scores, labels, weights, avg_factor, self.num_classes
             )
         logits = flatten_levels(cls_scores, self.cls_out_channels)  # (B*N, K)
-        weights = (labels != IGNORED).to(torch.float32)  # (B, N)
+        is_counted = labels != IGNORED  # (B, N); a sampler may leave out positives
+        weights = is_counted.to(torch.float32)
         if pos_weight > 0:
-            weights.masked_fill_(positive, pos_weight)
+            weights.masked_fill_(positive & is_counted, pos_weight)
         # For any loss of mmdet's, ignored anchors get a valid label and no weight.
-        targets = torch.where(labels == IGNORED, self.num_classes, labels)
+        targets = torch.where(is_counted, labels, self.num_classes)
         return self.loss_cls(
             logits, targets.flatten(), weights.flatten(), avg_factor=avg_factor
         )
@@ -345,20 +390,20 @@ class RetinaHead(MMDetRetinaHead):
         num_positives: Tensor,
     ) -> Tensor:
         if not len(gt_bboxes):
-            # Zero, but part of the graph.
-            return sum(deltas.sum() for deltas in bbox_preds) * 0.0
+            # Zero, but part of the graph. The sum of all might overflow in fp16.
+            return sum(_as_float(deltas[:0]).sum() for deltas in bbox_preds)
         if self._picks_positives(matched):
             deltas, anchors, of_positive = gather_positives(
                 bbox_preds, anchors, matched, self.bbox_coder.encode_size
             )
             target = gt_bboxes[of_positive]
             if not len(deltas):
-                return deltas.sum()
+                return _as_float(deltas).sum()
         else:
             deltas, anchors, target = blank_negatives(
                 bbox_preds, anchors, matched, gt_bboxes, self.bbox_coder.encode_size
             )
-        deltas = deltas.float()
+        deltas = _as_float(deltas)
         if self.reg_decoded_bbox:  # an IoU loss
             deltas = get_box_tensor(decode_bboxes(self.bbox_coder, anchors, deltas))
         else:
@@ -403,13 +448,15 @@ class RetinaHead(MMDetRetinaHead):
 
         Returns:
             ``bboxes`` (n, 4), xyxy in pixels, ``scores`` (n,) and ``labels`` (n,) of
-            each image, best first.
+            each image, best first unless they are all candidates.
         """
         if (
             score_factors is not None
             or not self.use_sigmoid_cls
             or getattr(self.loss_cls, 'custom_cls_channels', False)
-            or self._overridden('_predict_by_feat_single', '_bbox_post_process')
+            or overridden(
+                self, RetinaHead, '_predict_by_feat_single', '_bbox_post_process'
+            )
         ):
             return super().predict_by_feat(
                 cls_scores,
@@ -463,3 +510,7 @@ class RetinaHead(MMDetRetinaHead):
         return batch_nms(
             results_list, cfg['nms'], cfg.get('max_per_img', -1), self.num_classes
         )
+
+
+def _as_float(deltas: Tensor) -> Tensor:
+    return deltas if deltas.dtype == torch.float64 else deltas.float()

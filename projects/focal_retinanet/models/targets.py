@@ -13,6 +13,8 @@ from mmdet.models.task_modules.prior_generators import anchor_inside_flags
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from focal_retinanet.ops.fast_paths.overrides import overridden
+from focal_retinanet.ops.focal_loss.definition import check_indices
 from focal_retinanet.ops.matching import IGNORED
 
 # Arguments that RetinaNet can give to an assigner.
@@ -84,7 +86,7 @@ def match_anchors(
     Raises:
         TypeError: The assigner needs something that RetinaNet does not have.
     """
-    if hasattr(assigner, 'assign_batch'):
+    if _assigns_batches(assigner):
         matched, _ = assigner.assign_batch(
             anchors, batch_gt_instances, batch_gt_instances_ignore, excluded
         )
@@ -121,11 +123,23 @@ def class_targets(matched: Tensor, gt_labels: Tensor, num_classes: int) -> Tenso
 
     Returns:
         (B, N) int64: class, K for background, -1 for ignored.
+
+    Raises:
+        ValueError: A label is not in 0..K-1 (on a CPU; on a GPU, the host would wait).
     """
+    check_indices(gt_labels, num_classes - 1)
     background = gt_labels.new_full((1,), num_classes)
     ignored = gt_labels.new_full((1,), IGNORED)
     # Index 0 is the background, and index -1 the last entry.
     return torch.cat([background, gt_labels, ignored])[matched]
+
+
+def _assigns_batches(assigner) -> bool:
+    """Whether ``assign_batch`` gives what ``assign`` does, also in a derived class."""
+    for owner in type(assigner).__mro__:
+        if 'assign_batch' in vars(owner):
+            return not overridden(assigner, owner, 'assign', 'assign_wrt_overlaps')
+    return False
 
 
 def _padding_anchors(

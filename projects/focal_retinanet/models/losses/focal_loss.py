@@ -13,6 +13,7 @@ from focal_retinanet.models.losses.reduction import (
     reduce_loss,
 )
 from focal_retinanet.models.losses.use_sigmoid import SaysUseSigmoid
+from focal_retinanet.ops.fast_paths.overrides import has_hooks, overridden
 from focal_retinanet.ops.focal_loss.definition import (
     Alpha,
     sigmoid_focal_loss,
@@ -144,7 +145,7 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
         Args:
             cls_scores: Logits (B, A*K, H, W) of each level.
             target: Class indices (B, N) of the anchors of all levels; K is background,
-                and -1 is ignored whatever ``ignore_index`` is.
+                and -1 is ignored, as ``ignore_index`` is.
             weight: Weights (B, N) of the anchors, or None.
             avg_factor: Divisor of the sum.
             num_classes: Number of classes K.
@@ -157,11 +158,17 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
         """
         if not self.can_sum_over_levels:
             raise ValueError(
-                'sum_over_levels needs use_sigmoid=True, activated=False and a forward '
-                f'that is not overridden, got {self}'
+                'sum_over_levels needs use_sigmoid=True, activated=False, '
+                "reduction='mean' and a forward without hooks that is not overridden, "
+                f'got {self}'
             )
         return self._fused(
-            cls_scores, target, weight, avg_factor + EPS, num_classes, ignore_index=-1
+            cls_scores,
+            self._with_ignored(target),
+            weight,
+            avg_factor + EPS,
+            num_classes,
+            ignore_index=-1,
         )
 
     def of_anchors(
@@ -177,7 +184,7 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
         """
         return self.loss_weight * sigmoid_focal_loss_of_anchors(
             cls_scores,
-            target,
+            self._with_ignored(target),
             num_classes,
             gamma=self.gamma,
             alpha=self.alpha,
@@ -188,8 +195,19 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
     @property
     def can_sum_over_levels(self) -> bool:
         """Whether :meth:`sum_over_levels` computes the same loss as ``forward``."""
-        is_overridden = type(self).forward is not FocalLoss.forward
-        return self.use_sigmoid and not self.activated and not is_overridden
+        return (
+            self.use_sigmoid
+            and not self.activated
+            and self.reduction == 'mean'
+            and not overridden(self, FocalLoss, 'forward', '__call__')
+            and not has_hooks(self)
+        )
+
+    def _with_ignored(self, target: Tensor) -> Tensor:
+        """Return targets with -1 for those that ``ignore_index`` ignores, too."""
+        if self.ignore_index == -1:
+            return target
+        return target.masked_fill(target == self.ignore_index, -1)
 
     def _is_fused(self, pred: Tensor, target: Tensor, weight: Tensor | None) -> bool:
         """Whether the kernels can serve: index targets and weights of anchors only."""

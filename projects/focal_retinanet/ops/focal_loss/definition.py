@@ -251,7 +251,9 @@ def _alpha_per_class(
         return torch.tensor(alpha, dtype=dtype, device=device)
 
 
-def check_indices(targets: Tensor, highest: int, ignore_index: int) -> None:
+def check_indices(
+    targets: Tensor, highest: int, ignore_index: int | None = None
+) -> None:
     """Check class indices on a CPU; on a GPU, the host would have to wait.
 
     Raises:
@@ -261,10 +263,13 @@ def check_indices(targets: Tensor, highest: int, ignore_index: int) -> None:
         lowest_seen, highest_seen = (int(bound) for bound in targets.aminmax())
         if lowest_seen >= 0 and highest_seen <= highest:
             return
-        bad = ((targets < 0) | (targets > highest)) & (targets != ignore_index)
+        bad = (targets < 0) | (targets > highest)
+        nor = ''
+        if ignore_index is not None:
+            bad &= targets != ignore_index
+            nor = f' and is not ignore_index={ignore_index}'
         if bad.any():
             raise ValueError(
-                f'target {targets[bad][0].item()} is not in 0..{highest} and is '
-                f'not ignore_index={ignore_index}; does the number of classes fit '
-                'the data set?'
+                f'target {targets[bad][0].item()} is not in 0..{highest}{nor}; does '
+                'the number of classes fit the data set?'
             )
