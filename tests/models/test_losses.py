@@ -120,6 +120,21 @@ def test_mean_leaves_ignored_anchors_out(batch):
         torch.testing.assert_close(loss(more, with_ignored_), loss(logits, target_))
 
 
+@pytest.mark.parametrize('name', ['loss_weight', 'avg_factor'])
+def test_a_learned_factor_gets_its_gradient(name, batch):
+    logits, target = batch
+    factor = torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
+    loss, avg_factor = FocalLoss(), 10.0
+    if name == 'loss_weight':
+        loss.loss_weight = factor
+    else:
+        avg_factor = factor
+    value = loss(logits, target, avg_factor=avg_factor)
+    (gradient,) = torch.autograd.grad(value, factor)
+    sign = 1 if name == 'loss_weight' else -1
+    torch.testing.assert_close(gradient, sign * value.detach() / 1.7)
+
+
 def test_all_ignored_is_zero():
     assert FocalLoss()(torch.randn(3, 2), torch.full((3,), -1)) == 0
 

@@ -10,7 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focal_retinanet.ops.focal_loss.definition import Alpha, alpha_t, binary_targets
+from focal_retinanet.ops.focal_loss.definition import (
+    Alpha,
+    alpha_t,
+    binary_targets,
+    scaled,
+)
 
 #: Maps boxes (n, 4) and scores (n,) to the indices that stay, best score first.
 NMS = Callable[[Tensor, Tensor], Tensor]
@@ -52,9 +57,9 @@ def focal_loss_star(
     x, y, ignored = binary_targets(logits, targets, ignore_index)
     loss_pos = F.softplus(-(gamma * x + beta))  # y = 1, x_t = x
     loss_neg = F.softplus(-(beta - gamma * x))  # y = 0, x_t = -x
-    loss = (y * loss_pos + (1 - y) * loss_neg) / gamma
+    loss = (scaled(loss_pos, y) + scaled(loss_neg, 1 - y)) / gamma
     if alpha is not None:
-        loss = alpha_t(alpha, y) * loss
+        loss = scaled(loss, alpha_t(alpha, y))
     return loss if ignored is None else loss.masked_fill(ignored, 0)
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from focal_retinanet.ops import sigmoid_focal_loss, softmax_focal_loss
+from focal_retinanet.ops.rivals import focal_loss_star
 
 EXTREMES = [-1e4, -120.0, -100.0, -40.0, -1.0, 0.0, 1.0, 40.0, 100.0, 120.0, 1e4]
 
@@ -136,6 +137,76 @@ def test_finite_and_exact_at_extreme_logits(dtype, gamma, form):
     atol = 1e-7 if dtype == torch.float16 else 1e-37
     rtol = {torch.float32: 2e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}[dtype]
     torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
+@pytest.mark.parametrize('label_smoothing', [0.0, 0.1])
+@pytest.mark.parametrize('form', ['index', 'one-hot', 'star'])
+def test_infinite_logits(form, label_smoothing, gamma, dtype):
+    """The loss is 0 if they are right, infinite if wrong, and 0 without weight."""
+    logits = torch.tensor([[70_000, -70_000]], dtype=torch.float32)
+    logits = (logits * torch.inf).to(dtype).requires_grad_()
+
+    def loss_of(target, alpha):
+        if form == 'star':
+            return focal_loss_star(logits, torch.tensor([target]), alpha=alpha)
+        one_hot = F.one_hot(torch.tensor([target]), 3)[:, :2]
+        return sigmoid_focal_loss(
+            logits,
+            torch.tensor([target]) if form == 'index' else one_hot,
+            gamma=gamma,
+            alpha=alpha,
+            label_smoothing=label_smoothing,
+        )
+
+    cases = [(1, 0.25, [math.inf, math.inf]), (2, 0.25, [math.inf, 0.0])]
+    if not label_smoothing or gamma:
+        # Smoothed cross entropy alone is infinite for a certain answer, too.
+        cases += [(0, 0.25, [0.0, 0.0]), (2, 1.0, [0.0, 0.0])]
+    else:
+        cases = cases[:1]
+    for target, alpha, expected in cases:
+        loss = loss_of(target, alpha)
+        assert loss[0].tolist() == expected
+        (gradient,) = torch.autograd.grad(loss.sum(), logits)
+        assert gradient.isfinite().all()
+        # A certain answer pulls with the weight a_t if it is wrong.
+        pulls = gradient[0] != 0
+        assert pulls.tolist() == [x > 0 for x in expected]
+
+
+def test_gradient_of_labels_of_any_value():
+    torch.manual_seed(0)
+    logits = torch.randn(5, 3, dtype=torch.float64)
+    labels = torch.rand(5, 3, dtype=torch.float64)
+    labels[:3] = torch.tensor([0.0, 1.0])[torch.randint(2, (3, 3))].double()
+    labels.requires_grad_()
+    (found,) = torch.autograd.grad(sigmoid_focal_loss(logits, labels).sum(), labels)
+    p = logits.sigmoid()
+    one_minus_p_t = labels * (1 - p) + (1 - labels) * p
+    a_t = 0.25 * labels + 0.75 * (1 - labels)
+    ce = F.binary_cross_entropy_with_logits(logits, labels, reduction='none')
+    (expected,) = torch.autograd.grad((a_t * one_minus_p_t**2 * ce).sum(), labels)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize('form', [sigmoid_focal_loss, softmax_focal_loss])
+def test_bytes_are_no_negative_numbers(form):
+    logits = torch.randn(4, 3)
+    target = torch.tensor([0, 1, 2, 255], dtype=torch.uint8)
+    with pytest.raises(ValueError, match='target 255 is not in'):
+        form(logits, target)
+    ignored = target.long().masked_fill(target == 255, -1)
+    expected = form(logits, ignored)
+    assert torch.equal(form(logits, target, ignore_index=255), expected)
+
+
+@pytest.mark.parametrize('row', [[0.5, 0.3, 0.2], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+def test_labels_of_a_softmax_are_one_hot(row):
+    labels = torch.tensor([[0.0, 1.0, 0.0], row])
+    with pytest.raises(ValueError, match=r'one-hot, got .* in row 1'):
+        softmax_focal_loss(torch.randn(2, 3), labels)
 
 
 def test_gradient_is_finite_for_probabilities_of_zero_and_one():

@@ -6,11 +6,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.autograd import forward_ad
 
 from focal_retinanet.ops.focal_loss import chunked as focal_loss_chunked
 from focal_retinanet.ops.focal_loss import native as focal_loss_native
 from focal_retinanet.ops.focal_loss.definition import sigmoid_focal_loss
-from focal_retinanet.ops.focal_loss.fused import sigmoid_focal_loss_sum
+from focal_retinanet.ops.focal_loss.fused import (
+    sigmoid_focal_loss_of_anchors,
+    sigmoid_focal_loss_sum,
+)
 from harness.timing import peak_memory
 
 # The first has more cells than a tile of the kernel, the last has a single one.
@@ -134,6 +138,24 @@ def test_extreme_logits(backend, dtype, gamma, label_smoothing, assert_as_plain_
     )
 
 
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
+@pytest.mark.parametrize('label_smoothing', [0.0, 0.1])
+def test_infinite_logits(backend, dtype, gamma, label_smoothing):
+    logits = torch.tensor([[torch.inf, -torch.inf], [torch.inf, -torch.inf]])
+    levels = [logits.t().reshape(1, 2, 2, 1).to(dtype).requires_grad_()]
+    options = dict(gamma=gamma, label_smoothing=label_smoothing)
+    right = sigmoid_focal_loss_sum(levels, torch.tensor([[0, -1]]), 2, **options)
+    wrong = sigmoid_focal_loss_sum(levels, torch.tensor([[1, -1]]), 2, **options)
+    assert wrong.isinf()
+    # Smoothed cross entropy alone grows with the logit.
+    assert right > 1e20 if label_smoothing and not gamma else right < 1e-8
+    for loss in (right, wrong):
+        (gradient,) = torch.autograd.grad(loss, levels)
+        assert gradient.isfinite().all()
+        assert (gradient.abs() > 1e-6).any() == (loss > 1e-8)
+
+
 @pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
 @pytest.mark.parametrize('target', [0, 1])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
@@ -174,6 +196,54 @@ def test_targets_of_any_integer_type(backend, random_maps, dtype):
     targets = random_targets(levels, 3).clamp(min=0)
     expected = sigmoid_focal_loss_sum(levels, targets, 3)
     assert torch.equal(sigmoid_focal_loss_sum(levels, targets.to(dtype), 3), expected)
+
+
+@pytest.mark.parametrize('of_levels', [True, False])
+@pytest.mark.parametrize('name', ['weights', 'scale'])
+def test_factors_get_their_gradient(backend, random_maps, name, of_levels):
+    levels = [level.requires_grad_(of_levels) for level in random_maps(SIZES, 6)]
+    targets = random_targets(levels, 3)
+    factors = dict(weights=torch.rand(targets.shape), scale=torch.tensor(0.7))
+    factor = factors[name].requires_grad_()
+    loss = sigmoid_focal_loss_sum(levels, targets, 3, **factors)
+    loss.backward()
+    of_anchors = sigmoid_focal_loss_of_anchors(levels, targets, 3)
+    expected = 0.7 * of_anchors
+    if name == 'scale':
+        expected = (factors['weights'] * of_anchors).sum()
+    torch.testing.assert_close(factor.grad, expected)
+    factor.requires_grad_(False)
+    if of_levels:
+        fused = sigmoid_focal_loss_sum(levels, targets, 3, **factors)
+        torch.testing.assert_close(fused, loss)
+        expected = torch.autograd.grad(fused, levels)
+        torch.testing.assert_close([level.grad for level in levels], list(expected))
+
+
+def test_forward_mode_derivatives(backend, random_maps):
+    levels = random_maps(SIZES, 6)
+    targets = random_targets(levels, 3)
+    gradients = torch.autograd.grad(sigmoid_focal_loss_sum(levels, targets, 3), levels)
+    tangents = [torch.randn_like(level) for level in levels]
+    expected = sum((g * t).sum() for g, t in zip(gradients, tangents, strict=True))
+    with forward_ad.dual_level():
+        duals = [
+            forward_ad.make_dual(level.detach(), tangent)
+            for level, tangent in zip(levels, tangents, strict=True)
+        ]
+        loss = sigmoid_focal_loss_sum(duals, targets, 3)
+        tangent = forward_ad.unpack_dual(loss).tangent.float()  # torch 2.1: double
+        torch.testing.assert_close(tangent, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_bytes_are_no_negative_numbers(backend, random_maps):
+    levels = random_maps([(2, 2)], 3)
+    targets = torch.tensor([[0, 1, 2, 255]] * 2, dtype=torch.uint8)
+    with pytest.raises(ValueError, match='target 255 is not in'):
+        sigmoid_focal_loss_sum(levels, targets, 3)
+    ignored = targets.long().masked_fill(targets == 255, -1)
+    expected = sigmoid_focal_loss_sum(levels, ignored, 3)
+    assert sigmoid_focal_loss_sum(levels, targets, 3, ignore_index=255) == expected
 
 
 def test_targets_and_weights_of_any_strides(backend, random_maps):

@@ -113,8 +113,10 @@ def test_second_backward_and_gradient_scaling(random_maps):
 
 
 @pytest.mark.parametrize('layout', ['contiguous', 'channels-last'])
-@pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
-def test_infinite_logits(gamma, layout):
+@pytest.mark.parametrize(
+    ('gamma', 'label_smoothing'), [(0.0, 0.0), (0.5, 0.0), (2.0, 0.0), (2.0, 0.1)]
+)
+def test_infinite_logits(gamma, label_smoothing, layout):
     """The loss is 0 if the logits are right, infinite if wrong, and 0 if ignored."""
     inf = torch.inf
     logits = torch.tensor([[inf, -inf], [-inf, inf], [inf, -inf], [0.0, 0.0]])
@@ -125,7 +127,9 @@ def test_infinite_logits(gamma, layout):
         if layout == 'channels-last':
             maps = maps.contiguous(memory_format=torch.channels_last)
         maps.requires_grad_()
-        loss = sigmoid_focal_loss_sum([maps], targets, 2, gamma=gamma)
+        loss = sigmoid_focal_loss_sum(
+            [maps], targets, 2, gamma=gamma, label_smoothing=label_smoothing
+        )
         (gradient,) = torch.autograd.grad(loss, maps)
         assert loss.isinf() if wrong else loss.isfinite()
         assert gradient.isfinite().all()

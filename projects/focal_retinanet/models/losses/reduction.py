@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from focal_retinanet.ops.focal_loss.definition import scaled
+
 REDUCTIONS = ('none', 'mean', 'sum')
 # mmdet's guard against a division by zero in a batch without positives.
 EPS = torch.finfo(torch.float32).eps
@@ -64,7 +66,7 @@ def reduce_loss(
         LossArgumentError: ``weight`` fits neither the anchors nor the elements.
     """
     if weight is not None:
-        loss = loss * _broadcast_weight(weight, loss)
+        loss = scaled(loss, _broadcast_weight(weight, loss))
     if reduction == 'none':
         return loss
     return loss.sum() / loss_divisor(loss, reduction, avg_factor, ignored)
@@ -97,7 +99,9 @@ def loss_divisor(
 
 def ignored_rows(pred: Tensor, target: Tensor, ignore_index: int) -> Tensor | None:
     """Return the mask (N,) of ignored targets; None if targets are not indices."""
-    return None if target.shape == pred.shape else target == ignore_index
+    if target.shape == pred.shape:
+        return None
+    return target.to(torch.int64) == ignore_index  # uint8 has no -1
 
 
 def _broadcast_weight(weight: Tensor, loss: Tensor) -> Tensor:

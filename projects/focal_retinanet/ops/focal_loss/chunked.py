@@ -17,7 +17,7 @@ from focal_retinanet.ops.focal_loss.terms import FocalTerms, count_anchors
 #: The forward pass computes the gradient too.
 ONE_PASS = True
 
-# Elements per chunk. On a CPU, the five buffers of a chunk fit the L2 caches.
+# Elements per chunk. On a CPU, the buffers of a chunk fit the L2 caches.
 _CHUNK = {'cpu': 2**17}
 _CHUNK_ELSEWHERE = 2**24
 
@@ -112,14 +112,20 @@ def _weighted_loss(
         modulating = torch.ones_like(u)
     else:
         modulating = F.logsigmoid(u).mul_(terms.gamma).exp_()
+    # p_t * cross_entropy goes to 0, but infinity times 0 would be NaN.
+    bounded = cross_entropy.clamp(max=88) if wants_slope and terms.gamma else None
     if half_epsilon:
-        cross_entropy.sub_(u, alpha=half_epsilon)
+        # Infinity times a modulating factor of 0, or minus infinity, would be NaN.
+        smoothing = u.clamp(-1e30, 1e30).mul_(half_epsilon)
+        cross_entropy.sub_(smoothing)
+        if bounded is not None:
+            bounded.sub_(smoothing)
     modulating.mul_(weight)
     slope = None
     if wants_slope and terms.gamma == 0:
         slope = one_minus_p_t.sub_(half_epsilon).mul_(modulating)
     elif wants_slope:
-        slope = (1 - one_minus_p_t).mul_(cross_entropy).mul_(terms.gamma)
+        slope = (1 - one_minus_p_t).mul_(bounded).mul_(terms.gamma)
         slope.add_(one_minus_p_t)
         if half_epsilon:
             slope.sub_(half_epsilon)

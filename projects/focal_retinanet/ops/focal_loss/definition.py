@@ -66,22 +66,14 @@ def sigmoid_focal_loss(
     else:
         log_p, log_not_p = F.logsigmoid(x), F.logsigmoid(-x)
 
-    if ignored is not None and not label_smoothing:
-        # Selected, not multiplied: the log of an infinite logit is -inf, times 0 NaN.
-        cross_entropy = -torch.where(y > 0, log_p, log_not_p)
-    else:
-        y_smooth = y * (1 - label_smoothing) + label_smoothing / 2
-        cross_entropy = -(y_smooth * log_p + (1 - y_smooth) * log_not_p)
-    if ignored is not None:  # y is 0 or 1
-        log_one_minus_p_t = torch.where(y > 0, log_not_p, log_p)
-    else:  # 1 - p_t = y (1 - p) + (1 - y) p
-        log_one_minus_p_t = torch.logaddexp(y.log() + log_not_p, (1 - y).log() + log_p)
-
+    y_smooth = y * (1 - label_smoothing) + label_smoothing / 2
+    cross_entropy = scaled(-log_p, y_smooth) + scaled(-log_not_p, 1 - y_smooth)
     loss = cross_entropy
     if gamma != 0:
-        loss = torch.exp(gamma * log_one_minus_p_t) * loss
+        log_one_minus_p_t = _log_one_minus_p_t(y, log_p, log_not_p)
+        loss = modulated(cross_entropy, log_one_minus_p_t, gamma)
     if alpha is not None:
-        loss = alpha_t(alpha, y) * loss
+        loss = scaled(loss, alpha_t(alpha, y))
     return loss if ignored is None else loss.masked_fill(ignored, 0)
 
 
@@ -118,7 +110,7 @@ def softmax_focal_loss(
 
     Raises:
         ValueError: Shapes do not fit, C < 2, or (on a CPU) an index is not in
-            0..C-1.
+            0..C-1 or labels are not one-hot.
     """
     if logits.dim() != 2:
         raise ValueError(f'logits must be (N, C), got shape {tuple(logits.shape)}')
@@ -130,8 +122,8 @@ def softmax_focal_loss(
             'channel of its own (C >= 2) or use the sigmoid form'
         )
     if targets.shape == logits.shape:
-        targets = targets.argmax(dim=1)
-    _check_shape(logits, targets)
+        targets = _index_of_one_hot(targets)
+    targets = _as_indices(logits, targets)
     check_indices(targets, num_classes - 1, ignore_index)
     ignored = targets == ignore_index
     index = targets.masked_fill(ignored, 0)[:, None]  # (N, 1)
@@ -153,7 +145,7 @@ def softmax_focal_loss(
         cross_entropy = cross_entropy - label_smoothing * log_p.mean(1, keepdim=True)
     loss = cross_entropy
     if gamma != 0:
-        loss = torch.exp(gamma * log_one_minus_p_y) * loss
+        loss = modulated(cross_entropy, log_one_minus_p_y, gamma)
     if alpha is not None:
         a = alpha_tensor(alpha, num_classes, x.dtype, x.device)
         loss = (a[index] if a.dim() else a) * loss
@@ -182,7 +174,7 @@ def binary_targets(
     x = _as_float(logits)
     if targets.shape == logits.shape:
         return x, targets.to(x), None
-    _check_shape(logits, targets)
+    targets = _as_indices(logits, targets)
     check_indices(targets, x.size(1), ignore_index)
     classes = torch.arange(x.size(1), device=x.device)
     y = (targets[:, None] == classes).to(x)  # (N, K)
@@ -207,7 +199,52 @@ def _log(p: Tensor) -> Tensor:
     return p.clamp_min(torch.finfo(p.dtype).tiny).log()
 
 
-def _check_shape(logits: Tensor, targets: Tensor) -> None:
+def scaled(loss: Tensor, factor: Tensor) -> Tensor:
+    """Return ``loss * factor``, where an infinite loss times 0 is 0."""
+    return loss.masked_fill(loss.isinf() & (factor == 0), 0) * factor
+
+
+def modulated(cross_entropy: Tensor, log_one_minus_p_t: Tensor, gamma: float) -> Tensor:
+    """Return ``(1 - p_t)**gamma * cross_entropy``, for gamma > 0."""
+    # Infinity times 0 would be NaN: in the derivative where p_t = 0, and with label
+    # smoothing where p_t = 1.
+    factor = torch.exp(gamma * log_one_minus_p_t.masked_fill(log_one_minus_p_t == 0, 0))
+    return factor * cross_entropy.masked_fill(log_one_minus_p_t == -torch.inf, 0)
+
+
+def _log_one_minus_p_t(y: Tensor, log_p: Tensor, log_not_p: Tensor) -> Tensor:
+    """Return the log of ``1 - p_t = y (1 - p) + (1 - y) p``."""
+    if y.requires_grad:  # the log of 0 has no gradient
+        y = y * (1 - 2 * torch.finfo(y.dtype).eps) + torch.finfo(y.dtype).eps
+    is_one, is_zero = y == 1, y == 0
+    soft = y.masked_fill(is_one | is_zero, 0.5)
+    mixed = torch.logaddexp(soft.log() + log_not_p, (1 - soft).log() + log_p)
+    return torch.where(is_one, log_not_p, torch.where(is_zero, log_p, mixed))
+
+
+def _index_of_one_hot(labels: Tensor) -> Tensor:
+    """Return the class (N,) of one-hot labels (N, C).
+
+    Raises:
+        ValueError: Labels are not one-hot (on a CPU; on a GPU, the host would wait).
+    """
+    if labels.device.type == 'cpu' and is_eager(labels):
+        is_one_hot = ((labels == 0) | (labels == 1)).all(1) & (labels.sum(1) == 1)
+        if not is_one_hot.all():
+            row = int((~is_one_hot).nonzero()[0])
+            raise ValueError(
+                f'labels of a softmax must be one-hot, got {labels[row].tolist()} in '
+                f'row {row}; the sigmoid form takes soft labels'
+            )
+    return labels.argmax(dim=1)
+
+
+def _as_indices(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return class indices as int64, of which -1 is none of another type's numbers.
+
+    Raises:
+        ValueError: Targets are not the indices of the logits' rows.
+    """
     is_index = targets.shape == logits.shape[:1] and not targets.is_floating_point()
     if logits.dim() != 2 or not is_index:
         raise ValueError(
@@ -216,6 +253,7 @@ def _check_shape(logits: Tensor, targets: Tensor) -> None:
             f'{tuple(logits.shape)}, got {targets.dtype} of shape '
             f'{tuple(targets.shape)}'
         )
+    return targets.to(torch.int64)
 
 
 def alpha_tensor(

@@ -13,13 +13,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from focal_retinanet.ops.fast_paths.eager import is_eager, is_transformed
+from focal_retinanet.ops.fast_paths.eager import (
+    has_tangents,
+    is_compiling,
+    is_eager,
+    is_transformed,
+)
 from focal_retinanet.ops.fast_paths.once_differentiable import refuse_second_derivative
 from focal_retinanet.ops.focal_loss import backends, operator
 from focal_retinanet.ops.focal_loss.definition import (
     Alpha,
     alpha_tensor,
     check_indices,
+    scaled,
     sigmoid_focal_loss,
 )
 from focal_retinanet.ops.focal_loss.terms import FocalTerms, count_anchors
@@ -47,15 +53,17 @@ def sigmoid_focal_loss_sum(
             background.
         num_classes: Number of classes K.
         weights: Weights (B, N) of the anchors.
-        scale: Factor of the result, a number or a scalar tensor without gradient. In a
-            detector, it is one over the number of positives.
+        scale: Factor of the result, a number or a scalar tensor. In a detector, it is
+            one over the number of positives.
         gamma: Focusing parameter, >= 0.
         alpha: Weight of y = 1, with 1 - alpha for y = 0: a number, K numbers or None.
         label_smoothing: Epsilon, for the cross entropy only.
         ignore_index: Target of anchors without a loss.
 
     Returns:
-        Scalar, fp32 (fp64 for fp64 logits), differentiable once.
+        Scalar, fp32 (fp64 for fp64 logits), differentiable once. If ``weights`` or
+        ``scale`` require a gradient, or derivatives are computed in forward mode, the
+        definition computes it, in more time and memory.
 
     Raises:
         ValueError: Levels differ in more than their height and width, shapes or
@@ -71,6 +79,8 @@ def sigmoid_focal_loss_sum(
         label_smoothing=label_smoothing,
         ignore_index=ignore_index,
     )
+    if _needs_definition(levels, weights, scale):
+        return _by_definition(levels, terms, scale)
     if is_eager(*levels, targets, weights):
         # Inside the autograd function, gradients are always disabled.
         needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in levels)
@@ -134,6 +144,7 @@ def _prepare(
         _check_anchors(levels, num_classes, targets=targets, weights=weights)
     if targets.is_floating_point():
         raise ValueError(f'targets must be integer class indices, got {targets.dtype}')
+    targets = targets.to(torch.int64)  # uint8 has no -1
     check_indices(targets, num_classes, ignore_index)
 
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
@@ -146,7 +157,7 @@ def _prepare(
         alpha_pos = alpha_pos.expand(num_classes).contiguous()
         alpha_neg = 1 - alpha_pos
     terms = FocalTerms(
-        targets=targets.to(torch.int64).contiguous(),
+        targets=targets.contiguous(),
         weights=None if weights is None else weights.to(dtype).contiguous(),
         alpha_pos=alpha_pos,
         alpha_neg=alpha_neg,
@@ -155,6 +166,16 @@ def _prepare(
         ignore_index=int(ignore_index),
     )
     return levels, terms
+
+
+def _needs_definition(
+    levels: Sequence[Tensor], weights: Tensor | None, scale: float | Tensor
+) -> bool:
+    """Whether derivatives are needed that the kernels do not compute."""
+    factors = [x for x in (weights, scale) if isinstance(x, Tensor)]
+    if torch.is_grad_enabled() and any(x.requires_grad for x in factors):
+        return True
+    return not is_compiling() and has_tangents(*levels, *factors)
 
 
 class _FusedFocalLoss(torch.autograd.Function):
@@ -218,9 +239,9 @@ def _elements_by_definition(levels: Sequence[Tensor], terms: FocalTerms) -> Tens
         ignore_index=terms.ignore_index,
     )
     y = targets[:, None] == torch.arange(k, device=targets.device)
-    loss = loss * torch.where(y, terms.alpha_pos, terms.alpha_neg)
+    loss = scaled(loss, torch.where(y, terms.alpha_pos, terms.alpha_neg))
     if terms.weights is not None:
-        loss = loss * terms.weights.view(-1, 1)
+        loss = scaled(loss, terms.weights.view(-1, 1))
     return loss
 
 

@@ -79,8 +79,8 @@ float focal_tile(const T* x, T* grad, float* losses, const float* sign,
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < n; ++i) {
     // Infinity times 0 would be NaN: here for elements without weight, below in
-    // p_t * ce (which goes to 0), for gamma = 0, and without smoothing. Values are
-    // selected instead of branching, so that the loop is vectorised.
+    // p_t * ce (which goes to 0), for gamma = 0, and in the smoothing of infinite
+    // logits. Values are selected instead of branching, so that the loop is vectorised.
     const float signed_logit = sign[i] * load(x[i]);
     const float u = weight[i] != 0 ? signed_logit : 0.0f;
     const float e = exp_of_nonpositive(-std::fabs(u));
@@ -102,11 +102,13 @@ float focal_tile(const T* x, T* grad, float* losses, const float* sign,
     const bool is_positive = u > 0;
     const float one_minus_p_t = is_positive ? larger : smaller;
     const float p_t = is_positive ? smaller : larger;
+    const float at_least = u < -1e30f ? -1e30f : u;  // NaN stays NaN
+    const float finite = at_least > 1e30f ? 1e30f : at_least;
     const float smoothing =
-        formula.half_epsilon != 0 ? formula.half_epsilon * u : 0.0f;
+        formula.half_epsilon != 0 ? formula.half_epsilon * finite : 0.0f;
     const float softplus = (is_positive ? u : 0.0f) + log_1p_e;
     const float cross_entropy = softplus - smoothing;
-    const float negative_part = is_positive ? 0.0f : u < -1e30f ? -1e30f : u;
+    const float negative_part = is_positive ? 0.0f : at_least;
     const float modulating =
         kGammaIsTwo
             ? one_minus_p_t * one_minus_p_t

@@ -36,8 +36,11 @@ def _focal(
     # p_t * cross_entropy goes to 0, but infinity times 0 would be NaN.
     bounded = tl.where(u > 88.0, 88.0, cross_entropy)
     if IS_SMOOTHED:
-        cross_entropy -= half_epsilon * u
-        bounded -= half_epsilon * u
+        # Infinity times a modulating factor of 0, or minus infinity, would be NaN.
+        finite = tl.where(u < -1e30, -1e30, tl.where(u > 1e30, 1e30, u))
+        smoothing = half_epsilon * finite
+        cross_entropy -= smoothing
+        bounded -= smoothing
     value = tl.full(u.shape, 1.0, tl.float32)
     if GAMMA == 2:
         value = one_minus_p_t * one_minus_p_t
