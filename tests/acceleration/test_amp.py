@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmcv.cnn import build_conv_layer
 from torch import nn
 
 from focal_retinanet.acceleration.amp import pad_small_maps
@@ -46,6 +47,16 @@ def test_gradients_of_strided_convolutions(size, options):
         torch.testing.assert_close(
             conv.weight.grad, exact.weight.grad, rtol=0.02, atol=0.1
         )
+
+
+@pytest.mark.parametrize('type_', ['Conv2dAdaptivePadding', 'Conv'])
+def test_convolutions_of_mmcv_give_the_same(type_):
+    torch.manual_seed(0)
+    conv = build_conv_layer(dict(type=type_), 4, 4, 3, stride=2)
+    maps = torch.randn(2, 4, 1, 1) if type_ != 'Conv' else torch.randn(2, 4, 4, 3)
+    expected = conv(maps)
+    pad_small_maps(conv)
+    torch.testing.assert_close(conv(maps), expected, rtol=0, atol=0)
 
 
 def test_frozen_batch_norm_is_still_folded(caplog):

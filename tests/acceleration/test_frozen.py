@@ -88,6 +88,20 @@ def test_counted_changes_are_noticed(model, images, part):
     assert not torch.allclose(after, before)
 
 
+def test_statistics_that_adapt_are_noticed(model, images):
+    freeze_weights(model)
+    plain = copy.deepcopy(model)  # a copy is not frozen
+    with torch.no_grad():
+        before = model(images)
+        for changed in (model, plain):
+            changed.train()
+            changed(images * 3 + 5)
+            changed.eval()
+        after = model(images)
+        torch.testing.assert_close(after, plain(images), rtol=0, atol=0)
+    assert not torch.allclose(after, before)
+
+
 def test_training_goes_on_with_the_weights_of_the_moment(model, images, computed):
     freeze_weights(model)
     with torch.no_grad():

@@ -1,7 +1,11 @@
 """Anchors that are fitted to objects reach them."""
 
+import numpy as np
 import pytest
 import torch
+from mmdet.datasets.transforms import Resize
+from mmdet.models import DetDataPreprocessor
+from mmdet.structures.bbox import HorizontalBoxes
 
 from focal_retinanet.anchors.fitting import boxes_of_input, fit_anchors
 from focal_retinanet.models import AnchorGenerator
@@ -53,3 +57,22 @@ def test_boxes_of_input():
     # The shorter side is the limit for a square.
     scaled, _ = boxes_of_input(boxes[1:], torch.tensor([[480.0, 480]]), (320, 240), 1)
     assert scaled.tolist() == [pytest.approx([5, 10, 15, 20])]
+
+
+@pytest.mark.parametrize('divisor', [1, 32, 128])
+@pytest.mark.parametrize('scale', [(1333, 800), (640, 640), (1024, 1024), (320, 240)])
+def test_boxes_and_input_are_those_of_mmdet(scale, divisor):
+    sizes = [(640, 480), (500, 375), (333, 1000), (1280, 720), (1, 7), (427, 640)]
+    boxes = torch.tensor([[10.0, 20, 100, 200]]).repeat(len(sizes), 1)
+    scaled, shapes = boxes_of_input(boxes, torch.tensor(sizes).float(), scale, divisor)
+    resize = Resize(scale=scale, keep_ratio=True)
+    preprocessor = DetDataPreprocessor(pad_size_divisor=divisor)
+    for (width, height), box, shape in zip(sizes, scaled, shapes, strict=True):
+        image = np.zeros((height, width, 3), dtype=np.uint8)
+        found = resize(dict(img=image, gt_bboxes=HorizontalBoxes(boxes[:1])))
+        expected = boxes[:1] * torch.tensor(found['scale_factor'] * 2)
+        torch.testing.assert_close(box[None], expected)
+        padded = preprocessor(
+            dict(inputs=[torch.from_numpy(found['img']).permute(2, 0, 1)])
+        )['inputs']
+        assert tuple(padded.shape[2:]) == tuple(shape.tolist())

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from mmcv.cnn import Conv2d
 from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper as MMEngineAmpOptimWrapper
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from focal_retinanet.acceleration.fast_conv import CONVS
 from focal_retinanet.registry import OPTIM_WRAPPERS
 
 
@@ -69,10 +71,11 @@ def pad_small_maps(model: nn.Module) -> None:
     the right do not change the output.
 
     Args:
-        model: Model whose ``Conv2d`` get a hook.
+        model: Model whose ``Conv2d`` get a hook. Other subclasses, which may pad their
+            input themselves, stay as they are.
     """
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and max(module.stride) > 1:
+        if type(module) in (*CONVS, Conv2d) and max(module.stride) > 1:
             module.register_forward_pre_hook(_pad_small_map)
 
 

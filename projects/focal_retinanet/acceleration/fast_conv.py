@@ -34,7 +34,8 @@ class FastConv2d(nn.Conv2d):
         weight, bias = keep(
             self,
             ('folded', norm.eps),
-            folding.sources(self, norm),
+            # Batch norm adapts its statistics without counting a change of theirs.
+            [*folding.sources(self, norm), norm.num_batches_tracked],
             lambda: folding.fold(self, norm),
         )
         output = self._conv_forward(input, weight, bias)
@@ -64,8 +65,8 @@ class FastConv2d(nn.Conv2d):
         return super()._conv_forward(input, weight, bias)
 
 
-# Other subclasses may compute something else.
-_CONVS = (nn.Conv2d, FastConv2d)
+#: Other subclasses may compute something else.
+CONVS = (nn.Conv2d, FastConv2d)
 _NORMS = (nn.BatchNorm2d, folding.FoldedBatchNorm2d)
 
 
@@ -82,9 +83,7 @@ def use_winograd(model: nn.Module) -> int:
         Number of convolutions that may use the algorithm.
     """
     convs = [
-        conv
-        for conv in model.modules()
-        if type(conv) in _CONVS and _fits_winograd(conv)
+        conv for conv in model.modules() if type(conv) in CONVS and _fits_winograd(conv)
     ]
     for conv in convs:
         conv.__class__ = FastConv2d
@@ -111,7 +110,7 @@ def fold_batch_norm(model: nn.Module) -> int:
         pairs = [
             (conv, norm)
             for conv, norm in find_conv_norm_pairs(block)
-            if type(block.get_submodule(conv)) in _CONVS
+            if type(block.get_submodule(conv)) in CONVS
             if type(block.get_submodule(norm)) in _NORMS
         ]
         for conv, norm in pairs:
@@ -127,7 +126,8 @@ def freeze_weights(model: nn.Module) -> None:
     """Compute once what convolutions compute of their weights, until further notice.
 
     Calls that record gradients still compute it each time. A change that PyTorch counts
-    (an optimizer's step, ``load_state_dict``) is noticed, one through ``.data`` is not.
+    (an optimizer's step, ``load_state_dict``) is noticed, and so is a batch norm that
+    adapts its statistics. A change through ``.data`` is not.
     It takes memory: four times that of the weights of the 3x3 convolutions by
     Winograd's algorithm, once that of weights with a batch norm, and once that of all
     other weights for each size of their maps.
@@ -136,7 +136,7 @@ def freeze_weights(model: nn.Module) -> None:
         model: Any model. If neither :func:`use_winograd` nor :func:`fold_batch_norm`
             has changed a convolution of it, it stays as it is.
     """
-    convs = [conv for conv in model.modules() if type(conv) in _CONVS]
+    convs = [conv for conv in model.modules() if type(conv) in CONVS]
     if any(type(conv) is FastConv2d for conv in convs):
         for conv in convs:
             conv.__class__ = FastConv2d

@@ -82,7 +82,10 @@ def boxes_of_input(
         Boxes (M, 4) in pixels of the input, and the height and width (M, 2) of the
         padded input.
     """
+    sizes = sizes.double()
     longer, shorter = sizes.amax(dim=1), sizes.amin(dim=1)
     factor = torch.minimum(max(scale) / longer, min(scale) / shorter)[:, None]
-    padded = (sizes * factor / divisor).ceil() * divisor
-    return boxes * factor, padded.flip(1)
+    resized = (sizes * factor + 0.5).floor()  # as mmcv rounds
+    padded = (resized / divisor).ceil() * divisor
+    factors = (resized / sizes).to(boxes.dtype).repeat(1, 2)
+    return boxes * factors, padded.to(boxes.dtype).flip(1)
