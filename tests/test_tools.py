@@ -160,6 +160,9 @@ def test_resume_and_scaled_learning_rate(trained, tmp_path, fail):
     output = fail(*test, '--cfg-options', wider[0])
     assert 'epoch_3.pth is of another model' in output
 
+    output = fail(*resume[:-1])  # would write over epoch_1.pth
+    assert 'has the checkpoints of a run already' in output
+
     output = fail('tools/train.py', config, '--auto-scale-lr')
     assert '--auto-scale-lr needs auto_scale_lr' in output
     assert checkpoint.exists()

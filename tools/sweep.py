@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--seeds',
-        type=int,
+        type=at_least(0),
         nargs='+',
         default=[0, 1, 2],
         help='seeds of each config (default: 0 1 2)',

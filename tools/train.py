@@ -19,6 +19,7 @@ from focal_retinanet.config.schedule import set_epochs, set_iters
 from focal_retinanet.engine.config import build_runner, load_config
 from focal_retinanet.engine.distributed import end_distributed
 from focal_retinanet.engine.training_flags import average_weights, scale_lr, stop_early
+from focal_retinanet.engine.work_dir import make_room
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,6 +70,11 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='validate and save an exponential moving average of the weights',
     )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='delete the checkpoints of an earlier run in the work directory',
+    )
     args = parser.parse_args()
     check_options(parser, args)
     return args
@@ -115,6 +121,8 @@ def main() -> None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
 
+    if not cfg.get('resume'):
+        make_room(cfg.work_dir, args.overwrite, start_from)
     runner = build_runner(cfg)
     # If there is no checkpoint to go on from.
     runner.start_from = start_from

@@ -97,6 +97,22 @@ def test_another_config_in_the_same_folder_is_refused(folder):
     assert elsewhere[0].is_done()
 
 
+def test_a_run_that_stopped_is_not_resumed_with_another_config(folder):
+    run(plan(['table.py:b'], [0], 'out')[0])  # fails
+    changed, _ = plan(['table.py:b'], [0], 'out', cfg_options={'loss': 2.0})
+    assert not changed[0].is_done()  # nothing to resume
+    (changed[0].folder / 'last_checkpoint').write_text('epoch_1.pth')
+    with pytest.raises(UserError, match=r'out/table_b/seed-0.*another config'):
+        run(changed)
+    same, _ = plan(['table.py:b'], [0], 'out')
+    assert not same[0].is_done()
+
+
+def test_a_seed_is_run_once(folder):
+    with pytest.raises(UserError, match='--seeds has 1 twice'):
+        plan(['base.py'], [1, 0, 1], 'out')
+
+
 def test_rows_that_are_the_same_are_run_once(folder):
     runs, same = plan(['base.py', 'table.py'], [0, 1], 'out')
     assert same == {'table_c': 'base'}

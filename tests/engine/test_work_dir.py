@@ -14,6 +14,7 @@ from focal_retinanet.engine.config import load_config
 from focal_retinanet.engine.work_dir import (
     checkpoint_dir,
     latest_checkpoint,
+    make_room,
     move_noted_checkpoints,
 )
 
@@ -21,6 +22,28 @@ from focal_retinanet.engine.work_dir import (
 def note(folder, path):
     folder.mkdir(exist_ok=True)
     (folder / 'last_checkpoint').write_text(str(path))
+
+
+def test_a_new_run_takes_no_checkpoint_of_an_earlier_one(tmp_path):
+    folder = tmp_path / 'run'
+    make_room(folder, overwrite=False)  # there is none
+    note(folder, folder / 'epoch_2.pth')
+    old = [
+        'epoch_1.pth',
+        'epoch_2.pth',
+        'best_coco_bbox_mAP_epoch_2.pth',
+        'iter_90.pth',
+    ]
+    mine = ['imagenet.pth', 'epoch_2.onnx', 'notes_epoch_2.txt', 'my_epoch_2.pth']
+    for name in old + mine:
+        (folder / name).touch()
+    with pytest.raises(UserError, match=r'run has .*--resume.*--work-dir.*--overwrite'):
+        make_room(folder, overwrite=False)
+    with pytest.raises(UserError, match=r'epoch_2\.pth is one of .* deletes'):
+        make_room(folder, overwrite=True, weights=str(folder / 'epoch_2.pth'))
+    assert all((folder / name).exists() for name in old + mine)
+    make_room(folder, overwrite=True, weights=str(folder / 'imagenet.pth'))
+    assert sorted(file.name for file in folder.iterdir()) == sorted(mine)
 
 
 def test_the_latest_checkpoint_is_the_one_in_the_folder(tmp_path):

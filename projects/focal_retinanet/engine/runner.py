@@ -22,6 +22,7 @@ from focal_retinanet.data.dataset_meta import describe_other_classes, meta_of
 from focal_retinanet.data.image_errors import name_image_errors
 from focal_retinanet.engine.checkpoints.fit import check_can_be_resumed, check_fits
 from focal_retinanet.engine.checkpoints.resumed_settings import (
+    describe_changed_settings,
     describe_other_settings,
 )
 from focal_retinanet.engine.checkpoints.start import keep_what_fits
@@ -293,8 +294,9 @@ class Runner(MMEngineRunner):
         other = describe_other_settings(
             checkpoint, self.optim_wrapper, self.param_schedulers, self._loaded_file
         )
-        if other is not None:
-            self.logger.warning(other)
+        changed = describe_changed_settings(checkpoint, self.cfg, self._loaded_file)
+        for text in filter(None, (other, changed)):
+            self.logger.warning(text)
         if self._warn_of_other_classes(checkpoint, self._train_loop):
             # Keeps mmengine from warning of the same.
             checkpoint['meta']['dataset_meta'] = metainfo

@@ -28,7 +28,10 @@ from focal_retinanet.config.ablation_table import (
 )
 from focal_retinanet.config.cfg_options import merge_options
 from focal_retinanet.config.data_from import KEY as DATA_FROM
+from focal_retinanet.engine.work_dir import LATEST
 
+#: Written into a run's folder when it starts.
+STARTED = 'started.json'
 #: Written into a run's folder when it has ended well.
 DONE = 'done.json'
 #: What the run printed.
@@ -73,17 +76,18 @@ class SweepRun:
         """Return whether the run has ended well before.
 
         Raises:
-            UserError: a run of another config has ended in this folder.
+            UserError: a run of another config has ended in this folder, or would be
+                resumed.
         """
-        mark = self.folder / DONE
-        if not mark.exists():
-            return False
-        if json.loads(mark.read_text())['key'] != self.key:
-            raise UserError(
-                f'{self.folder} holds a run of {self.name} with another config; '
-                'choose another --work-dir, or move that folder away'
-            )
-        return True
+        is_resumed = (self.folder / LATEST).exists()
+        for mark in (DONE, STARTED) if is_resumed else (DONE,):
+            file = self.folder / mark
+            if file.exists() and json.loads(file.read_text())['key'] != self.key:
+                raise UserError(
+                    f'{self.folder} holds a run of {self.name} with another config; '
+                    'choose another --work-dir, or move that folder away'
+                )
+        return (self.folder / DONE).exists()
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def plan(
     Raises:
         FileNotFoundError: there is no such file.
         UserError: there is no such row, two configs have one name, no one reads an
-            option, or another argument sets it.
+            option, another argument sets it, or a seed is asked for twice.
     """
     for key, argument in _SET_ELSEWHERE.items():
         if key in (cfg_options or {}):
@@ -139,6 +143,9 @@ def plan(
     for name in names:
         if names.count(name) > 1:
             raise UserError(f'{name} is asked for twice')
+    for seed in seeds:
+        if list(seeds).count(seed) > 1:
+            raise UserError(f'--seeds has {seed} twice; each seed is one run')
     for seed in seeds:
         known: dict[str, str] = {}
         for name, config in configs:
@@ -240,6 +247,8 @@ def slurm_command(
 
 def _execute_one(run: SweepRun, train: Sequence[str], environment: dict) -> Outcome:
     run.folder.mkdir(parents=True, exist_ok=True)
+    mark = dict(key=run.key, name=run.name, seed=run.seed)
+    (run.folder / STARTED).write_text(json.dumps(mark, indent=2) + '\n')
     run.cfg.dump(run.config_file)
     command = [*train, str(run.config_file), '--work-dir', str(run.folder), '--resume']
     start = time.monotonic()
@@ -253,8 +262,9 @@ def _execute_one(run: SweepRun, train: Sequence[str], environment: dict) -> Outc
         last = next((line for line in reversed(lines) if line.strip()), '')
         error = f'FAILED with exit code {code} ({last.strip()[:200]}; see '
         return Outcome(run, seconds, f'{error}{run.folder / OUTPUT})', '')
-    mark = dict(key=run.key, name=run.name, seed=run.seed, seconds=seconds)
-    (run.folder / DONE).write_text(json.dumps(mark, indent=2) + '\n')
+    (run.folder / DONE).write_text(
+        json.dumps({**mark, 'seconds': seconds}, indent=2) + '\n'
+    )
     return Outcome(run, seconds, None, _summary(run.folder))
 
 

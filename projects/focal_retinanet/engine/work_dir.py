@@ -14,7 +14,10 @@ from mmengine.logging import MessageHub
 
 from focal_retinanet.cli.errors import UserError
 
-_LATEST = 'last_checkpoint'
+#: File in which mmengine notes the latest checkpoint.
+LATEST = 'last_checkpoint'
+# Checkpoints by mmengine's names.
+_OF_RUN = re.compile(r'(best_.+_)?(epoch|iter)_\d+\.pth')
 _NOTED = re.compile(r'last_ckpt|best_ckpt(_.*)?')
 
 
@@ -24,7 +27,7 @@ def run_folder(config: str | Path) -> str | None:
     In a copy of a work directory, the config still names the original.
     """
     folder = Path(config).parent
-    return str(folder) if (folder / _LATEST).is_file() else None
+    return str(folder) if (folder / LATEST).is_file() else None
 
 
 def latest_checkpoint(
@@ -39,7 +42,7 @@ def latest_checkpoint(
     Raises:
         UserError: The recorded checkpoint does not exist.
     """
-    note = Path(work_dir) / _LATEST
+    note = Path(work_dir) / LATEST
     if not note.is_file():
         return None
     noted = note.read_text().strip()
@@ -57,6 +60,40 @@ def latest_checkpoint(
         'that checkpoint there, name another one with --resume CHECKPOINT, or delete '
         f'{note} to start from the beginning'
     )
+
+
+def make_room(
+    work_dir: str | Path, overwrite: bool, weights: str | None = None
+) -> None:
+    """Check that a new run takes no checkpoint of an earlier one for its own.
+
+    mmengine would overwrite some of them, and leave the others beside the new ones.
+
+    Args:
+        work_dir: Folder of the new run.
+        overwrite: Whether the checkpoints of an earlier run may be deleted.
+        weights: Checkpoint that the new run starts from, if there is one.
+
+    Raises:
+        UserError: The folder has a run already, or the new one starts from what would
+            be deleted.
+    """
+    folder = Path(work_dir)
+    if not (folder / LATEST).is_file():
+        return
+    if not overwrite:
+        raise UserError(
+            f'{folder} has the checkpoints of a run already: go on with it by '
+            '--resume, name another --work-dir, or add --overwrite, which deletes them'
+        )
+    old = [file for file in folder.glob('*.pth') if _OF_RUN.match(file.name)]
+    if weights is not None and Path(weights).resolve() in {x.resolve() for x in old}:
+        raise UserError(
+            f'{weights} is one of the checkpoints that --overwrite deletes; name '
+            'another --work-dir, or move it elsewhere'
+        )
+    for file in [*old, folder / LATEST]:
+        file.unlink(missing_ok=True)  # another process may be faster
 
 
 def checkpoint_dir(hooks: Sequence[Hook], work_dir: str) -> str | None:

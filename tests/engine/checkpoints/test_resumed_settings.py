@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import (
     CosineAnnealingLR,
     CosineAnnealingMomentum,
@@ -14,6 +15,7 @@ from mmengine.optim import (
 )
 
 from focal_retinanet.engine.checkpoints.resumed_settings import (
+    describe_changed_settings,
     describe_other_settings,
 )
 
@@ -94,6 +96,56 @@ def test_other_settings_are_named(old, new, text):
     assert said.endswith('start a new run with --weights a.pth')
 
 
+CONFIG = dict(
+    model=dict(
+        backbone=dict(depth=18, init_cfg=dict(type='Pretrained', checkpoint='a.pth')),
+        bbox_head=dict(loss_cls=dict(gamma=2.0), strides=(8, 16), empty=()),
+    ),
+    train_dataloader=dict(batch_size=4, num_workers=2),
+    data_root='data/',
+)
+
+
+@pytest.mark.parametrize(
+    ('options', 'expected'),
+    [
+        ({}, []),
+        ({'model.backbone.init_cfg.checkpoint': 'b.pth', 'data_root': '/d/'}, []),
+        ({'train_dataloader.num_workers': 0}, []),
+        ({'model.bbox_head.strides': [8, 16], 'model.bbox_head.empty': []}, []),
+        (
+            {'model.bbox_head.loss_cls.gamma': 5, 'train_dataloader.batch_size': 2},
+            [
+                'train_dataloader.batch_size was 4, is 2',
+                'model.bbox_head.loss_cls.gamma was 2.0, is 5',
+            ],
+        ),
+        (
+            {'model.bbox_head.strides': [8], 'model.neck': 'FPN'},
+            [
+                'model.bbox_head.strides.1 was 16, is None',
+                'model.neck was None, is FPN',
+            ],
+        ),
+    ],
+    ids=str,
+)
+def test_settings_of_the_model_that_change_are_named(options, expected):
+    meta = dict(cfg=Config(copy.deepcopy(CONFIG)).pretty_text)
+    cfg = Config(copy.deepcopy(CONFIG))
+    cfg.merge_from_dict(options)
+    text = describe_changed_settings(dict(meta=meta), cfg, 'epoch_1.pth')
+    assert (text is None) == (not expected)
+    if expected:
+        assert text.endswith('; '.join(expected)) and 'epoch_1.pth' in text
+
+
+@pytest.mark.parametrize('cfg', [None, 7, 'a = = b', 'model = dict(a=len)'])
+def test_a_checkpoint_without_a_config_says_nothing(cfg):
+    checkpoint = dict(meta=dict(cfg=cfg))
+    assert describe_changed_settings(checkpoint, CONFIG, 'epoch_1.pth') is None
+
+
 def test_a_resumed_training_says_it(runs, tiny_config, tmp_path):
     tiny_config.param_scheduler = [
         dict(type='CosineAnnealingLR', T_max=2, convert_to_iter_based=True)
@@ -102,6 +154,7 @@ def test_a_resumed_training_says_it(runs, tiny_config, tmp_path):
     longer = copy.deepcopy(tiny_config)
     longer.train_cfg.max_epochs = 3
     longer.param_scheduler[0].T_max = 3
+    longer.model.bbox_head.loss_cls.gamma = 1.0
     resumed = runs.train(longer, tmp_path, resume=True)
     text = ''.join(log.read_text() for log in tmp_path.glob('*/*.log'))
     (line,) = (line for line in text.splitlines() if 'keeps the settings' in line)
@@ -109,3 +162,5 @@ def test_a_resumed_training_says_it(runs, tiny_config, tmp_path):
     assert f'T_max of CosineAnnealingLR is {2 * steps}, not {3 * steps}' in line
     assert 'WARNING' in line
     assert 'epoch_2.pth' in line
+    (line,) = (line for line in text.splitlines() if 'goes on with its own' in line)
+    assert line.endswith('own: model.bbox_head.loss_cls.gamma was 2.0, is 1.0')

@@ -1,5 +1,6 @@
-"""Settings of the optimizer and its schedule that a resumed run has from its checkpoint."""
+"""What a resumed run has from its checkpoint, and what its config changes."""
 
+import ast
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -60,6 +61,84 @@ def describe_other_settings(
         f'{few(dict.fromkeys(other), 4, "; ")}. To train further with the '
         f'settings of the config, start a new run with --weights {file}'
     )
+
+
+def describe_changed_settings(
+    checkpoint: Mapping[str, Any], cfg: Mapping[str, Any], file: str
+) -> str | None:
+    """Say which settings of the model and the batches a config changes in a run.
+
+    Args:
+        checkpoint: Loaded checkpoint, with the text of its config as mmengine saves it.
+        cfg: Config of the resumed run.
+        file: Path of the checkpoint, for the text.
+    """
+    saved = _assignments(checkpoint.get('meta', {}).get('cfg'))
+    if not saved:
+        return None
+    before, now = _compared(saved), _compared(cfg)
+    changed = [
+        f'{key} was {before.get(key)}, is {now.get(key)}'
+        for key in dict.fromkeys([*before, *now])
+        if before.get(key) != now.get(key)
+    ]
+    if not changed:
+        return None
+    return (
+        f'the config differs from that of {file}, and the run goes on with its own: '
+        f'{few(changed, 4, "; ")}'
+    )
+
+
+def _compared(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that change what a run learns, by their dotted keys."""
+    batch_size = (cfg.get('train_dataloader') or {}).get('batch_size')
+    settings = {'train_dataloader.batch_size': batch_size} if batch_size else {}
+    return settings | {
+        key: value
+        for key, value in _flat(cfg.get('model'), 'model').items()
+        # A resumed run is not initialised.
+        if not {'init_cfg', 'pretrained'} & set(key.split('.'))
+    }
+
+
+def _flat(value: Any, key: str) -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        parts = [_flat(part, f'{key}.{name}') for name, part in value.items()]
+    elif isinstance(value, list | tuple) and value:
+        parts = [_flat(part, f'{key}.{index}') for index, part in enumerate(value)]
+    else:
+        return {key: list(value) if isinstance(value, tuple) else value}
+    return {name: leaf for part in parts for name, leaf in part.items()}
+
+
+def _assignments(text: Any) -> dict[str, Any]:
+    """Return the values that a config's text assigns, without running it."""
+    try:
+        body = ast.parse(text).body if isinstance(text, str) else []
+        return {
+            statement.targets[0].id: _literal(statement.value)
+            for statement in body
+            if isinstance(statement, ast.Assign)
+        }
+    except (SyntaxError, ValueError):  # not of mmengine, or not of literals
+        return {}
+
+
+def _literal(node: ast.expr) -> Any:
+    """Return the value of literals and calls of ``dict``.
+
+    Raises:
+        ValueError: The expression has something else.
+    """
+    if isinstance(node, ast.Call) and getattr(node.func, 'id', None) == 'dict':
+        return {keyword.arg: _literal(keyword.value) for keyword in node.keywords}
+    if isinstance(node, ast.Dict):
+        names = [ast.literal_eval(name) for name in node.keys]
+        return dict(zip(names, map(_literal, node.values), strict=True))
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_literal(element) for element in node.elts]
+    return ast.literal_eval(node)
 
 
 def _of_groups(state: Any, groups: Sequence[Mapping]) -> Iterator[str]:
