@@ -205,8 +205,8 @@ def test_sweep_and_compare(config, tmp_path, fail):
             assert seed['AP'] == pytest.approx(ap[-1], abs=1e-3)  # has three digits
     assert '| table_b' in markdown.read_text()
 
-    output = fail(*compare, '--csv', tmp_path / 'no' / 'out.csv')
-    assert 'error: there is no folder' in output
+    output = fail(*compare, '--csv', tmp_path / 'out.csv', '--markdown', markdown)
+    assert f'error: {markdown} exists' in output and '--overwrite' in output
 
 
 def test_two_processes_train_as_one_with_the_whole_batch(config, tmp_path):

@@ -16,10 +16,14 @@ import argparse
 import json
 from pathlib import Path
 
-from focal_retinanet.cli.arguments import add_comparison_arguments, tool_parser
+from focal_retinanet.cli.arguments import (
+    add_comparison_arguments,
+    add_overwrite,
+    tool_parser,
+)
 from focal_retinanet.cli.console import progress, quiet_mmengine, warn
 from focal_retinanet.cli.errors import clear_errors
-from focal_retinanet.cli.output_dir import check_outputs
+from focal_retinanet.cli.output_dir import check_output_file, check_outputs
 from focal_retinanet.evaluation.coco_metric import MOST_CLASSES
 from focal_retinanet.evaluation.comparison import compare
 from focal_retinanet.evaluation.runs import find_models
@@ -50,6 +54,7 @@ def parse_args() -> argparse.Namespace:
         parser.add_argument(
             name, type=Path, metavar='FILE', help=f'write {content} to this file'
         )
+    add_overwrite(parser)
     return parser.parse_args()
 
 
@@ -57,6 +62,8 @@ def main() -> None:
     args = parse_args()
     outputs = [out for out in (args.json, args.markdown, args.csv) if out]
     check_outputs(outputs, [*args.runs, *filter(None, [args.ann_file])])
+    for out in outputs:
+        check_output_file(out, args.overwrite, 'file')
     with quiet_mmengine():
         models, left_out = find_models(args.runs)
     for line in left_out:

@@ -52,7 +52,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    files = find_inputs(args.inputs)
+    files = find_inputs(args.inputs, args.out_dir)
     check_output_dir(args.out_dir, args.overwrite)
     quiet_warnings()
     detector = Detector(

@@ -17,12 +17,14 @@ from mmdet.evaluation import DumpDetResults
 
 from focal_retinanet.cli.arguments import (
     add_checkpoint,
+    add_overwrite,
     add_run_arguments,
     add_tile_arguments,
     check_tile_arguments,
     tool_parser,
 )
 from focal_retinanet.cli.errors import clear_errors
+from focal_retinanet.cli.output_dir import check_output_file
 from focal_retinanet.engine.config import build_runner, load_config
 from focal_retinanet.engine.distributed import end_distributed
 from focal_retinanet.engine.hooks.visualization import use_visualization_hook
@@ -39,6 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', metavar='FILE.pkl', help='write the predictions to a pickle file'
     )
+    add_overwrite(parser)
     parser.add_argument('--show', action='store_true', help='show the detections')
     parser.add_argument(
         '--show-dir',
@@ -68,6 +71,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if args.out is not None:
+        check_output_file(args.out, args.overwrite)
     cfg = load_config(args)
     cfg.resume = False
     if is_exported(args.checkpoint):

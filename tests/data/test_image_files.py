@@ -10,10 +10,25 @@ from PIL import Image
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.data import image_files
 from focal_retinanet.data.image_files import (
+    find_inputs,
     read_annotated_image,
     read_frames,
     read_small_image,
 )
+
+
+def test_a_tool_does_not_take_its_own_pictures_for_inputs(tmp_path):
+    own = tmp_path / 'found' / 'vis' / 'a.jpg'
+    own.parent.mkdir(parents=True)
+    for file in (own, tmp_path / 'a.jpg'):
+        file.touch()
+    out_dir = tmp_path / 'found'
+    for given in (str(tmp_path), f'{tmp_path}/**/*.jpg'):
+        assert find_inputs([given], out_dir) == [tmp_path / 'a.jpg']
+        assert find_inputs([given]) == [tmp_path / 'a.jpg', own]
+    assert find_inputs([str(own)], out_dir) == [own]  # asked for by name
+    with pytest.raises(UserError, match='holds no image or video'):
+        find_inputs([str(out_dir)], out_dir)
 
 
 @pytest.mark.parametrize('content', [b'', b'no image', None])

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,33 @@ def test_numbers_of_work_directories_with_seeds(data, make_run, tmp_path, to_coc
     assert gap['low'] <= gap['AP'] <= gap['high'] < 0
     assert not gap['within_noise']
     assert json.loads(json.dumps(result)) == result
+
+
+def test_the_latest_evaluation_counts_also_in_a_copy(data, make_run, tmp_path):
+    _, good, bad = data
+    run = make_run(tmp_path / 'run', bad)
+    later = run / '20260101_000001'
+    later.mkdir()
+    (later / 'test_detections.bbox.json').write_text(json.dumps(good))
+    # Copying may leave the times in any order.
+    os.utime(later / 'test_detections.bbox.json', (1, 1))
+    models, _ = find_models([run])
+    assert models[0].runs[0].detections == good
+    said = []
+    compare(models, data[0], warn=said.append)
+    assert f'{run} has 2 evaluations; the latest counts, {later}' in said[0]
+
+
+def test_copies_of_a_seed_are_no_seeds(data, make_run, tmp_path):
+    _, good, bad = data
+    for copy in range(2):
+        make_run(tmp_path / 'good' / f'seed-{copy}', good[copy:], copy)
+        make_run(tmp_path / 'bad' / f'seed-{copy}', bad[copy:], 7)
+    models, _ = find_models([tmp_path / 'good', tmp_path / 'bad'])
+    said = []
+    [gap] = compare(models, num_resamples=50, warn=said.append)['differences']
+    assert gap['p_seeds'] is None
+    assert 'bad: its runs have the seeds [7, 7]' in said[0]
 
 
 WRAPPERS = [

@@ -15,8 +15,12 @@ IMAGE_SUFFIXES = {'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'}
 VIDEO_SUFFIXES = {'.avi', '.mkv', '.mov', '.mp4', '.webm'}
 
 
-def find_inputs(inputs: Iterable[str]) -> list[Path]:
+def find_inputs(inputs: Iterable[str], out_dir: Path | None = None) -> list[Path]:
     """Return the files that paths, folders and globs stand for, in order, once each.
+
+    Args:
+        inputs: paths, folders and globs.
+        out_dir: folder of results, whose pictures are no inputs of a folder or a glob.
 
     Raises:
         UserError: an input does not exist, holds no image or video, or is of a kind
@@ -35,6 +39,9 @@ def find_inputs(inputs: Iterable[str]) -> list[Path]:
             found = [Path(p) for p in sorted(glob(given, recursive=True))]
         else:
             raise UserError(f'input {given} does not exist')
+        if out_dir is not None and not path.is_file():
+            results = out_dir.resolve()
+            found = [p for p in found if not p.resolve().is_relative_to(results)]
         if not found:
             raise UserError(
                 f'input {given} holds no image or video ({", ".join(sorted(_SUFFIXES))})'

@@ -84,6 +84,7 @@ def difference(
     other_aps: Sequence[float],
     other_resampled: Sequence[np.ndarray],
     confidence: float = CONFIDENCE,
+    tests_seeds: bool = True,
 ) -> Difference:
     """Return the difference of two models, given an AP and resamples per seed."""
     ap = float(np.mean(aps) - np.mean(other_aps))
@@ -95,7 +96,7 @@ def difference(
     # No resample on the other side does not make it impossible.
     p_images = min(1.0, 2 * (smaller_side + 1) / (len(known) + 1))
     p_seeds = None
-    if len(aps) > 1 and len(other_aps) > 1:
+    if tests_seeds and len(aps) > 1 and len(other_aps) > 1:
         if np.ptp(aps) == 0 and np.ptp(other_aps) == 0:
             # The t-test would divide by a spread of 0.
             p_seeds = float(ap == 0)

@@ -61,6 +61,10 @@ def compare(
     if reference not in names:
         raise UserError(f'no model is called {reference}; there are {", ".join(names)}')
 
+    for line in (run.note for model in models for run in model.runs):
+        if line is not None:
+            warn(line)
+    of_one_seed = _of_one_seed(models, warn)
     rows, resampled = [], {name: [] for name in names}
     has_intervals = len(models) > 1 and num_resamples > 0
     if has_intervals:
@@ -86,7 +90,7 @@ def compare(
 
     aps = {row['name']: [one['AP'] for one in row['seeds']] for row in rows}
     others = [name for name in names if name != reference] if has_intervals else []
-    differences = _differences(others, reference, aps, resampled, corrects)
+    differences = _differences(others, reference, aps, resampled, corrects, of_one_seed)
     return dict(
         ann_file=truth.ann_file,
         images=len(truth.coco.imgs),
@@ -106,13 +110,14 @@ def _differences(
     aps: Mapping[str, list[float]],
     resampled: Mapping[str, list[np.ndarray]],
     corrects: bool,
+    of_one_seed: set[str],
 ) -> list[dict]:
     """Return how each model differs from the reference."""
 
     def to_reference(name: str, confidence: float = CONFIDENCE) -> Difference:
         both = (name, reference)
         values = [part for n in both for part in (aps[n], resampled[n])]
-        return difference(*values, confidence)
+        return difference(*values, confidence, not of_one_seed & set(both))
 
     gaps = [to_reference(name) for name in names]
     corrected = [None] * len(gaps)
@@ -134,6 +139,20 @@ def _differences(
         )
         for name, gap, p in zip(names, gaps, corrected, strict=True)
     ]
+
+
+def _of_one_seed(models: Sequence[Model], warn: Callable[[str], None]) -> set[str]:
+    """Return the models whose runs repeat a seed, and say so."""
+    repeated = set()
+    for model in models:
+        seeds = [run.seed for run in model.runs if run.seed is not None]
+        if len(set(seeds)) < len(seeds):
+            repeated.add(model.name)
+            warn(
+                f'{model.name}: its runs have the seeds {seeds}, so their spread is not '
+                'that over seeds, and is not tested'
+            )
+    return repeated
 
 
 def _numbers(matches: MatchedDetections) -> dict[str, float | None]:

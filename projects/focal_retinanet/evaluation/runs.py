@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Run:
         split: 'val' or 'test', the split of the detections.
         cfg: config; None for a file of detections.
         scalars: lines of mmengine's log that have a 'time'.
+        note: which of several evaluations the detections are of, or None.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class Run:
     split: str = 'val'
     cfg: Config | None = None
     scalars: Sequence[dict] = ()
+    note: str | None = None
 
     @property
     def seed(self) -> int | None:
@@ -166,7 +169,7 @@ def find_models(
 def _read_run(path: Path) -> Run:
     if path.is_file():
         return Run(path, _read_detections(path))
-    files = sorted(path.rglob(DETECTIONS), key=lambda file: file.stat().st_mtime)
+    files = sorted(path.rglob(DETECTIONS), key=_time)
     if not files:
         raise NotInWorkDirError(
             f'{path}: no {DETECTIONS}; training writes it when it validates, and so '
@@ -178,18 +181,30 @@ def _read_run(path: Path) -> Run:
             f'{path} has no config, so it is not a work directory: name the file '
             f'{files[-1]} itself, with --ann-file'
         )
-    config = max(configs, key=lambda file: file.stat().st_mtime)
+    config = max(configs, key=_time)
     scalars = [
         line for file in sorted(path.glob(SCALARS)) for line in read_scalars(file)
     ]
     scalars += _read_test_log(files[-1].parent)
+    is_test = [file.name.startswith('test') for file in files]
+    note = None
+    if len(files) > 1 and any(is_test):  # of a training alone, the last one is meant
+        note = f'{path} has {len(files)} evaluations; the latest counts, {files[-1]}'
     return Run(
         path,
         _read_detections(files[-1]),
-        'test' if files[-1].name.startswith('test') else 'val',
+        'test' if is_test[-1] else 'val',
         Config.fromfile(config),
         [line for line in scalars if 'time' in line],
+        note,
     )
+
+
+def _time(file: Path) -> tuple[str, float]:
+    """Return when a file was written, as a copy of the work directory tells it, too."""
+    # mmengine names the folder of a run by its start.
+    starts = [part for part in file.parts if re.fullmatch(r'\d{8}_\d{6}', part)]
+    return starts[-1] if starts else '', file.stat().st_mtime
 
 
 def _read_test_log(folder: Path) -> list[dict]:
