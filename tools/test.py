@@ -23,7 +23,7 @@ from focal_retinanet.cli.arguments import (
     check_tile_arguments,
     tool_parser,
 )
-from focal_retinanet.cli.errors import clear_errors
+from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.cli.output_dir import check_output_file
 from focal_retinanet.engine.config import build_runner, load_config
 from focal_retinanet.engine.distributed import end_distributed
@@ -74,6 +74,11 @@ def main() -> None:
     if args.out is not None:
         check_output_file(args.out, args.overwrite)
     cfg = load_config(args)
+    if cfg.get('test_dataloader') is None:
+        raise UserError(
+            f'{cfg.filename} has no test_dataloader, test_cfg and test_evaluator, '
+            'which may be those of the validation'
+        )
     cfg.resume = False
     if is_exported(args.checkpoint):
         use_exported_model(cfg, args.checkpoint)

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from focal_retinanet.cli.arguments import (
+    add_model_arguments,
     add_num,
     add_out_dir,
     add_out_file,
@@ -41,3 +43,20 @@ def test_numbers_that_are_too_small_are_named(parser, text, capsys):
         parser.parse_args(['--num', text])
     says = f'--num: must be a whole number of at least 1, got {text}'
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('gpus', [0, 2])
+def test_a_device_of_this_machine(gpus, monkeypatch, capsys, parser):
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
+    add_model_arguments(parser)
+
+    def device(text):
+        return parser.parse_args(['a.py', 'a.pth', '--device', text]).device
+
+    assert device('cpu') == 'cpu'
+    if gpus:
+        assert [device(text) for text in ('cuda', 'cuda:1')] == ['cuda', 'cuda:1']
+    for text, says in ((f'cuda:{gpus}', f'finds {gpus} GPUs'), ('foo', 'no device')):
+        with pytest.raises(SystemExit):
+            device(text)
+        assert says in capsys.readouterr().err

@@ -5,6 +5,7 @@ import pytest
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.cli.output_dir import (
     check_figure_file,
+    check_output_dir,
     check_output_file,
     check_outputs,
 )
@@ -40,3 +41,15 @@ def test_a_figure_has_a_format_that_can_be_written(tmp_path):
     file.touch()
     with pytest.raises(UserError, match='exists'):
         check_figure_file(file, overwrite=False)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / 'notes').touch()
+    for folder in ('notes', 'notes/a/b'):
+        with pytest.raises(UserError, match=r'--out-dir .*notes is a file; name a'):
+            check_output_dir(tmp_path / folder, overwrite=True)
+    with pytest.raises(UserError, match=r'--out .*notes is a file; name a folder'):
+        check_output_file(tmp_path / 'notes' / 'a.json', overwrite=True)
+    with pytest.raises(UserError, match='is a folder; name a file'):
+        check_output_file(tmp_path, overwrite=True)
+    assert check_output_dir(tmp_path / 'a' / 'b', overwrite=False)

@@ -10,7 +10,7 @@ from mmengine.logging import MessageHub
 
 from focal_retinanet.cli.arguments import add_run_arguments
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.engine.config import load_config
+from focal_retinanet.engine.config import build_runner, load_config
 from focal_retinanet.engine.work_dir import (
     checkpoint_dir,
     latest_checkpoint,
@@ -226,3 +226,27 @@ def test_without_a_checkpoint_a_run_begins(runs, tiny_config, tmp_path):
     second.train()
     assert f'Load checkpoint from {second.start_from}' in runs.log_of(second)
     assert second.epoch == 1
+
+
+def test_a_work_directory_below_a_file_is_refused(tiny_config, tmp_path):
+    (tmp_path / 'notes').touch()
+    config = tmp_path / 'tiny.py'
+    tiny_config.dump(config)
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    args = parser.parse_args([str(config), '--work-dir', str(tmp_path / 'notes' / 'a')])
+    with pytest.raises(UserError, match=r'--work-dir .*notes is a file'):
+        load_config(args)
+
+
+@pytest.mark.parametrize(
+    ('key', 'says'),
+    [
+        ('val_evaluator', 'has val_dataloader but no val_evaluator'),
+        ('train_dataloader', 'has train_cfg but no train_dataloader'),
+    ],
+)
+def test_settings_that_need_each_other(key, says, tiny_config):
+    tiny_config[key] = None
+    with pytest.raises(UserError, match=says):
+        build_runner(tiny_config)

@@ -60,11 +60,26 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint(parser)
     parser.add_argument(
         '--device',
+        type=device,
         default=default_device(),
         help='device of the model (default: the first GPU, or the CPU without one)',
     )
     add_cfg_options(parser)
     add_unsafe_checkpoint(parser)
+
+
+def device(text: str) -> str:
+    """Check an argument that names a device of this machine, such as cuda:1."""
+    try:
+        wanted = torch.device(text)
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f'{text} is no device: {error}') from error
+    if wanted.type == 'cuda' and (wanted.index or 0) >= torch.cuda.device_count():
+        raise argparse.ArgumentTypeError(
+            f'PyTorch finds {torch.cuda.device_count()} GPUs here, so there is no '
+            f'{text}; --device cpu works everywhere'
+        )
+    return text
 
 
 def default_device() -> str:

@@ -20,16 +20,31 @@ def check_output_dir(
         flag: argument of the tool that named the folder or a file beside it.
 
     Raises:
-        UserError: the folder has files, or it is a file.
+        UserError: the folder has files, or it is a file or below one.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f'{flag} {folder} is a file; name a folder')
+    check_is_folder(folder, flag)
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise UserError(
             f'{folder} has files already: name another {flag}, or add --overwrite'
         )
     return folder
+
+
+def check_is_folder(folder: str | Path, flag: str) -> None:
+    """Check that a path is a folder, or can become one.
+
+    Args:
+        folder: path to write into.
+        flag: argument of the tool that named it.
+
+    Raises:
+        UserError: the path, or one above it, is a file.
+    """
+    folder = Path(folder)
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    if existing is not None and not existing.is_dir():
+        raise UserError(f'{flag} {folder}: {existing} is a file; name a folder')
 
 
 def make_output_dir(folder: str | Path, overwrite: bool) -> Path:
@@ -48,9 +63,12 @@ def check_output_file(file: str | Path, overwrite: bool, flag: str = '--out') ->
         flag: argument of the tool that named the file or its folder.
 
     Raises:
-        UserError: the file exists.
+        UserError: the file exists, is a folder, or is below a file.
     """
     file = Path(file)
+    check_is_folder(file.parent, flag)
+    if file.is_dir():
+        raise UserError(f'{flag} {file} is a folder; name a file')
     if file.exists() and not overwrite:
         raise UserError(f'{file} exists: name another {flag}, or add --overwrite')
     return file

@@ -23,6 +23,7 @@ from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.cfg_options import merge_options
 from focal_retinanet.config.data_from import KEY as DATA_FROM
 from focal_retinanet.config.data_from import resolve_data_from
+from focal_retinanet.config.read_config import read_config
 
 
 class Table:
@@ -44,7 +45,7 @@ class Table:
     def __init__(self, file: str | Path, base: str | Path | None = None) -> None:
         self.file = Path(file)
         self.name = self.file.stem
-        cfg = Config.fromfile(self.file)
+        cfg = read_config(self.file)
         if not is_table(cfg):
             raise UserError(f'{file} is not a table: it has no `base` and `rows`')
         self._rows = cfg.rows
@@ -58,7 +59,7 @@ class Table:
 
     @functools.cached_property
     def _base_cfg(self) -> Config:
-        return Config.fromfile(self.base)
+        return read_config(self.base)
 
     def load(self, row: str) -> Config:
         """Return the config of a row, with the file name ``{table}_{row}.py``.
@@ -78,7 +79,7 @@ class Table:
                     f'row {row!r} of {self.file} is the config {changes}, so it '
                     f'cannot have {self.base} as its base'
                 )
-            cfg = Config.fromfile(self.file.parent / changes)
+            cfg = read_config(self.file.parent / changes)
         else:
             cfg = self._base_cfg.copy()
             merge_options(cfg, changes, f'row {row!r} of {self.file}')
@@ -107,7 +108,7 @@ def load_config_or_row(name: str, data_from: str | Path | None = None) -> Config
     file, row = split_row(name)
     if row is not None:
         return resolve_data_from(Table(file).load(row), data_from)
-    cfg = Config.fromfile(file)
+    cfg = read_config(file)
     if is_table(cfg):
         raise UserError(
             f'{file} is a table; name one of its rows, such as '

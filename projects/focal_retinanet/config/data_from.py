@@ -13,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.dataset_configs import classes_of, inner_datasets
+from focal_retinanet.config.read_config import read_config
 
 KEY = 'data_from'
 _SPLITS = ('train', 'val', 'test')
@@ -33,7 +34,7 @@ def resolve_data_from(cfg: Config, other: str | Path | None = None) -> Config:
         if KEY not in cfg:
             return cfg
         other = Path(cfg.filename).parent / cfg[KEY]
-    data = Config.fromfile(other)
+    data = read_config(other)
     changes = cfg.to_dict()
     changes.pop(KEY, None)
     own_classes = num_classes(cfg.train_dataloader.dataset)

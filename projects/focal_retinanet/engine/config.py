@@ -9,11 +9,20 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.cli.output_dir import check_is_folder
 from focal_retinanet.config.ablation_table import load_with_options
 from focal_retinanet.engine.checkpoints.load import enforce_safe_loading
 from focal_retinanet.engine.distributed import check_launcher
 from focal_retinanet.engine.runner import Runner
 from focal_retinanet.engine.work_dir import run_folder
+
+# mmengine takes all of them or none.
+_TOGETHER = (
+    ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    ('val_dataloader', 'val_cfg', 'val_evaluator'),
+    ('test_dataloader', 'test_cfg', 'test_evaluator'),
+)
 
 
 def load_config(
@@ -28,7 +37,8 @@ def load_config(
     Raises:
         FileNotFoundError: The config does not exist.
         UserError: The row does not exist, a table is named without a row, no one reads
-            an option, or the named launcher has not started this process.
+            an option, the named launcher has not started this process, or the work
+            directory is below a file.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
@@ -45,11 +55,24 @@ def load_config(
         cfg.work_dir = own
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(cfg.filename).stem)
+    check_is_folder(cfg.work_dir, '--work-dir')
     return cfg
 
 
 def build_runner(cfg: Config):
-    """Build this package's runner, or the one that ``runner_type`` names."""
+    """Build this package's runner, or the one that ``runner_type`` names.
+
+    Raises:
+        UserError: The config has only some of the settings that need each other.
+    """
+    for needed in _TOGETHER:
+        absent = [key for key in needed if cfg.get(key) is None]
+        if absent and len(absent) < len(needed):
+            given = next(key for key in needed if key not in absent)
+            raise UserError(
+                f'{cfg.filename} has {given} but no {" and no ".join(absent)}: set '
+                f'all of {", ".join(needed)}, or all of them to None'
+            )
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)

@@ -28,6 +28,7 @@ from focal_retinanet.config.ablation_table import (
 )
 from focal_retinanet.config.cfg_options import merge_options
 from focal_retinanet.config.data_from import KEY as DATA_FROM
+from focal_retinanet.config.read_config import read_config
 from focal_retinanet.engine.work_dir import LATEST
 
 #: Written into a run's folder when it starts.
@@ -165,7 +166,7 @@ def plan(
 def _configs(item: str, base: str | None) -> list[tuple[str, Config]]:
     """Return names and configs of a table's rows, of one row, or of a config file."""
     file, row = split_row(item)
-    if row is None and not is_table(cfg := Config.fromfile(file)):
+    if row is None and not is_table(cfg := read_config(file)):
         data_from = base if DATA_FROM in cfg else None
         return [(Path(file).stem, load_config_or_row(file, data_from))]
     table = Table(file, base)
