@@ -54,12 +54,22 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def _read_comparison(file: str) -> dict:
+    try:
+        comparison = json.loads(Path(file).read_text())
+    except ValueError as error:
+        raise UserError(f'--add {file} is not JSON: {error}') from error
+    if not isinstance(comparison, dict) or 'differences' not in comparison:
+        raise UserError(f'--add {file} is not what tools/compare.py --json writes')
+    return comparison
+
+
 def main() -> None:
     args = parse_args()
     if args.add:
         names = add_comparison(
             args.metafile,
-            json.loads(Path(args.add).read_text()),
+            _read_comparison(args.add),
             args.dataset,
             dict(pair.split('=', 1) for pair in args.metadata),
         )

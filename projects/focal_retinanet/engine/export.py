@@ -143,7 +143,7 @@ def _check(
     reference = detector.model
     if any(size is not None for size in metadata.shape[1:]):
         # What is beyond the image in a fixed shape counts for both.
-        reference = ExportedModel('', runtime=exported)
+        reference = ExportedModel('the exported model', runtime=exported)
     expected, ap = detect(reference, images, 'PyTorch', batch_size=1)
     found, exported_ap = detect(ExportedModel(made), images, made.suffix[1:])
     check_equal(
@@ -176,6 +176,6 @@ def _line(name: str, metrics: Mapping[str, float], num_images: int) -> str:
 
 def _batches(samples: Iterable[dict], runtime: Runtime) -> Iterator[np.ndarray]:
     """Yield images of a data set as the exported file takes them."""
-    model = ExportedModel('', runtime=runtime)
+    model = ExportedModel('the exported model', runtime=runtime)
     for sample in samples:
         yield from model.prepare(sample['inputs'][None].numpy())

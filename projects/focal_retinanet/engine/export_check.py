@@ -202,7 +202,7 @@ def check_raw_equal(expected: Runtime, found: Runtime, images: Iterable[dict]) -
     Raises:
         UserError: A logit or a delta differs by more than 0.001.
     """
-    model = ExportedModel('', runtime=expected)
+    model = ExportedModel('the exported model', runtime=expected)
     for index, sample in enumerate(images):
         for batch in model.prepare(sample['inputs'][None].numpy()):
             for name, ours, theirs in zip(
