@@ -4,8 +4,7 @@ import math
 
 import torch
 from mmdet.models.dense_heads import RetinaHead as MMDetRetinaHead
-from mmdet.models.losses import GHMC, GHMR
-from mmdet.models.task_modules import AnchorGenerator, PseudoSampler
+from mmdet.models.task_modules import PseudoSampler
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from focal_retinanet.models.anchor_losses import anchor_losses
 from focal_retinanet.models.box_coder import decode_bboxes, encode_bboxes
+from focal_retinanet.models.foreign_parts import check_reductions, foreign_parts
 from focal_retinanet.models.level_maps import (
     blank_negatives,
     featmap_sizes,
@@ -136,7 +136,7 @@ class RetinaHead(MMDetRetinaHead):
                 is not 'mean', or (on a CPU) a label is not in 0..K-1.
         """
         is_dense = isinstance(self.sampler, DenseSampler)
-        foreign = self._foreign_parts()
+        foreign = foreign_parts(self, RetinaHead)
         if is_dense and foreign:
             raise TypeError(
                 f'{type(self).__name__} cannot work with train_cfg.sampler='
@@ -155,7 +155,7 @@ class RetinaHead(MMDetRetinaHead):
                 batch_img_metas,
                 batch_gt_instances_ignore,
             )
-        self._check_reductions()
+        check_reductions(self)
         anchors = self._anchors(cls_scores)  # (N, 4)
         labels, matched = self._targets(
             anchors,
@@ -275,43 +275,6 @@ class RetinaHead(MMDetRetinaHead):
         # The labels of an image without objects may have any dtype.
         gt_labels = torch.cat([gt.labels.long() for gt in batch_gt_instances])
         return class_targets(matched, gt_labels, self.num_classes), matched
-
-    def _foreign_parts(self) -> list[str]:
-        """Return the parts of which only mmdet's code makes use, level by level."""
-        parts = overridden(
-            self,
-            RetinaHead,
-            'loss_by_feat_single',
-            'get_targets',
-            '_get_targets_single',
-            'get_anchors',
-        )
-        # The padding's anchors follow from the shapes here.
-        flags = ('valid_flags', 'single_level_valid_flags')
-        parts += [
-            f'prior_generator.{name}'
-            for name in overridden(self.prior_generator, AnchorGenerator, *flags)
-        ]
-        # These harmonize the gradients within a level, and take other arguments.
-        if isinstance(self.loss_cls, GHMC):
-            parts.append('loss_cls=GHMC')
-        if isinstance(self.loss_bbox, GHMR):
-            parts.append('loss_bbox=GHMR')
-        return parts
-
-    def _check_reductions(self) -> None:
-        """Check that both losses are sums over a divisor.
-
-        Raises:
-            ValueError: The reduction of a loss is not 'mean'.
-        """
-        for name in ('loss_cls', 'loss_bbox'):
-            reduction = getattr(getattr(self, name), 'reduction', 'mean')
-            if reduction != 'mean':
-                raise ValueError(
-                    f'RetinaHead divides its losses by the number of positives, which '
-                    f"{name}.reduction='{reduction}' does not allow; use 'mean'"
-                )
 
     @torch.no_grad()
     def _sample(
