@@ -10,6 +10,7 @@ Examples:
 """
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -40,7 +41,8 @@ def parse_args() -> argparse.Namespace:
     if args.out is not None and args.out.suffix != '.py':
         parser.error(f'--out {args.out}: a config ends in .py')
     if args.out is None:
-        args.out = CONFIGS / 'mine' / f'{args.data.absolute().name}.py'
+        name = Path(os.path.abspath(args.data)).name  # also of . and ..
+        args.out = CONFIGS / 'mine' / f'{name}.py'
         if args.out.is_relative_to(Path.cwd()):
             args.out = args.out.relative_to(Path.cwd())
     return args

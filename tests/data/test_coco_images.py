@@ -61,8 +61,52 @@ def test_half_a_turn_changes_no_size(tmp_path):
     names = [save(tmp_path / 'a.jpg', orientation=3), save(tmp_path / 'b.jpg')]
     errors, (warning,) = check_images(tmp_path, names, [(60, 40)] * 2)
     assert errors == []
-    assert 'a.jpg has an EXIF rotation by half a turn' in warning
-    assert '(1 of 2)' in warning
+    assert 'a.jpg has an EXIF rotation or mirroring (1 of 2)' in warning
+
+
+@pytest.mark.parametrize('orientation', [2, 5, 6, 8])
+def test_a_rotation_that_no_size_tells(tmp_path, orientation):
+    square = save(tmp_path / 'a.jpg', (50, 50), orientation)
+    errors, (warning,) = check_images(tmp_path, [square], [(50, 50)])
+    assert errors == [] and 'a.jpg has an EXIF rotation or mirroring' in warning
+    # mmcv does not apply it then.
+    flag = 'color_ignore_orientation'
+    assert check_images(tmp_path, [square], [(50, 50)], flag) == ([], [])
+    # A size that was read from the image tells nothing about the boxes.
+    name = save(tmp_path / 'b.jpg', (60, 40), orientation)
+    height, width = mmcv.imread(str(tmp_path / name)).shape[:2]
+    _, (warning,) = check_images(
+        tmp_path, [name], [(width, height)], is_size_known=False
+    )
+    assert 'b.jpg has an EXIF rotation' in warning
+
+
+def test_more_than_8_bits(tmp_path):
+    pixels = np.full((40, 60), 200, np.uint16)
+    Image.fromarray(pixels).save(tmp_path / 'a.tif')
+    save(tmp_path / 'b.jpg')
+    sizes = [(60, 40)] * 2
+    errors, (warning,) = check_images(tmp_path, ['a.tif', 'b.jpg'], sizes)
+    assert errors == []
+    assert 'a.tif has more than 8 bits (1 of 2)' in warning
+    assert 'convert the images to 8 bits' in warning
+    assert check_images(tmp_path, ['a.tif'], sizes[:1], 'unchanged') == ([], [])
+
+
+@pytest.mark.parametrize('dtype', [np.int32, np.float32])
+def test_32_bits_are_a_warning_or_an_error(tmp_path, dtype):
+    pixels = np.full((40, 60), 200, dtype)
+    Image.fromarray(pixels).save(tmp_path / 'a.tif')
+    is_read = mmcv.imread(str(tmp_path / 'a.tif')) is not None
+    errors, warnings = check_images(tmp_path, ['a.tif'], [(60, 40)])
+    assert (len(errors), len(warnings)) == ((0, 1) if is_read else (1, 0))
+
+
+def test_16_bits_are_nearly_black_in_8(tmp_path):
+    """The warning rests on this."""
+    pixels = np.full((40, 60), 200, np.uint16)
+    Image.fromarray(pixels).save(tmp_path / 'a.png')
+    assert mmcv.imread(str(tmp_path / 'a.png')).max() == 0
 
 
 def test_another_size(tmp_path):
@@ -147,6 +191,16 @@ def test_numbers_relative_to_the_image():
     text = describe_left_out([1, 2], usable, boxes, [1, 1])
     assert 'relative' not in text
     assert '(1 of 2)' in text
+
+
+def test_numbers_that_are_none():
+    boxes = [[float('nan'), 5, 20, 9], [5, 5, 0, 5], [5] * 4]
+    text = describe_left_out([1, 2], np.zeros(2, bool), boxes[:2], [1, 1])
+    assert 'narrower' in text and ', or NaN in its box, which is not a number' in text
+    text = describe_left_out([1, 2], np.array([False, True]), boxes[::2], [1, 1])
+    assert 'annotation 1 has NaN in its box' in text and 'narrower' not in text
+    text = describe_left_out([1, 2], np.array([False, True]), boxes[1:], [1, 1])
+    assert 'NaN' not in text
 
 
 def test_an_area_of_0_is_the_exporters():

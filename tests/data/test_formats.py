@@ -264,11 +264,97 @@ def test_yolo_without_validation_and_with_polygons(tmp_path, supervision):
             lambda root: shutil.copy(root / 'data.yaml', root / 'b.yaml'),
             'more than one',
         ),
+        (lambda root: _write_yaml(root, nc=3), 'nc is 3, and names has 2 classes: cat'),
+        (
+            lambda root: _write_yaml(root, names='cat'),
+            "names is 'cat', and has to be a",
+        ),
+        (lambda root: _write_yaml(root, names=[]), 'names is .., and has to be a list'),
+        (lambda root: _write_yaml(root, names=[False, 'a']), 'False, .* in quotes'),
+        (lambda root: _write_yaml(root, names=['a', None]), 'None, .* in quotes'),
+        (
+            lambda root: _write_yaml(root, names={0: 'a', 2: 'b'}),
+            r'data\.yaml: names has the keys 0, 2, and 2 classes have the numbers 0 to 1',
+        ),
+        (lambda root: _write_yaml(root, names={1: 'a', 2: 'b'}), 'has the keys 1, 2'),
+        (lambda root: _write_yaml(root, names={'a': 0, 'b': 1}), 'has the keys a, b'),
+        (
+            lambda root: _write_yaml(root, train='images\\train'),
+            "and there is no .*Windows; write '/'",
+        ),
+        (
+            lambda root: (
+                (root / 'l.txt').write_text('.\\images\\train\\a.png\r\n'),
+                _write_yaml(root, train='l.txt'),
+            ),
+            r"l\.txt: lists \.\\images.*Windows; write '/'",
+        ),
     ],
 )
 def test_yolo_errors(change, error, tmp_path, supervision):
     yolo(tmp_path)
     change(tmp_path)
+    with pytest.raises(FormatError, match=error):
+        find_data(tmp_path)
+
+
+def test_yolo_boxes_in_pixels(tmp_path, supervision):
+    yolo(tmp_path)
+    for name in 'ac':
+        (tmp_path / f'labels/train/{name}.txt').write_text('0 20 10 9 9\n')
+    data = find_data(tmp_path)
+    with pytest.raises(FormatError) as caught:
+        check_found(data)
+    assert 'has no box to learn' in str(caught.value)
+    assert '2 of 2 boxes are outside of their image, in ' in str(caught.value)
+    assert 'labels/train/a.txt' in str(caught.value)
+    assert 'from 0 to 1: are these pixels?' in str(caught.value)
+
+
+@pytest.mark.parametrize('write', ['yolo', 'voc'])
+def test_boxes_over_the_border_are_cut_off(write, tmp_path, supervision):
+    if write == 'yolo':
+        yolo(tmp_path)
+        _write(tmp_path, '0 0.95 0.5 0.3 0.5\n1 0.5 0.5 0.5 1.01\n')
+        file = 'labels/train/a.txt'
+    else:
+        voc(tmp_path)
+        file = 'Annotations/a.xml'
+        _replace(tmp_path / file, '<xmax>14', '<xmax>50')
+    data = find_data(tmp_path)
+    # Half a pixel is rounding.
+    expected = dict(
+        yolo=[(0, 32, 5, 8, 10), (1, 10, 0, 20, 20)],
+        voc=[(0, 4, 2, 36, 8), (1, 20, 4, 16, 12)],
+    )[write]
+    assert boxes_of(data.splits['train'])['a'] == [
+        pytest.approx(box, abs=0.02) for box in expected
+    ]
+    (warning,) = [line for line in check_found(data) if 'has no dog' not in line]
+    assert f'1 of 3 boxes leave their image, in {tmp_path / file}; they' in warning
+
+
+def test_yolo_image_that_is_listed_twice_counts_once(tmp_path, supervision):
+    yolo(tmp_path, lists=True)
+    file = tmp_path / 'train.txt'
+    file.write_text(file.read_text() + './images/train/b.png\n')
+    data = find_data(tmp_path)
+    assert data.notes == [
+        '1 images are listed more than once for train: each counts once.',
+        '1 images have no label file: they count as images without an object.',
+    ]
+    assert_is_truth(data)
+
+
+@pytest.mark.parametrize(
+    ('content', 'error'),
+    [
+        (b'train: images/train\nval: [\nnames: a\n', r'data\.yaml: is not YAML \('),
+        ("names: ['ä']".encode('latin-1'), r'data\.yaml: is not YAML in UTF-8 \('),
+    ],
+)
+def test_yaml_that_cannot_be_read_is_named(content, error, tmp_path):
+    (tmp_path / 'data.yaml').write_bytes(content)
     with pytest.raises(FormatError, match=error):
         find_data(tmp_path)
 
@@ -282,7 +368,9 @@ def _write(root, line):
     (root / 'labels/train/a.txt').write_text(line)
 
 
-def voc(root, xml='Annotations', images='JPEGImages', lists='ImageSets/Main'):
+def voc(
+    root, xml='Annotations', images='JPEGImages', lists='ImageSets/Main', size=SIZE
+):
     for split, names in TRUTH.items():
         for name, boxes in names.items():
             # Pixels are counted from 1.
@@ -295,8 +383,8 @@ def voc(root, xml='Annotations', images='JPEGImages', lists='ImageSets/Main'):
             file = root / xml.format(split) / f'{name}.xml'
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(
-                f'<annotation><filename>{name}.png</filename><size><width>{SIZE[0]}'
-                f'</width><height>{SIZE[1]}</height></size>{objects}</annotation>'
+                f'<annotation><filename>{name}.png</filename><size><width>{size[0]}'
+                f'</width><height>{size[1]}</height></size>{objects}</annotation>'
             )
             write_image(root / images.format(split) / f'{name}.png')
         if lists:
@@ -336,12 +424,28 @@ def test_voc_without_lists_is_split_by_seed(tmp_path, supervision):
         (lambda root: (root / 'JPEGImages/a.png').unlink(), 'no image in .* for a.xml'),
         (lambda root: shutil.rmtree(root / 'JPEGImages'), 'no image of their names'),
         (
-            lambda root: (root / 'Annotations/a.xml').write_text('<a>'),
-            'Annotations: an',
+            lambda root: (root / 'Annotations/b.xml').write_text('<a>'),
+            r'b\.xml: is not XML \(.*; correct the file',
         ),
         (
-            lambda root: (root / 'ImageSets/Main/val.txt').write_text('x'),
-            r'val\.txt: lists x',
+            lambda root: _replace(root / 'Annotations/a.xml', 'xmax', 'xMax'),
+            r'a\.xml: object 1 has no bndbox/xmax',
+        ),
+        (
+            lambda root: _replace(root / 'Annotations/a.xml', '<ymin>', '<ymin>y'),
+            r"a\.xml: object 1 has the bndbox/ymin 'y3', which is no number",
+        ),
+        (
+            lambda root: _replace(root / 'Annotations/a.xml', '<height>', '<height>h'),
+            r'a\.xml: its size has the width 40 and the height h20',
+        ),
+        (lambda root: _list(root, val='x'), r'val\.txt: lists x'),
+        (lambda root: _list(root, val='\n'), r'val\.txt: lists no image; write'),
+        (lambda root: _list(root, train='a\nä\n'.encode('latin-1')), 'text in UTF-8'),
+        (lambda root: _list(root, train='sub\\x.png\n'), "Windows; write '/'"),
+        (
+            lambda root: (root / 'ImageSets/Main/train.txt').unlink(),
+            r'Main: has val\.txt, and no train\.txt',
         ),
     ],
 )
@@ -350,6 +454,115 @@ def test_voc_errors(change, error, tmp_path, supervision):
     change(tmp_path)
     with pytest.raises(FormatError, match=error):
         find_data(tmp_path)
+
+
+def _replace(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def _list(root, **lists):
+    for name, content in lists.items():
+        file = root / f'ImageSets/Main/{name}.txt'
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def test_voc_with_the_size_of_another_image(tmp_path, supervision):
+    voc(tmp_path / 'other', size=(80, 40))
+    with pytest.raises(FormatError, match=r'40x20 where the file says 80x40.*4 of 4'):
+        find_data(tmp_path / 'other')
+    # OpenCV turns the image, but whoever drew the boxes did not see it so.
+    voc(tmp_path / 'turned')
+    _turn(tmp_path / 'turned/JPEGImages/a.png')
+    with pytest.raises(FormatError, match=r'a\.png is 20x40 where .* EXIF rotation'):
+        find_data(tmp_path / 'turned')
+    voc(tmp_path / 'none', size=(0, 0))
+    assert_is_truth(find_data(tmp_path / 'none'))
+
+
+def _turn(file):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', SIZE).save(file, exif=exif)
+
+
+def test_rotation_where_no_size_is_known_is_a_warning(tmp_path, supervision):
+    yolo(tmp_path / 'yolo')
+    _turn(tmp_path / 'yolo/images/train/c.png')
+    voc(tmp_path / 'voc', size=(0, 0))
+    _turn(tmp_path / 'voc/JPEGImages/c.png')
+    for root in ('yolo', 'voc'):
+        warnings = check_found(find_data(tmp_path / root))
+        assert 'c.png has an EXIF rotation or mirroring (1 of 3)' in warnings[0]
+    # With sizes, those of the turned image tell.
+    file = tmp_path / 'voc/Annotations/c.xml'
+    size = '<size><width>{}</width><height>{}</height></size>'.format
+    for name in 'abd':
+        other = tmp_path / f'voc/Annotations/{name}.xml'
+        _replace(other, size(0, 0), size(*SIZE))
+    _replace(file, size(0, 0), size(*SIZE[::-1]))
+    assert not any('EXIF' in line for line in check_found(find_data(tmp_path / 'voc')))
+
+
+def test_voc_trains_on_trainval_and_keeps_test(tmp_path, supervision):
+    voc(tmp_path)
+    for name in ('train', 'val'):
+        (tmp_path / f'ImageSets/Main/{name}.txt').unlink()
+    _list(tmp_path, trainval='a\nb\nc\n', test='d\n')
+    data = find_data(tmp_path)
+    assert 'trainval.txt, test.txt' in data.notes[0]
+    assert boxes_of(data.splits['test']).keys() == {'d'}
+    train, val = (boxes_of(data.splits[name]) for name in ('train', 'val'))
+    assert len(val) == 1 and {**train, **val}.keys() == {'a', 'b', 'c'}
+
+
+def test_voc_lists_that_are_not_used_are_noted(tmp_path, supervision):
+    voc(tmp_path)
+    _list(tmp_path, trainval='a\nb\nc\nd\n', validation='d\n', test='d\nx\n')
+    data = find_data(tmp_path)
+    assert 'validation.txt, trainval.txt is not used' in data.notes[0]
+    assert 'no test split' in data.notes[1] and 'lists x' in data.notes[1]
+    _list(tmp_path, train='a\nb\na\n', test='d\n')
+    first, second = find_data(tmp_path).notes
+    assert '1 images are in none' in first
+    assert (
+        second == '1 images are listed more than once in train.txt: each counts once.'
+    )
+
+
+@pytest.mark.parametrize('name', ['2020.01.03_a', 'my photo 1', 'a.jpg', 'a b.png'])
+@pytest.mark.parametrize(
+    'line', ['{}', '{}.png', '{} 1', '{} -1\r', 'JPEGImages/{}.png', '\ufeff{}']
+)
+def test_voc_lists_names_with_dots_and_blanks(name, line, tmp_path, supervision):
+    voc(tmp_path)
+    for folder, suffix in (('Annotations', 'xml'), ('JPEGImages', 'png')):
+        place = tmp_path / folder
+        (place / f'a.{suffix}').rename(place / f'{name}.{suffix}')
+    _list(tmp_path, train=line.format(name) + '\nb\n')
+    data = find_data(tmp_path)
+    assert boxes_of(data.splits['train']).keys() == {name, 'b'}
+
+
+def test_voc_images_without_xml_are_noted(tmp_path, supervision):
+    voc(tmp_path / 'own')
+    write_image(tmp_path / 'own/JPEGImages/x.png')
+    voc(tmp_path / 'folders', xml='{}', images='images', lists=None)
+    data = find_data(tmp_path / 'own')
+    assert (
+        data.notes[0] == '1 images have no XML file, such as x.png: they are left out.'
+    )
+    assert_is_truth(data)
+    # An image of another split is not without.
+    assert find_data(tmp_path / 'folders').notes == []
+
+
+def test_voc_classes_that_differ_by_blanks_are_one(tmp_path, supervision):
+    voc(tmp_path)
+    _replace(tmp_path / 'Annotations/a.xml', '<name>cat', '<name> cat')
+    _replace(tmp_path / 'Annotations/d.xml', 'cat</name>', 'cat\n</name>')
+    assert_is_truth(find_data(tmp_path))
 
 
 def test_voc_of_real_data(shared_data, supervision):
@@ -435,6 +648,97 @@ def test_images_in_two_splits_are_named(tmp_path):
     write_coco(tmp_path / 'annotations/val.json', ALL)
     (warning,) = check_found(find_data(tmp_path))
     assert warning.startswith('3 of 4 validation images are training images, too')
+    # Also those of a split of another folder.
+    write_coco(tmp_path / 'annotations/test.json', {'a': []}, prefix='../images/')
+    first, *others = check_found(find_data(tmp_path))
+    assert first == warning
+    assert [line.partition(', too')[0] for line in others] == [
+        '1 of 1 test images are training images',
+        '1 of 1 test images are validation images',
+    ]
+
+
+def test_an_image_that_a_split_has_twice_is_named(tmp_path):
+    coco_own(tmp_path)
+    file = tmp_path / 'annotations/train.json'
+    content = json.loads(file.read_text())
+    content['images'][1]['file_name'] = './a.png'
+    file.write_text(json.dumps(content))
+    (warning,) = [w for w in check_found(find_data(tmp_path)) if 'dog' not in w]
+    assert 'train.json: lists image ' in warning
+    assert 'images/a.png more than once (1 of 2)' in warning
+
+
+def _break(file, how):
+    text = file.read_text()
+    content = dict(
+        comma=text[:-1] + ',}',
+        utf16=text.encode('utf-16'),
+        key=text.replace('"annotations"', '"annotation"'),
+        empty='',
+    )[how]
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+@pytest.mark.parametrize(
+    ('how', 'says'),
+    [
+        ('comma', 'is not JSON'),
+        ('utf16', r'is not JSON in UTF-8 .*; save it in this'),
+        ('key', 'has no list annotations'),
+        ('empty', 'is not JSON'),
+    ],
+)
+def test_coco_file_that_cannot_be_read_is_not_replaced(how, says, tmp_path):
+    """A random choice of validation images would hide the mistake."""
+    coco_own(tmp_path / 'own')
+    _break(tmp_path / 'own/annotations/val.json', how)
+    with pytest.raises(FormatError, match=rf'val\.json: {says}.*; correct it, or move'):
+        find_data(tmp_path / 'own')
+    roboflow(tmp_path / 'roboflow')
+    _break(tmp_path / 'roboflow/valid/_annotations.coco.json', how)
+    with pytest.raises(FormatError, match=rf'coco\.json: {says}'):
+        find_data(tmp_path / 'roboflow')
+    # Beside the one file of all images.
+    write_coco(tmp_path / 'one/a.json', ALL)
+    write_image(tmp_path / 'one/a.png')
+    find_data(tmp_path / 'one')
+    write_coco(tmp_path / 'one/b.json', ALL)
+    _break(tmp_path / 'one/b.json', how)
+    if how == 'empty':  # nothing says that it has annotations
+        find_data(tmp_path / 'one')
+    else:
+        with pytest.raises(FormatError, match=rf'b\.json: {says}'):
+            find_data(tmp_path / 'one')
+
+
+def test_json_files_that_have_no_annotations_are_no_error(tmp_path):
+    coco_own(tmp_path)
+    (tmp_path / 'settings.json').write_text('{"theme": "dark", "images": 3}')
+    (tmp_path / 'annotations/tool.json').write_text('// no JSON')
+    (tmp_path / 'train').mkdir()
+    (tmp_path / 'train/state.json').write_text('[]')
+    (tmp_path / 'train/folder.json').mkdir()
+    assert_is_truth(find_data(tmp_path))
+    # Without a split's name, it has nothing to tell beside train.json.
+    (tmp_path / 'annotations/old.json').write_text('{"images": [], "annotations"')
+    assert_is_truth(find_data(tmp_path))
+
+
+def test_test_split_without_annotations_is_noted(tmp_path):
+    coco_own(tmp_path)
+    (tmp_path / 'annotations/test.json').write_text('{"images": [], "categories": []}')
+    data = find_data(tmp_path)
+    assert list(data.splits) == ['train', 'val']
+    (note,) = data.notes
+    assert 'There is no test split (' in note and 'has no list annotations' in note
+
+
+def test_coco_names_of_windows(tmp_path):
+    coco_own(tmp_path)
+    write_coco(tmp_path / 'annotations/train.json', TRUTH['train'], prefix='sub\\')
+    with pytest.raises(FormatError, match=r"sub\\a\.png, is in .*Windows; write '/'"):
+        find_data(tmp_path)
 
 
 def test_all_faults_of_the_data_are_said(tmp_path):

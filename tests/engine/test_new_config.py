@@ -158,6 +158,7 @@ def new_config(monkeypatch):
         monkeypatch.setattr(sys, 'argv', ['tools/new_config.py', *map(str, args)])
         tool.main()
 
+    call.parse_args = tool.parse_args
     return call
 
 
@@ -189,6 +190,17 @@ def test_tool_writes_a_config_that_trains(
     assert cfg.data_root == f'{shapes_root}/'
     assert cfg.train_dataloader.dataset.ann_file == 'annotations/train.json'
     train_one_iteration(runs, cfg, tmp_path / 'run')
+
+
+@pytest.mark.parametrize('given', ['..', '.', 'data/../data'])
+def test_config_is_named_as_the_folder(given, new_config, tmp_path, monkeypatch):
+    data = tmp_path / 'helmets'
+    (data / 'data').mkdir(parents=True)
+    monkeypatch.chdir(data / 'data' if given == '..' else data)
+    monkeypatch.setattr(sys, 'argv', ['tools/new_config.py', given])
+    name = 'data' if given.endswith('data') else 'helmets'
+    out = new_config.parse_args().out
+    assert out.name == f'{name}.py' and out.parent.name == 'mine'
 
 
 def test_annotations_that_are_made_lie_beside_the_config(shapes_root, tmp_path, runs):

@@ -8,7 +8,7 @@ import numpy as np
 from focal_retinanet.cli.naming import few
 
 #: Pixels by which a box may leave its image without a warning, due to rounding.
-_TOLERANCE = 1.0
+TOLERANCE = 1.0
 #: Share of boxes that must fit another format before that format is suggested.
 _MOST = 0.95
 
@@ -63,10 +63,18 @@ def describe_left_out(
             'image? COCO boxes are in pixels'
         )
     count = int((~usable).sum())
+    faults = []
+    is_nan = np.isnan(numbers[~usable]).any(1)
+    if not is_nan.all():
+        faults.append(
+            'a box narrower or lower than a pixel, or outside of its image, or an area '
+            'of 0'
+        )
+    if is_nan.any():
+        faults.append('NaN in its box, which is not a number')
     return (
-        f'annotation {few(compress(ids, ~usable))} has a box narrower or lower than a '
-        f'pixel, or outside of its image, or an area of 0 ({count} of {len(ids)}); it '
-        f'is left out, in training and in AP{cause}'
+        f'annotation {few(compress(ids, ~usable))} has {", or ".join(faults)} ({count} '
+        f'of {len(ids)}); it is left out, in training and in AP{cause}'
     )
 
 
@@ -85,7 +93,7 @@ def describe_leaving(
     bboxes, image_sizes = as_array(boxes, 4), as_array(sizes, 2)
     low, extent = bboxes[:, :2], bboxes[:, 2:]
     ends = low + extent
-    leaves = ((low < -_TOLERANCE) | (ends > image_sizes + _TOLERANCE)).any(1)
+    leaves = ((low < -TOLERANCE) | (ends > image_sizes + TOLERANCE)).any(1)
     if not leaves.any():
         return None
     first = int(leaves.argmax())
@@ -93,9 +101,9 @@ def describe_leaving(
     x, y, *_ = bboxes[first]
     right, bottom = ends[first]
     # Whether the numbers are boxes inside their images in one of two other formats.
-    as_corners = (extent > low) & (extent <= image_sizes + _TOLERANCE)
-    as_centers = (low >= extent / 2 - _TOLERANCE) & (
-        low + extent / 2 <= image_sizes + _TOLERANCE
+    as_corners = (extent > low) & (extent <= image_sizes + TOLERANCE)
+    as_centers = (low >= extent / 2 - TOLERANCE) & (
+        low + extent / 2 <= image_sizes + TOLERANCE
     )
     if as_corners.all(1).mean() >= _MOST:
         cause = 'these look like [x1, y1, x2, y2], but COCO has [x, y, width, height]'

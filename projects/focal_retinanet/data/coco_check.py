@@ -53,6 +53,7 @@ def check_coco(
     coco: dict | None = None,
     needs_boxes: bool = True,
     color_type: str | None = 'color',
+    is_size_known: bool = True,
 ) -> CocoReport:
     """Check an annotation file, its images and its classes against each other.
 
@@ -64,6 +65,8 @@ def check_coco(
         coco: Content of the file from :func:`read_coco`, if it is already loaded.
         needs_boxes: Whether there must be a box to learn or to find.
         color_type: Flag with which mmcv reads the images, see :func:`check_images`.
+        is_size_known: Whether the sizes of the images are those of whoever drew the
+            boxes, see :func:`check_images`.
     """
     report = CocoReport(str(ann_file))
     try:
@@ -92,7 +95,9 @@ def check_coco(
     _check_annotations(images, annotations, categories, classes, needs_boxes, report)
     if img_dir is not None:
         sizes = list(zip(images['width'], images['height'], strict=True))
-        faults = check_images(img_dir, images['file_name'], sizes, color_type)
+        faults = check_images(
+            img_dir, images['file_name'], sizes, color_type, is_size_known
+        )
         for text in faults.errors:
             report.error(text)
         for text in faults.warnings:

@@ -17,6 +17,9 @@ from mmdet.datasets.api_wrappers import COCO
 from focal_retinanet.cli.console import quiet_pycocotools
 from focal_retinanet.data.coco_boxes import are_usable
 
+#: Keys of the lists in a file.
+COCO_LISTS = ('images', 'annotations', 'categories')
+
 
 class CocoFileError(ValueError):
     """A file is not a COCO annotation file."""
@@ -43,17 +46,20 @@ def read_coco(ann_file: str | Path, needs_boxes: bool = True) -> dict:
         ) from error
     except OSError as error:  # a folder, no permission
         raise CocoFileError(f'{ann_file}: cannot be read ({error.strerror})') from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise CocoFileError(
+            f'{ann_file}: is not JSON in UTF-8 ({error}); save it in this encoding'
+        ) from error
+    except json.JSONDecodeError as error:
         raise CocoFileError(f'{ann_file}: is not JSON ({error})') from error
     if isinstance(coco, dict) and not needs_boxes:
         coco.setdefault('annotations', [])
-    wanted = ('images', 'annotations', 'categories')
     lists = coco if isinstance(coco, dict) else {}
-    missing = [key for key in wanted if not isinstance(lists.get(key), list)]
+    missing = [key for key in COCO_LISTS if not isinstance(lists.get(key), list)]
     if missing:
         raise CocoFileError(
             f'{ann_file}: has no list {", ".join(missing)}; a COCO detection file has '
-            f'{", ".join(wanted)}'
+            f'{", ".join(COCO_LISTS)}'
         )
     return coco
 

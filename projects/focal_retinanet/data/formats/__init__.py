@@ -49,10 +49,11 @@ def find_data(folder: str | Path, seed: int = 0) -> DataFolder:
         if data is not None
     ]
     if not found:
+        problems = coco.coco_problems(folder)[:3] + yolo.yolo_problems(folder)[:3]
         raise FormatError(
             f'{folder}: has no annotations in a known format. Looked for:\n  '
             + '\n  '.join(known.LOOKED_FOR for known in formats)
-            + ''.join(f'\nand {line}' for line in coco.coco_problems(folder)[:3])
+            + ''.join(f'\nand {line}' for line in problems)
         )
     if len(found) > 1:
         files = [f'{data.format} ({data.splits["train"].source})' for data in found]

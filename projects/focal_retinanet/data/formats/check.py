@@ -1,6 +1,9 @@
 """The data check of a folder, before a config is written for it."""
 
-from pathlib import Path
+import os
+from collections import Counter
+from collections.abc import Iterator
+from itertools import combinations
 
 from focal_retinanet.cli.naming import few
 from focal_retinanet.data.coco_check import check_coco
@@ -8,6 +11,8 @@ from focal_retinanet.data.formats.splits import DataFolder, FormatError, Split
 
 # Pixels of a box that is as good as none.
 _THIN = 2
+# What the images of a split are called.
+_SPLITS = dict(train='training', val='validation', test='test')
 
 
 def check_found(data: DataFolder) -> list[str]:
@@ -17,7 +22,7 @@ def check_found(data: DataFolder) -> list[str]:
         data: data set as it was read.
 
     Raises:
-        FormatError: with all errors of all splits.
+        FormatError: with all errors of all splits, and the warnings about these.
     """
     try:
         classes = data.classes
@@ -27,25 +32,56 @@ def check_found(data: DataFolder) -> list[str]:
     for name, split in data.splits.items():
         where = split.ann_file or f'{split.source}, {name}'
         report = check_coco(
-            where, split.img_dir, classes, coco=split.coco, needs_boxes=name != 'test'
+            where,
+            split.img_dir,
+            classes,
+            coco=split.coco,
+            needs_boxes=name != 'test',
+            is_size_known=split.is_size_known,
         )
-        errors += report.errors
-        warnings += report.warnings
-        if not report.errors:
-            warnings += [f'{where}: {text}' for text in _doubts(split.coco)]
+        found = [*report.warnings, *split.doubts]
+        if report.errors:  # whose cause may be among the warnings
+            errors += [*report.errors, *found]
+        else:
+            doubts = (*_repeated(split), *_doubts(split.coco))
+            warnings += [*found, *(f'{where}: {text}' for text in doubts)]
     if errors:
         raise FormatError('\n       '.join(dict.fromkeys(errors)))
-    train, val = (_image_files(data.splits[name]) for name in ('train', 'val'))
-    if both := sorted(train & val):
-        warnings.append(
-            f'{len(both)} of {len(val)} validation images are training images, too, so '
-            f'AP says little: {few(both)}'
+    return list(dict.fromkeys([*warnings, *_shared(data)]))
+
+
+def _shared(data: DataFolder) -> Iterator[str]:
+    """Describe the images that two splits have."""
+    files = {
+        name: set(_image_files(data.splits[name]))
+        for name in _SPLITS
+        if name in data.splits
+    }
+    for first, second in combinations(files, 2):
+        if both := sorted(files[first] & files[second]):
+            yield (
+                f'{len(both)} of {len(files[second])} {_SPLITS[second]} images are '
+                f'{_SPLITS[first]} images, too, so AP on them says little: {few(both)}'
+            )
+
+
+def _repeated(split: Split) -> Iterator[str]:
+    """Describe the images that a split has more than once."""
+    counts = Counter(_image_files(split))
+    repeated = [file for file, count in counts.items() if count > 1]
+    if repeated:
+        yield (
+            f'lists image {few(repeated)} more than once ({len(repeated)} of '
+            f'{len(counts)}); the boxes of one entry are background for the other: make '
+            'them one entry'
         )
-    return list(dict.fromkeys(warnings))
 
 
-def _image_files(split: Split) -> set[Path]:
-    return {split.img_dir / image['file_name'] for image in split.coco['images']}
+def _image_files(split: Split) -> list[str]:
+    return [
+        os.path.normpath(split.img_dir / image['file_name'])
+        for image in split.coco['images']
+    ]
 
 
 def _doubts(coco: dict) -> list[str]:

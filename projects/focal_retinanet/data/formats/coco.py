@@ -1,10 +1,11 @@
 """Data sets in COCO format, in the layouts of COCO, Roboflow, CVAT and others."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from focal_retinanet.data.coco_file import CocoFileError, read_coco
+from focal_retinanet.data.coco_file import COCO_LISTS, CocoFileError, read_coco
+from focal_retinanet.data.coco_images import backslash_hint
 from focal_retinanet.data.formats.splits import (
     SPLIT_NAMES,
     DataFolder,
@@ -34,19 +35,27 @@ def find_coco(folder: Path) -> DataFolder | None:
         folder: folder that is searched.
 
     Raises:
-        FormatError: there are two files for one split, no file for training, or a
-            file whose images are nowhere.
+        FormatError: there are two files for one split, no file for training, a file
+            that cannot be read, or one whose images are nowhere.
     """
-    by_split: dict[str | None, list[Path]] = {}
-    for file in _json_files(folder):
-        by_split.setdefault(_split_of(file, folder), []).append(file)
-    contents = {
-        split: found
-        for split, files in by_split.items()
-        if (found := _readable(files)[0])
-    }
-    if not contents:
+    readable, problems = _read_all(_json_files(folder))
+    if not readable:
         return None
+    contents: dict[str | None, dict[Path, dict]] = {}
+    for file, coco in readable.items():
+        contents.setdefault(_split_of(file, folder), {})[file] = coco
+    notes = []
+    for file, problem in problems.items():
+        split = _split_of(file, folder)
+        if not _is_annotation_file(file, readable):
+            continue
+        if split == 'test' and split not in contents:  # some keep its boxes back
+            notes.append(f'There is no test split ({problem}).')
+        elif split is not None or 'train' not in contents:
+            raise FormatError(
+                f'{problem}; correct it, or move it elsewhere if it has no annotations '
+                'of these images'
+            )
     if 'train' in contents:  # what is for no split is of no use
         contents.pop(None, None)
 
@@ -71,7 +80,7 @@ def find_coco(folder: Path) -> DataFolder | None:
             ((file, coco),) = contents[split].items()
             img_dir = _image_dir(file, coco, split, folder)
             splits[split] = Split(coco, img_dir, file, ann_file=file)
-    notes = _without_supercategory(splits)
+    notes += _without_supercategory(splits)
     files = [split.source.name for split in splits.values()]
     maker = ' as Roboflow writes it' if files[0] == _ROBOFLOW else ''
     maker = maker or (' as CVAT writes it' if 'default' in files[0] else '')
@@ -82,7 +91,7 @@ def _json_files(folder: Path) -> list[Path]:
     files: list[Path] = []
     names = [name for names in SPLIT_NAMES.values() for name in names]
     for place in (folder, folder / 'annotations', *(folder / name for name in names)):
-        found = sorted(place.glob('*.json'))
+        found = [file for file in sorted(place.glob('*.json')) if not file.is_dir()]
         if len(found) <= _MOST_FILES:
             files += found
     return [file for file in files if not file.stem.startswith(_OTHER_TASKS)]
@@ -97,18 +106,33 @@ def _split_of(file: Path, folder: Path) -> str | None:
 
 def coco_problems(folder: Path) -> list[str]:
     """Return why the JSON files that :func:`find_coco` looks at are no COCO files."""
-    return _readable(_json_files(folder))[1]
+    return list(_read_all(_json_files(folder))[1].values())
 
 
-def _readable(files: list[Path]) -> tuple[dict[Path, dict], list[str]]:
+def _read_all(files: list[Path]) -> tuple[dict[Path, dict], dict[Path, str]]:
     """Return the content of the files that are COCO's, and why the others are not."""
-    contents, problems = {}, []
+    contents, problems = {}, {}
     for file in files:
         try:
             contents[file] = read_coco(file)
         except CocoFileError as error:
-            problems.append(str(error))
+            problems[file] = str(error)
     return contents, problems
+
+
+def _is_annotation_file(file: Path, readable: Iterable[Path]) -> bool:
+    """Return whether a file that cannot be read seems meant as one of annotations.
+
+    Tools leave other JSON files in a folder, such as their settings.
+    """
+    is_named_so = file.name in {other.name for other in readable}
+    if is_named_so or split_of_name(file.stem) is not None:
+        return True
+    try:
+        text = file.read_bytes().replace(b'\0', b'')  # of UTF-16
+    except OSError:  # no permission: it may be one
+        return True
+    return sum(f'"{key}"'.encode() in text for key in COCO_LISTS) > 1
 
 
 def _image_dir(file: Path, coco: dict, split: str, folder: Path) -> Path:
@@ -131,7 +155,7 @@ def _image_dir(file: Path, coco: dict, split: str, folder: Path) -> Path:
     if names and not counts[best]:
         raise FormatError(
             f'{file}: none of its images, such as {names[0]}, is in '
-            f'{", ".join(map(str, counts))}'
+            f'{", ".join(map(str, counts))}' + backslash_hint(names[0])
         )
     return best
 

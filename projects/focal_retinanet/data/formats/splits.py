@@ -3,7 +3,7 @@
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from focal_retinanet.cli.errors import UserError
@@ -32,12 +32,17 @@ class Split:
         source: file or folder that the annotations are from.
         ann_file: COCO file of the user's with this content; None if there is none, so
             that one has to be written.
+        is_size_known: whether the sizes of the images are those of whoever drew the
+            boxes. If not, they were read from the images.
+        doubts: warnings about the annotations, from their conversion.
     """
 
     coco: dict
     img_dir: Path
     source: Path
     ann_file: Path | None = None
+    is_size_known: bool = True
+    doubts: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -69,6 +74,22 @@ def split_of_name(name: str) -> str | None:
     return None
 
 
+def read_list(file: Path) -> list[str]:
+    """Return the lines of a list of images that are not blank, without their ends.
+
+    Raises:
+        FormatError: the file cannot be read as UTF-8.
+    """
+    try:
+        lines = file.read_text(encoding='utf-8-sig').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(
+            f'{file}: is no text in UTF-8 that can be read ({error}); save it in this '
+            'encoding'
+        ) from error
+    return [line.strip() for line in lines if line.strip()]
+
+
 def complete(found: DataFolder, seed: int) -> DataFolder:
     """Hold out validation images from the training images if there are none.
 
@@ -92,9 +113,8 @@ def complete(found: DataFolder, seed: int) -> DataFolder:
     held_out = set(random.Random(seed).sample(range(len(images)), count))
     for name, is_val in (('train', False), ('val', True)):
         chosen = [im for i, im in enumerate(images) if (i in held_out) == is_val]
-        found.splits[name] = Split(
-            select_images(whole.coco, chosen), whole.img_dir, whole.source
-        )
+        coco = select_images(whole.coco, chosen)
+        found.splits[name] = replace(whole, coco=coco, ann_file=None)
     found.notes.append(
         f'There is no validation split: {count} of {len(images)} images were drawn for '
         f'it at random, seed {seed}. Frames of one video on both sides would flatter AP.'

@@ -4,18 +4,28 @@ The package supervision reads the XML files. Their folder, the images and the li
 the splits are found here.
 """
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree.ElementTree import ParseError
 
+from focal_retinanet.data.coco_images import check_headers
 from focal_retinanet.data.formats.splits import (
     SPLIT_NAMES,
     DataFolder,
     FormatError,
-    Split,
     split_of_name,
 )
-from focal_retinanet.data.formats.with_supervision import import_supervision, to_coco
+from focal_retinanet.data.formats.voc_lists import split_by_lists
+from focal_retinanet.data.formats.voc_xml import fault_of, size_in
+from focal_retinanet.data.formats.with_supervision import (
+    import_supervision,
+    to_split,
+)
 from focal_retinanet.data.image_files import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    import supervision
 
 #: What :func:`find_voc` looks for.
 LOOKED_FOR = (
@@ -47,64 +57,139 @@ def find_voc(folder: Path) -> DataFolder | None:
         return None
 
     supervision = import_supervision('Pascal VOC', folder)
-    boxes: dict[str, dict] = {}
-    names_of_all: set[str] = set()
-    for source in sources:
-        classes, found = _read(supervision, source, folder)
-        named = {
-            path: [classes[label] for label in detections.class_id.tolist()]
-            if len(detections)
-            else []
-            for path, detections in found.items()
-        }
-        names_of_all.update(name for labels in named.values() for name in labels)
-        boxes[by_split.get(source, 'train')] = (found, named)
-    classes = sorted(names_of_all)  # the same in all splits
-    for found, named in boxes.values():
-        for path, labels in named.items():
-            if labels:
-                found[path].class_id[:] = [classes.index(label) for label in labels]
-
-    parts = {split: found for split, (found, _) in boxes.items()}
-    notes = []
+    read = {
+        by_split.get(source, 'train'): _read(supervision, source, folder)
+        for source in sources
+    }
+    notes = _without_xml(read.values())
+    classes = _number_classes(read.values())
+    parts = {split: xml.boxes for split, xml in read.items()}
     if not by_split:
-        parts, notes = _listed(parts['train'], sources[0], folder)
+        parts, more = split_by_lists(parts['train'], sources[0], folder)
+        notes += more
     if 'train' not in parts:
         raise FormatError(f'{folder}: has XML files for {" and ".join(parts)} alone')
     splits = {}
     for split, found in parts.items():
-        img_dir = next(iter(found)).parent
-        splits[split] = Split(to_coco(found, classes, img_dir), img_dir, sources[0])
+        xml = read[split if by_split else 'train']
+        splits[split] = to_split(
+            found,
+            classes,
+            next(iter(found)).parent,
+            xml.source,
+            xml.file_of,
+            'are they the images of these boxes?',
+        )
+        splits[split].is_size_known = found.keys() <= xml.with_size
     return DataFolder('Pascal VOC', splits, notes)
+
+
+class _Xml(NamedTuple):
+    """What a folder of XML files has.
+
+    Attributes:
+        source: the folder.
+        classes: names of the classes, in the order of ``class_id``.
+        boxes: boxes by image file.
+        with_size: image files whose XML file has their size.
+        without: image files that have no XML file.
+    """
+
+    source: Path
+    classes: list[str]
+    boxes: dict[Path, 'supervision.Detections']
+    with_size: set[Path]
+    without: set[Path]
+
+    def file_of(self, image: Path) -> Path:
+        return self.source / f'{image.stem}.xml'
 
 
 def _stems(folder: Path) -> set[str]:
     return {file.stem for file in folder.glob('*.xml')}
 
 
-def _read(supervision, source: Path, folder: Path) -> tuple[list[str], dict]:
-    """Return the classes of a folder of XML files, and the boxes by image file.
+def _read(supervision, source: Path, folder: Path) -> _Xml:
+    """Read a folder of XML files.
 
     Raises:
-        FormatError: an XML file cannot be read, or there is no image for one.
+        FormatError: an XML file cannot be read, has no image, or has the size of
+            another one.
     """
     stems = _stems(source)
     img_dir = _image_dir(stems, source, folder)
     try:
         data = supervision.DetectionDataset.from_pascal_voc(str(img_dir), str(source))
     except (ParseError, ValueError, AttributeError, OSError) as error:
+        for file in sorted(source.glob('*.xml')):
+            if fault := fault_of(file):
+                raise FormatError(
+                    f'{file}: {fault}; correct the file, or delete it'
+                ) from error
         raise FormatError(
             f'{source}: an XML file is not as Pascal VOC has it ({error})'
         ) from error
-    boxes = {Path(path): found for path, found in data.annotations.items()}
-    boxes = {path: found for path, found in boxes.items() if path.stem in stems}
+    paths = set(map(Path, data.annotations))
+    without = {path for path in paths if path.stem not in stems}
+    boxes = {path: data.annotations[str(path)] for path in sorted(paths - without)}
     missing = sorted(stems - {path.stem for path in boxes})
     if missing:
         raise FormatError(
             f'{source}: there is no image in {img_dir} for {missing[0]}.xml '
             f'({len(missing)} of {len(stems)} XML files)'
         )
-    return data.classes, boxes
+    with_size = _check_sizes(source, boxes)
+    # Tools write a class with and without blanks around it.
+    classes = [name.strip() for name in data.classes]
+    return _Xml(source, classes, boxes, with_size, without)
+
+
+def _check_sizes(source: Path, images: Collection[Path]) -> set[Path]:
+    """Return the images whose XML file has their size.
+
+    Raises:
+        FormatError: an image has another size than its XML file says.
+    """
+    sizes = {}
+    for image in images:
+        size = size_in(source / f'{image.stem}.xml')
+        if size is not None:
+            sizes[image] = size
+    faults = check_headers(
+        list(map(str, sizes)), list(sizes.values()), of_all=f'of {len(images)}'
+    )
+    if faults.errors:
+        raise FormatError(
+            '\n       '.join(f'{source}: {error}' for error in faults.errors)
+        )
+    return set(sizes)
+
+
+def _without_xml(read: Iterable[_Xml]) -> list[str]:
+    """Return a note about the images that no XML file belongs to, if there are any."""
+    read = list(read)
+    used = {path for xml in read for path in xml.boxes}
+    unused = sorted({path for xml in read for path in xml.without} - used)
+    if not unused:
+        return []
+    return [
+        f'{len(unused)} images have no XML file, such as {unused[0].name}: they are '
+        'left out.'
+    ]
+
+
+def _number_classes(read: Iterable[_Xml]) -> list[str]:
+    """Return the classes of all boxes, after numbering them alike in all splits."""
+    named = [
+        (found, [xml.classes[label] for label in found.class_id.tolist()])
+        for xml in read
+        for found in xml.boxes.values()
+        if len(found)
+    ]
+    classes = sorted({name for _, names in named for name in names})
+    for found, names in named:
+        found.class_id[:] = [classes.index(name) for name in names]
+    return classes
 
 
 def _image_dir(stems: set[str], source: Path, folder: Path) -> Path:
@@ -133,43 +218,3 @@ def _image_dir(stems: set[str], source: Path, folder: Path) -> Path:
             f'{", ".join(map(str, counts))}'
         )
     return best
-
-
-def _listed(boxes: dict, source: Path, folder: Path) -> tuple[dict, list[str]]:
-    """Return the boxes of each split that a list names, and notes.
-
-    Raises:
-        FormatError: a list names an image that is not there.
-    """
-    for place in (folder / 'ImageSets' / 'Main', source, folder):
-        lists = {
-            split: file
-            for split in SPLIT_NAMES
-            if (file := place / f'{split}.txt').is_file()
-        }
-        if 'train' in lists:
-            break
-    else:
-        return {'train': boxes}, []
-    by_stem = {path.stem: path for path in boxes}
-    parts: dict[str, dict] = {}
-    for split, file in lists.items():
-        names = [
-            line.split()[0] for line in file.read_text().splitlines() if line.strip()
-        ]
-        stems = [Path(name).stem if Path(name).suffix else name for name in names]
-        missing = [stem for stem in stems if stem not in by_stem]
-        if missing and split != 'test':  # VOC keeps the annotations of test back
-            raise FormatError(
-                f'{file}: lists {missing[0]}, and there is no such XML file '
-                f'({len(missing)} of {len(stems)})'
-            )
-        if not missing:
-            parts[split] = {by_stem[stem]: boxes[by_stem[stem]] for stem in stems}
-    used = sum(map(len, parts.values()))
-    note = (
-        f'The splits are those of {", ".join(lists[s].name for s in parts)} in {place}.'
-    )
-    if used < len(boxes):
-        note += f' {len(boxes) - used} images are in none.'
-    return parts, [note]

@@ -1,12 +1,16 @@
 """COCO content of what the package supervision has read, which reads YOLO and VOC."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from focal_retinanet.cli.errors import UserError
+from focal_retinanet.cli.naming import few
+from focal_retinanet.data.coco_boxes import TOLERANCE
 from focal_retinanet.data.coco_images import image_size
-from focal_retinanet.data.formats.splits import FormatError
+from focal_retinanet.data.formats.splits import FormatError, Split
 
 if TYPE_CHECKING:
     import supervision
@@ -32,22 +36,29 @@ def import_supervision(format_name: str, folder: Path):
     return supervision
 
 
-def to_coco(
+def to_split(
     detections: Mapping[Path, 'supervision.Detections'],
     classes: Sequence[str],
     img_dir: Path,
-) -> dict:
-    """Return the content of a COCO file.
+    source: Path,
+    label_file: Callable[[Path], Path],
+    if_outside: str,
+) -> Split:
+    """Return a split; boxes are cut off at the borders of their images.
 
     Args:
         detections: boxes, xyxy in absolute pixels, and ``class_id``, the index of a class, by image file.
         classes: names of the classes.
         img_dir: folder that the file names become relative to.
+        source: file or folder that the annotations are from.
+        label_file: function from an image file to the file of its boxes.
+        if_outside: what to do where boxes lie outside of their images.
 
     Raises:
         FormatError: an image cannot be read.
     """
     images, annotations = [], []
+    outside, cut = [], []  # an image file for each such box
     for image_id, (file, found) in enumerate(sorted(detections.items()), start=1):
         try:
             width, height = image_size(file)
@@ -57,8 +68,11 @@ def to_coco(
         images.append(dict(id=image_id, file_name=name, width=width, height=height))
         if not len(found):
             continue
+        xyxy, is_outside, is_cut = _cut_off(found.xyxy, width, height)
+        outside += [file] * int(is_outside.sum())
+        cut += [file] * int(is_cut.sum())
         for (x1, y1, x2, y2), label in zip(
-            found.xyxy.tolist(), found.class_id.tolist(), strict=True
+            xyxy.tolist(), found.class_id.tolist(), strict=True
         ):
             box = [round(x, 2) for x in (x1, y1, x2 - x1, y2 - y1)]
             annotations.append(
@@ -71,5 +85,34 @@ def to_coco(
                     iscrowd=0,
                 )
             )
+    doubts = [
+        f'{source}: {len(files)} of {len(annotations)} boxes {what}, in '
+        f'{few(map(label_file, dict.fromkeys(files)))}; {action}'
+        for files, what, action in (
+            (outside, 'are outside of their image', if_outside),
+            (cut, 'leave their image', 'they are cut off at its border'),
+        )
+        if files
+    ]
     categories = [dict(id=i, name=name) for i, name in enumerate(classes, start=1)]
-    return dict(images=images, annotations=annotations, categories=categories)
+    coco = dict(images=images, annotations=annotations, categories=categories)
+    return Split(coco, img_dir, source, doubts=doubts)
+
+
+def _cut_off(
+    xyxy: np.ndarray, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut off boxes at the border of their image.
+
+    Returns:
+        - (N, 4) boxes; those outside of the image are as they were.
+        - (N,) bool, which are outside.
+        - (N,) bool, which were cut off, other than by rounding.
+    """
+    xyxy = xyxy.astype(float)
+    limits = np.array([width, height, width, height])
+    # A comparison with NaN is false: such a box stays for the check to name it.
+    is_outside = ((xyxy[:, :2] >= limits[:2]) | (xyxy[:, 2:] <= 0)).any(1)
+    is_over = ((xyxy < -TOLERANCE) | (xyxy > limits + TOLERANCE)).any(1)
+    xyxy[~is_outside] = xyxy[~is_outside].clip(0, limits)
+    return xyxy, is_outside, is_over & ~is_outside

@@ -10,17 +10,23 @@ from pathlib import Path
 
 import yaml
 
+from focal_retinanet.cli.naming import few
+from focal_retinanet.data.coco_images import backslash_hint
 from focal_retinanet.data.formats.splits import (
     SPLIT_NAMES,
     DataFolder,
     FormatError,
-    Split,
+    read_list,
 )
-from focal_retinanet.data.formats.with_supervision import import_supervision, to_coco
+from focal_retinanet.data.formats.with_supervision import import_supervision, to_split
 from focal_retinanet.data.image_files import IMAGE_SUFFIXES
 
 #: What :func:`find_yolo` looks for.
 LOOKED_FOR = 'YOLO: data.yaml or another *.yaml that has names and train'
+_IF_OUTSIDE = (
+    'the numbers of YOLO are relative to the size of the image, from 0 to 1: are these '
+    'pixels?'
+)
 
 
 def find_yolo(folder: Path) -> DataFolder | None:
@@ -36,8 +42,8 @@ def find_yolo(folder: Path) -> DataFolder | None:
     """
     files = {
         file: content
-        for file in sorted([*folder.glob('*.yaml'), *folder.glob('*.yml')])
-        if isinstance(content := _read(file), dict) and {'names', 'train'} <= {*content}
+        for file, content in _read_all(folder)[0].items()
+        if isinstance(content, dict) and {'names', 'train'} <= {*content}
     }
     if not files:
         return None
@@ -47,6 +53,7 @@ def find_yolo(folder: Path) -> DataFolder | None:
             f'{", ".join(file.name for file in files)}; leave one'
         )
     ((yaml_file, content),) = files.items()
+    _check_names(content, yaml_file)
     supervision = import_supervision('YOLO', folder)
     images, notes = {}, []
     for split, names in SPLIT_NAMES.items():
@@ -54,18 +61,28 @@ def find_yolo(folder: Path) -> DataFolder | None:
         if entry is None:
             continue
         try:
-            images[split] = list(_images(entry, yaml_file, content, split))
+            listed = list(_images(entry, yaml_file, content, split))
         except FormatError as error:
             if split != 'test':  # which exports name whether they have it or not
                 raise
             notes.append(f'There is no test split ({error}).')
+            continue
+        images[split] = list(dict.fromkeys(listed))
+        if repeated := len(listed) - len(images[split]):
+            notes.append(
+                f'{repeated} images are listed more than once for {split}: each counts '
+                'once.'
+            )
     if 'train' not in images:
         raise FormatError(f'{yaml_file}: train names no images')
     img_dir = _common_folder([file for files in images.values() for file in files])
     splits = {}
     for split, files in images.items():
         classes, boxes = _boxes(supervision, files, yaml_file)
-        splits[split] = Split(to_coco(boxes, classes, img_dir), img_dir, yaml_file)
+        splits[split] = to_split(
+            boxes, classes, img_dir, yaml_file, _label_file, _IF_OUTSIDE
+        )
+        splits[split].is_size_known = False  # numbers are relative to the image
     unlabelled = sum(
         not _label_file(file).is_file() for files in images.values() for file in files
     )
@@ -77,11 +94,62 @@ def find_yolo(folder: Path) -> DataFolder | None:
     return DataFolder('YOLO', splits, notes)
 
 
-def _read(file: Path) -> object:
-    try:
-        return yaml.safe_load(file.read_text(encoding='utf-8-sig'))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
+def yolo_problems(folder: Path) -> list[str]:
+    """Return why YAML files that :func:`find_yolo` looks at cannot be read."""
+    return _read_all(folder)[1]
+
+
+def _read_all(folder: Path) -> tuple[dict[Path, object], list[str]]:
+    """Return the content of each YAML file, and why the others cannot be read."""
+    contents, problems = {}, []
+    for file in sorted([*folder.glob('*.yaml'), *folder.glob('*.yml')]):
+        try:
+            contents[file] = yaml.safe_load(file.read_text(encoding='utf-8-sig'))
+        except UnicodeDecodeError as error:
+            problems.append(
+                f'{file}: is not YAML in UTF-8 ({error}); save it in this encoding'
+            )
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            reason = ' '.join(str(error).split())
+            problems.append(f'{file}: is not YAML ({reason}); correct it')
+    return contents, problems
+
+
+def _check_names(content: dict, yaml_file: Path) -> None:
+    """Check that each class has its number and a name.
+
+    Raises:
+        FormatError: the names are no list and no numbered ones, or their number is
+            not ``nc``.
+    """
+    names = content['names']
+    if isinstance(names, dict):
+        expected = [str(i) for i in range(len(names))]
+        if sorted(map(str, names)) != sorted(expected):
+            raise FormatError(
+                f'{yaml_file}: names has the keys {", ".join(map(str, names))}, and '
+                f'{len(names)} classes have the numbers 0 to {len(names) - 1}; name the '
+                'missing ones, too, or number the classes anew here and in the label '
+                'files'
+            )
+        names = list(names.values())
+    if not isinstance(names, list) or not names:
+        raise FormatError(
+            f'{yaml_file}: names is {names!r}, and has to be a list of the classes, '
+            'such as [helmet, vest]'
+        )
+    for name in names:
+        # YAML reads no, yes, on and off as booleans, and 1.10 as the number 1.1.
+        if type(name) not in (str, int) or name == '':
+            raise FormatError(
+                f'{yaml_file}: names has {name!r}, as YAML reads it, which is no name; '
+                "write the name in quotes, such as 'no'"
+            )
+    if content.get('nc') not in (None, len(names)):
+        raise FormatError(
+            f'{yaml_file}: nc is {content["nc"]!r}, and names has {len(names)} classes: '
+            f'{few(names)}; correct nc or names'
+        )
 
 
 def _images(
@@ -123,19 +191,19 @@ def _existing(part: str, yaml_file: Path, content: dict, split: str) -> Path:
     raise FormatError(
         f'{yaml_file}: {split} is {part}, and there is no '
         f'{" or ".join(dict.fromkeys(os.path.normpath(place) for place in places))}'
+        + backslash_hint(part)
     )
 
 
 def _listed(file: Path) -> Iterator[Path]:
     """Yield the paths in a text file; those with ./ are relative to the file."""
-    for line in file.read_text(encoding='utf-8-sig').splitlines():
-        if line.strip():
-            path = Path(os.path.normpath(file.parent / line.strip()))
-            if not path.is_file():
-                raise FormatError(
-                    f'{file}: lists {line.strip()}, and there is no {path}'
-                )
-            yield path
+    for line in read_list(file):
+        path = Path(os.path.normpath(file.parent / line))
+        if not path.is_file():
+            raise FormatError(
+                f'{file}: lists {line}, and there is no {path}{backslash_hint(line)}'
+            )
+        yield path
 
 
 def _label_file(image: Path) -> Path:
