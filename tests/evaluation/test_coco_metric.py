@@ -160,6 +160,32 @@ def test_fast_evaluation_of_random_detections(seed):
     _assert_equal(gt, dt, maxDets=[100, 300, 1000], useCats=seed % 2)
 
 
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_ap_of_a_class_whatever_the_order_of_the_ids(tmp_path, backend):
+    box = dict(image_id=0, bbox=[10, 10, 20, 20], area=400, iscrowd=0)
+    coco = dict(
+        images=[dict(id=0, file_name='a.jpg', width=99, height=99)],
+        categories=[dict(id=5, name='b'), dict(id=1, name='a'), dict(id=3, name='c')],
+        annotations=[dict(box, id=n, category_id=n) for n in (1, 3, 5)],
+    )
+    file = tmp_path / 'val.json'
+    file.write_text(json.dumps(coco))
+    found = dict(
+        img_id=0,
+        ori_shape=(99, 99),
+        pred_instances=dict(
+            bboxes=torch.tensor([[10.0, 10, 30, 30]]),
+            scores=torch.tensor([0.9]),
+            labels=torch.tensor([0]),
+        ),
+    )
+    metrics = _metric(
+        CocoMetric, file, [found], ('b', 'a', 'c'), backend=backend, classwise=True
+    )
+    aps = [metrics[f'coco/{name}_precision'] for name in 'bac']
+    assert aps == [1, 0, 0]
+
+
 def test_unknown_and_missing_backends(monkeypatch):
     with pytest.raises(ValueError, match='quick'):
         CocoMetric(backend='quick')

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from unittest import mock
 
 from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
+from mmdet.evaluation.metrics import coco_metric as mmdet_coco_metric
 
 from focal_retinanet.cli.errors import UserError
+from focal_retinanet.evaluation.category_order import InGivenOrder
 from focal_retinanet.evaluation.ground_truth import load_coco
 from focal_retinanet.registry import METRICS
 
@@ -22,7 +24,8 @@ class CocoMetric(MMDetCocoMetric):
     The ground truth is checked and prepared as for training, see
     :func:`focal_retinanet.data.coco_file.prepare_coco`. If the config has no
     ``ann_file``, :class:`focal_retinanet.engine.runner.Runner` gives that of the
-    data set.
+    data set. The AP of each class is that of its name, whatever the order of the ids in
+    the file.
 
     Args:
         backend: 'faster_coco_eval', 'pycocotools', or 'auto', which prefers the
@@ -97,9 +100,9 @@ class CocoMetric(MMDetCocoMetric):
         coco = self._coco_api
         # faster-coco-eval stores ids as float64, which merges large ones.
         ids = () if coco is None else (*coco.imgs, *coco.cats)
-        if not self._is_fast or any(abs(id_) > 2**53 for id_ in ids):
-            return super().compute_metrics(results)
-        from focal_retinanet.evaluation.fast_coco_eval import FastCOCOeval
-
-        with mock.patch('mmdet.evaluation.metrics.coco_metric.COCOeval', FastCOCOeval):
+        kind = mmdet_coco_metric.COCOeval
+        if self._is_fast and not any(abs(id_) > 2**53 for id_ in ids):
+            from focal_retinanet.evaluation.fast_coco_eval import FastCOCOeval as kind
+        ordered = type(kind.__name__, (InGivenOrder, kind), {})
+        with mock.patch.object(mmdet_coco_metric, 'COCOeval', ordered):
             return super().compute_metrics(results)
