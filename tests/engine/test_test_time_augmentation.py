@@ -1,9 +1,13 @@
 """Test-time augmentation works on data sets of any wrapping."""
 
+import copy
 from pathlib import Path
 
 import pytest
+import torch
+from mmdet.registry import DATASETS
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 from focal_retinanet.engine.test_time_augmentation import use_test_time_augmentation
 
@@ -28,3 +32,16 @@ def test_every_data_set_is_augmented(wrapper):
     for part in parts:
         assert part.pipeline[-1].type == 'TestTimeAug'
     assert cfg.model.type == 'DetTTAModel'
+
+
+def test_objects_stay_where_they_are_in_the_file(tiny_config):
+    init_default_scope('mmdet')
+    plain = DATASETS.build(copy.deepcopy(tiny_config.test_dataloader.dataset))
+    use_test_time_augmentation(tiny_config)
+    augmented = DATASETS.build(tiny_config.test_dataloader.dataset)
+    expected = plain[0]['data_samples'].gt_instances.bboxes.tensor
+    assert len(expected)
+    for sample in augmented[0]['data_samples']:
+        assert torch.equal(sample.gt_instances.bboxes.tensor, expected)
+    flipped, upright = augmented[0]['inputs']
+    assert torch.equal(flipped.flip(2), upright)

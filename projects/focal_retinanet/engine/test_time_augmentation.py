@@ -5,6 +5,7 @@ from copy import deepcopy
 from mmengine.config import Config, ConfigDict
 
 from focal_retinanet.config.dataset_configs import inner_datasets
+from focal_retinanet.config.metric_configs import type_name
 
 
 def use_test_time_augmentation(cfg: Config) -> None:
@@ -34,8 +35,13 @@ def use_test_time_augmentation(cfg: Config) -> None:
         )
         flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
         pack = dict(type='PackDetInputs', meta_keys=meta_keys)
-        cfg.tta_pipeline = deepcopy(dataset.pipeline)
-        cfg.tta_pipeline[-1] = dict(type='TestTimeAug', transforms=[flips, [pack]])
+        pipeline = deepcopy(dataset.pipeline[:-1])
+        # The detections of all views are those of the image as it is in its file, and
+        # so are objects that neither Resize nor RandomFlip has seen.
+        objects = [step for step in pipeline if type_name(step) == 'LoadAnnotations']
+        views = [flips, objects, [pack]] if objects else [flips, [pack]]
+        cfg.tta_pipeline = [step for step in pipeline if step not in objects]
+        cfg.tta_pipeline.append(dict(type='TestTimeAug', transforms=views))
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     for dataset in inner_datasets(cfg.test_dataloader.dataset):
         dataset.pipeline = cfg.tta_pipeline
