@@ -113,6 +113,16 @@ def test_the_latest_evaluation_counts_also_in_a_copy(data, make_run, tmp_path):
     assert f'{run} has 2 evaluations; the latest counts, {later}' in said[0]
 
 
+def test_a_later_run_without_detections_lends_no_config(data, make_run, tmp_path):
+    run = make_run(tmp_path / 'run', data[1], seed=3)
+    later = run / '20260101_000001' / 'vis_data'
+    later.mkdir(parents=True)
+    (later / 'config.py').write_text('randomness = dict(seed=7)\n')
+    ((model,), _) = find_models([run])
+    assert model.runs[0].seed == 3
+    assert f'{run} has a later run without detections' in model.runs[0].note
+
+
 def test_copies_of_a_seed_are_no_seeds(data, make_run, tmp_path):
     _, good, bad = data
     for copy in range(2):

@@ -92,6 +92,13 @@ def test_a_correctable_detection_below_the_score_leaves_its_object_missed(to_coc
     assert table['localisation'][:2] == ['0', '1']
 
 
+def test_objects_that_nothing_finds_are_missed_at_any_score(to_coco):
+    coco = to_coco(ground_truth((BOX, 1, False), (FAR, 2, False)))
+    images = classify_detections(coco, [detection(BOX, 1, 0.6)])
+    table = {row[0]: row[1:] for row in errors_table(images, 0.7)}
+    assert table['missed'][:2] == ['2', '1']
+
+
 def test_costs_by_hand(to_coco):
     """One object is found, the other is badly placed, a false alarm scores best."""
     coco = to_coco(ground_truth((BOX, 1, False), (FAR, 1, False)))

@@ -78,7 +78,7 @@ class ImageDetections:
     def not_found(self, score_thr: float = 0.0) -> np.ndarray:
         """Return which objects no detection from a score on has found, (G,) bool."""
         scores = np.append(self.scores, -np.inf)[self.found_by]  # -1 is the last
-        return ~self.gt_crowd & (scores < score_thr)
+        return ~self.gt_crowd & ((self.found_by < 0) | (scores < score_thr))
 
     def missed_from(self, score_thr: float) -> np.ndarray:
         """Return which objects are ``MISSED`` by detections from a score on, (G,) bool."""

@@ -181,14 +181,18 @@ def _read_run(path: Path) -> Run:
             f'{path} has no config, so it is not a work directory: name the file '
             f'{files[-1]} itself, with --ann-file'
         )
-    config = max(configs, key=_time)
+    own = files[-1].parent / 'vis_data' / 'config.py'
+    latest = max(configs, key=_time)
+    config = own if own.exists() else latest
     scalars = [
         line for file in sorted(path.glob(SCALARS)) for line in read_scalars(file)
     ]
     scalars += _read_test_log(files[-1].parent)
     is_test = [file.name.startswith('test') for file in files]
     note = None
-    if len(files) > 1 and any(is_test):  # of a training alone, the last one is meant
+    if _time(latest)[0] > _time(config)[0]:
+        note = f'{path} has a later run without detections; those of {files[-1]} count'
+    elif len(files) > 1 and any(is_test):  # of a training alone, the last one is meant
         note = f'{path} has {len(files)} evaluations; the latest counts, {files[-1]}'
     return Run(
         path,
