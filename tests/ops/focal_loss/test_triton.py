@@ -135,5 +135,20 @@ def test_infinite_logits(gamma, label_smoothing, layout):
         assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize('layout', ['contiguous', 'channels-last'])
+@pytest.mark.parametrize('alpha', [0.0, 1.0])
+def test_infinite_logits_without_weight(alpha, layout):
+    maps = torch.full((1, 2, 3, 1), torch.inf, device=DEVICE)
+    if alpha == 0:  # of the positives
+        maps[:, 0] = -torch.inf
+        maps[:, 1] = 1.0
+    if layout == 'channels-last':
+        maps = maps.contiguous(memory_format=torch.channels_last)
+    targets = torch.full((1, 3), 0 if alpha == 0 else 2, device=DEVICE)
+    loss = sigmoid_focal_loss_sum([maps.requires_grad_()], targets, 2, alpha=alpha)
+    assert loss.isfinite()
+    assert torch.autograd.grad(loss, maps)[0].isfinite().all()
+
+
 def test_probe_accepts_the_loss():
     focal_loss_triton.try_on(torch.device(DEVICE))

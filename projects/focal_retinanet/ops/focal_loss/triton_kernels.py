@@ -122,7 +122,7 @@ def planes_kernel(
         x = tl.load(logits + of_class + cell, mask=inside, other=0.0).to(tl.float32)
         u = tl.where(is_positive, -x, x)
         value = _focal(u, gamma, half_epsilon, IS_SMOOTHED, GAMMA, GRAD)
-        value = tl.where(counts, a_t * weight * value, 0.0)
+        value = tl.where(counts & (a_t != 0), a_t * weight * value, 0.0)
         if GRAD:
             slope = tl.where(is_positive, -value, value)
             slope = slope.to(grads.dtype.element_ty)
@@ -184,9 +184,9 @@ def rows_kernel(
     weight = tl.where(y == ignore_index, 0.0, 1.0)
     if HAS_WEIGHTS:
         weight *= tl.load(weights + of_image + anchor, mask=inside, other=0.0)
-    counts = weight != 0  # an infinite loss times 0 would be NaN
     is_positive = y == k
     weight *= tl.where(is_positive, tl.load(alpha_pos + k), tl.load(alpha_neg + k))
+    counts = weight != 0  # an infinite loss times 0 would be NaN
     first = image.to(tl.int64) * elements
     x = tl.load(logits + first + element, mask=inside, other=0.0).to(tl.float32)
     u = tl.where(is_positive, -x, x)
