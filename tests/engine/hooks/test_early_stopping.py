@@ -1,5 +1,7 @@
 """A run with early stopping and EMA that is resumed is the run that never stopped."""
 
+import copy
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -94,6 +96,14 @@ def test_early_stopping_and_the_average_resume_exactly(
     again = runs.train(cfg, folder, resume=True, **own)
     assert_same_end(runs, whole, again)
 
+    # A larger patience lets it go on, from a copy.
+    shutil.copytree(folder, tmp_path / 'patient')
+    patient = copy.deepcopy(cfg)
+    (own_hook,) = (h for h in patient.custom_hooks if 'patience' in h)
+    own_hook.patience = 3
+    further = runs.train(patient, tmp_path / 'patient', resume=True, **own)
+    assert further.epoch == 5
+
     # Interrupted within a validation.
     runner = runs.build(cfg, tmp_path / 'validating', **own)
     run_iter = type(runner.val_loop).run_iter
@@ -133,6 +143,27 @@ def test_when_a_validation_is_due(done, begin, is_due):
     assert _is_due(by_epochs) == is_due
     by_epochs._iter += 1
     assert not _is_due(by_epochs)
+
+
+@pytest.mark.parametrize(
+    ('noted', 'patience', 'stops'),
+    [(3, 3, True), (3, 10, False), (5, 10, True), (None, 10, True)],
+)
+def test_a_run_that_has_stopped_goes_on_if_its_patience_allows(noted, patience, stops):
+    """A checkpoint that was saved after the run had waited for 3 validations."""
+    state = dict(best_score=0.3, wait_count=3, stops=True, patience=noted)
+    if noted is None:
+        del state['patience']
+    said = []
+    runner = SimpleNamespace(
+        message_hub=SimpleNamespace(runtime_info={'early_stopping': state}),
+        train_loop=SimpleNamespace(stop_training=False),
+        logger=SimpleNamespace(info=said.append),
+    )
+    hook = EarlyStoppingHook(monitor='coco/bbox_mAP', patience=patience)
+    hook.before_train(runner)
+    assert runner.train_loop.stop_training == stops
+    assert ('had stopped early, after 3 validations' in ''.join(said)) == stops
 
 
 def test_validation_alone_stops_nothing(runs, config, tmp_path):

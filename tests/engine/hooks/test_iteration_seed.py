@@ -2,6 +2,7 @@
 
 import pickle
 import random
+from itertools import chain, islice, repeat
 
 import numpy as np
 import pytest
@@ -93,6 +94,18 @@ def test_skipped_batches_leave_the_others_as_they_are():
     got += [next(stream) for _ in range(3)]
     assert [(b.indices, b.place) for b in got] == expected[:2] + expected[6:9]
     assert part.drawn == 5
+
+
+@pytest.mark.parametrize('skip', [0, 1, 2, 3, 5, 6, 7, 11])
+def test_skipped_passes_leave_the_others_as_they_are(skip):
+    def take(count, skip):
+        inner = BatchSampler(DefaultSampler(Draws(), shuffle=True, seed=1), 4, False)
+        sampler = SeededBatchSampler(inner, 0)
+        sampler.skip = skip
+        batches = chain.from_iterable(repeat(sampler))  # 3 a pass
+        return [(batch.indices, batch.place) for batch in islice(batches, count)]
+
+    assert take(4, skip) == take(skip + 4, 0)[skip:]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Early stopping that continues exactly in a resumed run."""
 
+import math
+
 from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
@@ -32,7 +34,17 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
         state = runner.message_hub.runtime_info.get(_STATE)
         if state is not None:
             self.best_score, self.wait_count = state['best_score'], state['wait_count']
-            runner.train_loop.stop_training |= state['stops']
+            stops = state['stops']
+            # Of checkpoints before this was noted, another patience changes nothing.
+            if stops and self.wait_count >= state.get('patience', math.inf):
+                stops = self.wait_count >= self.patience
+            runner.train_loop.stop_training |= stops
+            if stops:
+                runner.logger.info(
+                    f'The run had stopped early, after {self.wait_count} validations '
+                    f'without a better {self.monitor} than {self.best_score:.3f}, and '
+                    'does not go on: a larger patience lets it'
+                )
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         if not _is_training(runner):
@@ -49,6 +61,7 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
                 best_score=self.best_score,
                 wait_count=self.wait_count,
                 stops=runner.train_loop.stop_training,
+                patience=self.patience,
                 iter=runner.iter,
             ),
         )

@@ -73,7 +73,8 @@ class SeededBatchSampler:
         seed: Seed of the run.
 
     Attributes:
-        epoch: Number of the next pass; each completed pass adds 1.
+        epoch: Number of the next pass; each completed pass adds 1. The sampler is set
+            to it, since mmengine counts no pass that is skipped as a whole.
         drawn: Number of batches drawn so far, over all passes.
         skip: Number of the next batches to leave out.
     """
@@ -94,14 +95,21 @@ class SeededBatchSampler:
         return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator['SeededBatch']:
-        epoch = self.epoch
-        for number, indices in enumerate(self.batch_sampler):
-            if self.skip:
-                self.skip -= 1
-                continue
-            self.drawn += 1
-            yield SeededBatch(indices, (self.seed, get_rank(), _BATCH, epoch, number))
-        self.epoch = epoch + 1
+        is_skipped = True
+        while is_skipped:  # a pass without a batch would end the iteration
+            epoch, is_skipped = self.epoch, False
+            if hasattr(getattr(self.batch_sampler, 'sampler', None), 'set_epoch'):
+                self.batch_sampler.sampler.set_epoch(epoch)
+            for number, indices in enumerate(self.batch_sampler):
+                if self.skip:
+                    self.skip -= 1
+                    is_skipped = True
+                    continue
+                is_skipped = False
+                self.drawn += 1
+                place = (self.seed, get_rank(), _BATCH, epoch, number)
+                yield SeededBatch(indices, place)
+            self.epoch = epoch + 1
 
 
 class SeededBatch:

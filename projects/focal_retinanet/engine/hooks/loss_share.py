@@ -2,7 +2,7 @@
 
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from focal_retinanet.models.retina_head import RetinaHead
 from focal_retinanet.registry import HOOKS
@@ -36,5 +36,8 @@ class LossShareHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         head = getattr(model, 'bbox_head', None)
         if isinstance(head, RetinaHead):
-            # The logger, too, counts within the epoch.
-            head.monitors_loss = (batch_idx + 1) % self.interval == 0
+            # The logger, too, counts within the epoch, and logs at its end.
+            is_last = isinstance(
+                runner.train_loop, EpochBasedTrainLoop
+            ) and self.end_of_epoch(runner.train_dataloader, batch_idx)
+            head.monitors_loss = is_last or (batch_idx + 1) % self.interval == 0
