@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.dataset_configs import inner_datasets
+from focal_retinanet.config.metric_configs import type_name
 from focal_retinanet.version import __version__
 
 #: Key of the metadata in each kind of file.
@@ -62,11 +63,11 @@ def resize_rule(cfg: Config) -> dict | None:
     dataset = next(inner_datasets(cfg.test_dataloader.dataset))
     rule = None
     for step in dataset.pipeline:
-        name = str(step.type).rpartition('.')[2]
-        if name == 'Resize' and rule is None and 'scale' in step:
-            rule = dict(
-                scale=list(step.scale), keep_ratio=step.get('keep_ratio', False)
-            )
+        name = type_name(step)
+        if name == 'Resize' and rule is None and step.get('scale') is not None:
+            scale = step.scale
+            scale = [scale, scale] if isinstance(scale, int) else list(scale)
+            rule = dict(scale=scale, keep_ratio=step.get('keep_ratio', False))
         elif name not in _NEUTRAL:
             raise UserError(
                 f'the test pipeline has the step {name}, which an exported file cannot '
