@@ -151,10 +151,11 @@ class Detector:
         full_image: Whether a large image also goes through the model as a whole, for
             objects that are larger than the overlap.
         warn: function that gets a line if the checkpoint was trained on other
-            classes, or on the same classes in another order.
+            classes, or on the same classes in another order, or if an exported file
+            has other settings.
 
     Attributes:
-        warning: the line that ``warn`` got, or None.
+        warning: the line about the classes that ``warn`` got, or None.
 
     Raises:
         UnsafeCheckpointError: the checkpoint holds code.
@@ -201,6 +202,8 @@ class Detector:
         meta = config_meta(cfg) or known or {'classes': get_classes('coco')}
         if isinstance(model, ExportedModel):
             model.check_classes(meta['classes'])
+            if other := model.describe_other_settings(cfg):
+                warn(other)
         self.warning = describe_other_classes(checkpoint, known, meta['classes'])
         if self.warning is not None:
             warn(self.warning)

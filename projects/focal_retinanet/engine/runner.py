@@ -151,11 +151,17 @@ class Runner(MMEngineRunner):
             unfreeze_weights(self.model)
 
     def _check_exported(self, model: ExportedModel, loop: BaseLoop) -> None:
-        """Compare the classes of an exported file with the data set's."""
+        """Compare an exported file with the data set and the config."""
         self._loaded_file = str(model.file)
         metainfo = getattr(loop.dataloader.dataset, 'metainfo', None) or {}
         if metainfo.get('classes'):
             model.check_classes(metainfo['classes'])
+        if (
+            model is self.model
+        ):  # and not cut into tiles, which have a size of their own
+            other = model.describe_other_settings(self.cfg)
+            if other is not None:
+                self.logger.warning(other)
         self._warn_of_other_classes(
             dict(meta=dict(dataset_meta=model.dataset_meta)), loop
         )

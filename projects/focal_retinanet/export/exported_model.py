@@ -1,5 +1,6 @@
 """An exported file in the place of a detector of mmdet."""
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.cli.naming import few
+from focal_retinanet.export.metadata import resize_rule
 from focal_retinanet.export.runtimes import RUNTIMES, Runtime, load_runtime
 from focal_retinanet.registry import MODELS
 
@@ -52,6 +55,29 @@ class ExportedModel(BaseModel):
         self.runtime = load_runtime(file, threads) if runtime is None else runtime
         self.file = Path(file)
         self.dataset_meta = dict(classes=tuple(self.runtime.metadata.classes))
+
+    def describe_other_settings(self, cfg: Config) -> str | None:
+        """Say which settings of a config the file does not follow, if there are any.
+
+        Args:
+            cfg: Config that has this file in the place of its model.
+        """
+        metadata = self.runtime.metadata
+        test_cfg = (cfg.model.get('detector') or {}).get('test_cfg') or {}
+        other = []
+        for name in ('score_thr', 'max_per_img'):
+            own, wanted = getattr(metadata, name), test_cfg.get(name)
+            if None not in (own, wanted) and own != wanted:
+                other.append(f'model.test_cfg.{name} is {own}, not {wanted}')
+        with contextlib.suppress(UserError):  # a step that no rule describes
+            rule = resize_rule(cfg)
+            if rule != metadata.resize:
+                other.append(f'it was made for {metadata.resize}, not for {rule}')
+        if not other:
+            return None
+        return (
+            f'{self.file} differs from the config: {"; ".join(other)}. Export it anew'
+        )
 
     def check_classes(self, classes: Sequence[str]) -> None:
         """Check that the file has as many classes as a config.
