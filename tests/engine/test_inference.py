@@ -177,6 +177,19 @@ def test_files_folders_globs_and_videos(detector, images, tmp_path):
     assert [one.name for one in detector(folder)] == [one.name for one in found[1:4]]
 
 
+@pytest.mark.parametrize(
+    ('color_type', 'shape'),
+    [('color', (64, 32, 3)), ('color_ignore_orientation', (32, 64, 3))],
+)
+def test_a_photo_is_read_as_in_a_test(color_type, shape, tiny_config, save, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.new('RGB', (64, 32)).save(tmp_path / 'a.jpg', exif=exif)
+    tiny_config.test_dataloader.dataset.pipeline[0].color_type = color_type
+    (found,) = Detector(tiny_config, save(), 'cpu')(tmp_path / 'a.jpg')
+    assert found.image.shape == shape
+
+
 def test_errors_name_the_input(detector, images, tmp_path):
     with pytest.raises(UserError, match=r'absent\.jpg does not exist'):
         detector([images[0], 'absent.jpg'])  # before anything is detected
@@ -355,7 +368,7 @@ def test_no_image_is_kept_while_the_next_one_is_read(detector, tmp_path):
         Image.new('RGB', (64, 64)).save(tmp_path / f'{name}.png')
     alive = []
 
-    def read_frames(path):
+    def read_frames(path, ignores_orientation):
         gc.collect()
         assert all(image() is None for image in alive)
         yield read()

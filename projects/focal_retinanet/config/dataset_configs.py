@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 
 from mmengine.fileio import list_from_file
 
+from focal_retinanet.config.metric_configs import type_name
+
 
 def inner_datasets(dataset: Mapping | None) -> Iterator[Mapping]:
     """Yield the configs of the data sets inside of any wrappers, in order.
@@ -34,6 +36,31 @@ def ann_file_of(dataset: Mapping) -> str | None:
         return None
     # As mmengine joins them: an absolute path stands for itself.
     return os.path.join(dataset.get('data_root') or '', ann_file)
+
+
+def color_type_of(dataset: Mapping) -> str | None:
+    """Return how the images of a data set are read, such as 'color'.
+
+    Args:
+        dataset: config of a data set without wrappers.
+
+    Returns:
+        Flag of mmcv; None if the pipeline does not use mmcv's ``LoadImageFromFile``.
+    """
+    for step in dataset.get('pipeline') or []:
+        if type_name(step) == 'LoadImageFromFile':
+            return step.get('color_type', 'color')
+    return None
+
+
+def ignores_orientation(dataset: Mapping | None) -> bool:
+    """Whether images are read as they are stored, without their EXIF rotation.
+
+    Args:
+        dataset: config of a data set, wrapped or not, or None.
+    """
+    kinds = [color_type_of(inner) or '' for inner in inner_datasets(dataset)]
+    return any(kind.endswith('ignore_orientation') for kind in kinds)
 
 
 def classes_of(metainfo: Mapping | None) -> tuple[str, ...] | str | None:

@@ -20,8 +20,11 @@ from torch import nn
 
 from focal_retinanet.cli.console import quiet_pycocotools
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.config.dataset_configs import classes_of, inner_datasets
-from focal_retinanet.config.metric_configs import type_name
+from focal_retinanet.config.dataset_configs import (
+    classes_of,
+    color_type_of,
+    inner_datasets,
+)
 from focal_retinanet.data.coco_check import check_coco
 from focal_retinanet.data.coco_file import (
     CocoFileError,
@@ -218,7 +221,7 @@ def coco_sources(
                 root / inner.ann_file,
                 root / (inner.get('data_prefix') or {}).get('img', ''),
                 classes_of(kind.METAINFO | (inner.get('metainfo') or {})),
-                _color_type(inner.get('pipeline') or []),
+                color_type_of(inner),
                 needs_boxes,
             )
             sources[source] = None
@@ -238,11 +241,3 @@ def _reads_coco(kind: object) -> bool:
         and kind.parse_data_info is CocoDataset.parse_data_info
         and kind.COCOAPI is CocoDataset.COCOAPI
     )
-
-
-def _color_type(pipeline: list) -> str | None:
-    """Return how a pipeline reads images; None if it does not use mmcv's transform."""
-    for step in pipeline:
-        if type_name(step) == 'LoadImageFromFile':
-            return step.get('color_type', 'color')
-    return None

@@ -57,20 +57,26 @@ def find_inputs(inputs: Iterable[str], out_dir: Path | None = None) -> list[Path
 
 
 _SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+_AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def read_frames(path: Path) -> Iterator[np.ndarray]:
+def read_frames(path: Path, ignores_orientation: bool = False) -> Iterator[np.ndarray]:
     """Yield the image, or the frames of the video, (H, W, 3) uint8 BGR.
+
+    Args:
+        path: file of an image or a video.
+        ignores_orientation: Whether the EXIF rotation of an image is left out.
 
     Raises:
         UserError: the file cannot be decoded.
     """
     if not is_video(path):
-        yield _read_image(path)
+        flags = _AS_STORED if ignores_orientation else cv2.IMREAD_COLOR
+        yield _read_image(path, flags)
         return
     video = cv2.VideoCapture(str(path))
     try:
@@ -98,9 +104,8 @@ def read_annotated_image(path: Path, size: tuple[int, int]) -> np.ndarray:
     Raises:
         UserError: the file cannot be decoded, or has another size.
     """
-    as_stored = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     found = []
-    for flags in (cv2.IMREAD_COLOR, as_stored):
+    for flags in (cv2.IMREAD_COLOR, _AS_STORED):
         image = _read_image(path, flags)
         found.append(image.shape[1::-1])
         if found[-1] == size:

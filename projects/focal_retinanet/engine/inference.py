@@ -31,6 +31,7 @@ from focal_retinanet.cli.arguments import default_device
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.ablation_table import load_with_options
 from focal_retinanet.config.cfg_options import merge_options
+from focal_retinanet.config.dataset_configs import ignores_orientation
 from focal_retinanet.data.dataset_meta import (
     config_meta,
     describe_other_classes,
@@ -255,7 +256,9 @@ class Detector:
         if isinstance(inputs, Sequence):
             # A path that does not exist is an error now, not after all before it.
             inputs = [source for given in inputs for source in _sources(given)]
-        images = self._resizable(_read(inputs, on_error), on_error)
+        test = self._cfg.get('test_dataloader') or {}
+        is_stored = ignores_orientation(test.get('dataset'))
+        images = self._resizable(_read(inputs, on_error, is_stored), on_error)
         return self._detect(images, batch_size, on_tiles)
 
     def _resizable(
@@ -416,7 +419,9 @@ def _sources(given: Input) -> list[Path | np.ndarray]:
 
 
 def _read(
-    inputs: Iterable[Input], on_error: Callable[[UserError], None] | None
+    inputs: Iterable[Input],
+    on_error: Callable[[UserError], None] | None,
+    ignores_orientation: bool,
 ) -> Iterator[_Image]:
     arrays = itertools.count()
     for given in inputs:
@@ -425,7 +430,7 @@ def _read(
                 yield _Image(f'array#{next(arrays):06d}', None, source)
                 continue
             try:
-                for index, frame in enumerate(read_frames(source)):
+                for index, frame in enumerate(read_frames(source, ignores_orientation)):
                     number = f'#{index:06d}' if is_video(source) else ''
                     yield _Image(f'{source}{number}', source, frame)
                     del frame  # while the next one is read

@@ -10,6 +10,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
+from PIL import Image
 
 from focal_retinanet.engine.hooks import visualization as visualization_hook
 from focal_retinanet.engine.hooks.visualization import (
@@ -50,7 +51,14 @@ def sample(path, img_id):
     return result
 
 
-def run_test(images, folder, show_dir='pictures', order=None):
+def reading(color_type='color'):
+    """Return a config whose data sets read images in a way."""
+    load = dict(type='LoadImageFromFile', color_type=color_type)
+    dataloader = dict(dataset=dict(type='CocoDataset', pipeline=[load]))
+    return Config(dict(val_dataloader=dataloader, test_dataloader=dataloader))
+
+
+def run_test(images, folder, show_dir='pictures', order=None, color_type='color'):
     """Run a test's hooks over the images; return lines of the log, and the pictures."""
     logger = logging.getLogger('test_visualization_hook')
     lines = []
@@ -60,6 +68,7 @@ def run_test(images, folder, show_dir='pictures', order=None):
         work_dir=str(folder),
         timestamp='now',
         test_dataloader=SimpleNamespace(dataset=images),
+        cfg=reading(color_type),
         logger=logger,
     )
     hook = DetVisualizationHook(draw=True, test_out_dir=show_dir)
@@ -83,6 +92,20 @@ def test_images_of_one_name_have_a_picture_each(images, tmp_path, order):
     folder = tmp_path / 'run' / 'now' / 'pictures'
     assert brightness(folder) == {'a.png': 50, 'a_2.png': 100, 'b.png': 150}
     assert lines == [f'Pictures: {folder}']
+
+
+@pytest.mark.parametrize(
+    ('color_type', 'height'), [('color', 80), ('color_ignore_orientation', 40)]
+)
+def test_a_photo_is_drawn_as_the_model_sees_it(tmp_path, color_type, height):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    file = tmp_path / 'a.jpg'
+    Image.new('RGB', (80, 40)).save(file, exif=exif)
+    photos = Images([(str(file), 1)])
+    run_test(photos, tmp_path / 'run', color_type=color_type)
+    (picture,) = (tmp_path / 'run' / 'now' / 'pictures').iterdir()
+    assert cv2.imread(str(picture)).shape[0] == height
 
 
 def test_an_earlier_tests_pictures_stay(images, tmp_path):
@@ -112,7 +135,7 @@ def test_each_validation_draws_the_same_images(images, tmp_path):
     hook = DetVisualizationHook(draw=True, interval=2)
     for iteration in (1, 2, 3):
         for batch, image in enumerate(images):
-            runner = SimpleNamespace(iter=iteration)
+            runner = SimpleNamespace(iter=iteration, cfg=reading())
             hook.after_val_iter(runner, batch, {}, [sample(*image)])
     names = {file.name for file in (tmp_path / 'vis_data' / 'vis_image').iterdir()}
     assert names == {f'val_img_{b}_{i}.png' for b in (0, 2) for i in (1, 2, 3)}

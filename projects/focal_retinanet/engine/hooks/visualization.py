@@ -13,6 +13,7 @@ from mmengine.dist import barrier, get_rank, get_world_size
 from mmengine.fileio import get
 from mmengine.runner import Runner
 
+from focal_retinanet.config.dataset_configs import ignores_orientation
 from focal_retinanet.registry import HOOKS
 from focal_retinanet.visualization.file_names import unique_names
 
@@ -47,7 +48,8 @@ class DetVisualizationHook(MMDetVisualizationHook):
     ) -> None:
         """Draw the first image of every ``interval``-th batch."""
         if self.draw and batch_idx % self.interval == 0:
-            self._draw(outputs[0], f'val_img_{batch_idx}', None, runner.iter)
+            name = f'val_img_{batch_idx}'
+            self._draw(outputs[0], name, None, runner.iter, _flag(runner, 'val'))
 
     def before_test(self, runner: Runner) -> None:
         """Name all pictures before any process writes one."""
@@ -79,19 +81,27 @@ class DetVisualizationHook(MMDetVisualizationHook):
             if self._names is not None:
                 name = self._names.take(_key(sample.img_path, sample))
                 out_file = str(self._folder / name)
-            self._draw(sample, 'test_img', out_file, self._test_index)
+            self._draw(
+                *(sample, 'test_img', out_file),
+                *(self._test_index, _flag(runner, 'test')),
+            )
 
     def after_test(self, runner: Runner) -> None:
         if self._names is not None:
             runner.logger.info(f'Pictures: {self._folder}')
 
     def _draw(
-        self, sample: DetDataSample, name: str, out_file: str | None, step: int
+        self,
+        sample: DetDataSample,
+        name: str,
+        out_file: str | None,
+        step: int,
+        flag: str,
     ) -> None:
         image = get(sample.img_path, backend_args=self.backend_args)
         self._visualizer.add_datasample(
             Path(sample.img_path).name if self.show else name,
-            mmcv.imfrombytes(image, channel_order='rgb'),
+            mmcv.imfrombytes(image, flag=flag, channel_order='rgb'),
             data_sample=sample,
             show=self.show,
             wait_time=self.wait_time,
@@ -99,6 +109,13 @@ class DetVisualizationHook(MMDetVisualizationHook):
             out_file=out_file,
             step=step,
         )
+
+
+def _flag(runner: Runner, split: str) -> str:
+    """Return the flag by which mmcv reads images as the model sees them, in colour."""
+    dataloader = runner.cfg.get(f'{split}_dataloader') or {}
+    is_stored = ignores_orientation(dataloader.get('dataset'))
+    return 'color_ignore_orientation' if is_stored else 'color'
 
 
 class PictureNames:
