@@ -12,6 +12,7 @@ from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.average_precision import MatchedDetections
 from focal_retinanet.evaluation.comparison import compare
 from focal_retinanet.evaluation.complexity import complexity
+from focal_retinanet.evaluation.ground_truth import describe_crowded
 from focal_retinanet.evaluation.runs import find_models
 from focal_retinanet.evaluation.tables import (
     as_csv,
@@ -111,6 +112,27 @@ def test_the_latest_evaluation_counts_also_in_a_copy(data, make_run, tmp_path):
     said = []
     compare(models, data[0], warn=said.append)
     assert f'{run} has 2 evaluations; the latest counts, {later}' in said[0]
+
+
+def test_more_objects_than_count_are_said(tmp_path, to_coco):
+    def content(count):
+        box = dict(image_id=1, bbox=[1, 1, 9, 9], area=81, iscrowd=0, category_id=2)
+        return dict(
+            images=[dict(id=1, file_name='crowd.jpg', width=20, height=20)],
+            categories=[dict(id=2, name='a')],
+            annotations=[dict(box, id=n) for n in range(1, count + 1)],
+        )
+
+    assert describe_crowded(to_coco(content(100))) is None
+    text = describe_crowded(to_coco(content(101)))
+    assert text.startswith('1 images have more than 100 objects of a class, such as cr')
+    file = tmp_path / 'val.json'
+    file.write_text(json.dumps(content(101)))
+    detections = tmp_path / 'found.bbox.json'
+    detections.write_text('[]')
+    said = []
+    compare(find_models([detections])[0], file, warn=said.append)
+    assert any(text in line for line in said)
 
 
 def test_a_later_run_without_detections_lends_no_config(data, make_run, tmp_path):

@@ -6,10 +6,11 @@ from unittest import mock
 
 from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
 from mmdet.evaluation.metrics import coco_metric as mmdet_coco_metric
+from mmengine.logging import MMLogger
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.category_order import InGivenOrder
-from focal_retinanet.evaluation.ground_truth import load_coco
+from focal_retinanet.evaluation.ground_truth import describe_crowded, load_coco
 from focal_retinanet.registry import METRICS
 
 BACKENDS = ('auto', 'faster_coco_eval', 'pycocotools')
@@ -65,6 +66,8 @@ class CocoMetric(MMDetCocoMetric):
             lambda ann_file: load_coco(ann_file, needs_boxes),
         ):
             super().__init__(*args, classwise=bool(classwise), **kwargs)
+        if self._coco_api is not None and (crowded := describe_crowded(self._coco_api)):
+            MMLogger.get_current_instance().warning(crowded)
         self._is_classwise_open = classwise is None
         boxes_only = set(self.metrics) <= {'bbox', 'proposal', 'proposal_fast'}
         self._is_fast = is_installed and backend != 'pycocotools' and boxes_only

@@ -61,9 +61,6 @@ def compare(
     if reference not in names:
         raise UserError(f'no model is called {reference}; there are {", ".join(names)}')
 
-    for line in (run.note for model in models for run in model.runs):
-        if line is not None:
-            warn(line)
     of_one_seed = _of_one_seed(models, warn)
     rows, resampled = [], {name: [] for name in names}
     has_intervals = len(models) > 1 and num_resamples > 0

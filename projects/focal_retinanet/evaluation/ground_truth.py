@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from focal_retinanet.data.coco_file import (
     read_coco,
 )
 from focal_retinanet.evaluation.runs import Model, Run
+
+#: Detections of a class in an image that COCO's AP counts, the best ones.
+MOST_DETECTIONS = 100
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ def read_ground_truth(
     Args:
         models: models with detections.
         ann_file: path of the COCO JSON (default: that of the models' configs).
-        warn: function that gets a line for each part of the file that is left out.
+        warn: function that gets a line for each part of the file that is left out, and
+            for what else the numbers do not show.
 
     Raises:
         UserError: there is no ground truth, or it has errors or no objects; or the
@@ -53,6 +58,8 @@ def read_ground_truth(
             that it does not have, or are of a part of its images.
     """
     runs = [run for model in models for run in model.runs]
+    for note in (run.note for run in runs if run.note is not None):
+        warn(note)
     if ann_file is None:
         for run in runs:
             _check_is_whole(run)
@@ -63,8 +70,28 @@ def read_ground_truth(
         raise UserError(f'{ann_file} has no object to find')
     for run in runs:
         _check_ids(run, coco, ann_file)
+    if crowded := describe_crowded(coco):
+        warn(f'{ann_file}: {crowded}')
     classes = {cat_id: coco.cats[cat_id]['name'] for cat_id in cat_ids}
     return GroundTruth(ann_file, coco, classes)
+
+
+def describe_crowded(coco: COCO) -> str | None:
+    """Say which images have more objects than COCO's evaluation can find, if any."""
+    counts = Counter(
+        (a['image_id'], a['category_id'])
+        for a in coco.anns.values()
+        if not a.get('iscrowd')
+    )
+    images = {image for (image, _), count in counts.items() if count > MOST_DETECTIONS}
+    if not images:
+        return None
+    names = [coco.imgs[image]['file_name'] for image in sorted(images)]
+    return (
+        f'{len(images)} images have more than {MOST_DETECTIONS} objects of a class, such '
+        f"as {names[0]}. COCO's evaluation counts the best {MOST_DETECTIONS} detections "
+        'of a class in an image, so that AP and recall cannot reach 100 %'
+    )
 
 
 def load_coco(
