@@ -135,6 +135,15 @@ def test_more_objects_than_count_are_said(tmp_path, to_coco):
     assert any(text in line for line in said)
 
 
+def test_the_first_of_several_data_sets_counts(data, make_run, tmp_path):
+    run = make_run(tmp_path / 'run', data[1])
+    (log,) = run.glob('2026*')
+    (log / 'val_detections_2.bbox.json').write_text('[]')
+    ((model,), _) = find_models([run])
+    assert model.runs[0].detections == data[1]
+    assert 'of 2 data sets, the first counts, ' in model.runs[0].note
+
+
 def test_a_later_run_without_detections_lends_no_config(data, make_run, tmp_path):
     run = make_run(tmp_path / 'run', data[1], seed=3)
     later = run / '20260101_000001' / 'vis_data'

@@ -190,7 +190,11 @@ def _read_run(path: Path) -> Run:
     scalars += _read_test_log(files[-1].parent)
     is_test = [file.name.startswith('test') for file in files]
     note = None
-    if _time(latest)[0] > _time(config)[0]:
+    stem = files[-1].name.removesuffix('.bbox.json')
+    more = list(files[-1].parent.glob(f'{stem}_*.bbox.json'))
+    if more:  # of a MultiDatasetsEvaluator
+        note = f'{path}: of {1 + len(more)} data sets, the first counts, {files[-1]}'
+    elif _time(latest)[0] > _time(config)[0]:
         note = f'{path} has a later run without detections; those of {files[-1]} count'
     elif len(files) > 1 and any(is_test):  # of a training alone, the last one is meant
         note = f'{path} has {len(files)} evaluations; the latest counts, {files[-1]}'
