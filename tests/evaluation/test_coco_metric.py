@@ -160,6 +160,18 @@ def test_fast_evaluation_of_random_detections(seed):
     _assert_equal(gt, dt, maxDets=[100, 300, 1000], useCats=seed % 2)
 
 
+#: A detection of the first class.
+ONE_FOUND = dict(
+    img_id=0,
+    ori_shape=(99, 99),
+    pred_instances=dict(
+        bboxes=torch.tensor([[10.0, 10, 30, 30]]),
+        scores=torch.tensor([0.9]),
+        labels=torch.tensor([0]),
+    ),
+)
+
+
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_ap_of_a_class_whatever_the_order_of_the_ids(tmp_path, backend):
     box = dict(image_id=0, bbox=[10, 10, 20, 20], area=400, iscrowd=0)
@@ -170,17 +182,8 @@ def test_ap_of_a_class_whatever_the_order_of_the_ids(tmp_path, backend):
     )
     file = tmp_path / 'val.json'
     file.write_text(json.dumps(coco))
-    found = dict(
-        img_id=0,
-        ori_shape=(99, 99),
-        pred_instances=dict(
-            bboxes=torch.tensor([[10.0, 10, 30, 30]]),
-            scores=torch.tensor([0.9]),
-            labels=torch.tensor([0]),
-        ),
-    )
     metrics = _metric(
-        CocoMetric, file, [found], ('b', 'a', 'c'), backend=backend, classwise=True
+        CocoMetric, file, [ONE_FOUND], ('b', 'a', 'c'), backend=backend, classwise=True
     )
     aps = [metrics[f'coco/{name}_precision'] for name in 'bac']
     assert aps == [1, 0, 0]
@@ -221,20 +224,11 @@ def test_ap_of_each_class(
     )
     file = tmp_path / 'val.json'
     file.write_text(json.dumps(coco))
-    found = dict(
-        img_id=0,
-        ori_shape=(99, 99),
-        pred_instances=dict(
-            bboxes=torch.tensor([[10.0, 10, 30, 30]]),
-            scores=torch.tensor([0.9]),
-            labels=torch.tensor([0]),
-        ),
-    )
     logger = MMLogger.get_current_instance()
     logger.addHandler(caplog.handler)
     try:
         metrics = _metric(
-            CocoMetric, file, [found], names, backend=backend, classwise=classwise
+            CocoMetric, file, [ONE_FOUND], names, backend=backend, classwise=classwise
         )
     finally:
         logger.removeHandler(caplog.handler)
