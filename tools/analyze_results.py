@@ -93,7 +93,14 @@ def main() -> None:
     )
     print(f'precision, recall and F1 over the score: {chart}')
     for name, worst in worst_images(images, score_thr, args.topk).items():
-        save_worst_images(worst, truth, img_dir, args.out_dir / name, score_thr)
+        save_worst_images(
+            worst,
+            truth,
+            img_dir,
+            args.out_dir / name,
+            score_thr,
+            run.ignores_orientation,
+        )
 
 
 if __name__ == '__main__':

@@ -90,13 +90,17 @@ def read_frames(path: Path, ignores_orientation: bool = False) -> Iterator[np.nd
         video.release()
 
 
-def read_annotated_image(path: Path, size: tuple[int, int]) -> np.ndarray:
+def read_annotated_image(
+    path: Path, size: tuple[int, int], ignores_orientation: bool = False
+) -> np.ndarray:
     """Return the image with or without its EXIF rotation, whichever fits its boxes.
 
     Args:
         path: image file.
         size: (width, height) in the annotation file, which tells whether its boxes
             are in pixels of the rotated photo or of the stored one.
+        ignores_orientation: Whether they are in those of the stored photo where both
+            have this size, as a square photo has.
 
     Returns:
         (H, W, 3) uint8 BGR.
@@ -105,7 +109,8 @@ def read_annotated_image(path: Path, size: tuple[int, int]) -> np.ndarray:
         UserError: the file cannot be decoded, or has another size.
     """
     found = []
-    for flags in (cv2.IMREAD_COLOR, _AS_STORED):
+    both = (cv2.IMREAD_COLOR, _AS_STORED)
+    for flags in both[::-1] if ignores_orientation else both:
         image = _read_image(path, flags)
         found.append(image.shape[1::-1])
         if found[-1] == size:

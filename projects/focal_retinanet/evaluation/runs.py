@@ -14,6 +14,7 @@ from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.dataset_configs import (
     ann_file_of,
     classes_of,
+    ignores_orientation,
     inner_datasets,
 )
 from focal_retinanet.config.metric_configs import metric_configs
@@ -83,6 +84,11 @@ class Run:
             for dataset in self._datasets
         }
         return folders.pop() if len(folders) == 1 else None
+
+    @property
+    def ignores_orientation(self) -> bool:
+        """Whether images are read without their EXIF rotation."""
+        return ignores_orientation(self._dataloader.get('dataset'))
 
     @property
     def ann_file(self) -> str | None:

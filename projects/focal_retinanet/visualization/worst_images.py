@@ -23,6 +23,7 @@ def save_worst_images(
     img_dir: Path,
     folder: Path,
     score_thr: float,
+    ignores_orientation: bool = False,
 ) -> None:
     """Write each image beside its ground truth, and a sheet of the first ones.
 
@@ -32,6 +33,7 @@ def save_worst_images(
         img_dir: folder of the image files.
         folder: folder of the pictures, which is made; the sheet is beside it.
         score_thr: lowest score that is drawn.
+        ignores_orientation: Whether images are read without their EXIF rotation.
 
     Raises:
         UserError: an image file is absent, cannot be read, or has another size than
@@ -44,8 +46,8 @@ def save_worst_images(
         file = img_dir / annotated['file_name']
         if not file.exists():
             raise UserError(f'{file} is not there: name the images by --img-dir')
-        frame = read_annotated_image(file, (annotated['width'], annotated['height']))
-        frame = frame[..., ::-1]
+        size = (annotated['width'], annotated['height'])
+        frame = read_annotated_image(file, size, ignores_orientation)[..., ::-1]
         picture = draw_detections(
             frame,
             image.detections,

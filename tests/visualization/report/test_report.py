@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -219,7 +220,43 @@ def test_thumbnails_are_small_and_turned_and_written_once(tmp_path):
     absent = tmp_path / 'absent.jpg'
     for file in (broken, absent, absent):
         assert thumbnails.add(file, (20, 40)) is None
-    assert thumbnails.missing == [broken, absent]
+    assert thumbnails.missing == [absent]
+    assert thumbnails.unfit == [f'{broken} cannot be decoded as an image']
+    # The image of another data set, of the same name.
+    assert thumbnails.add(shutil.copy(wide, tmp_path / 'c.png'), (40, 20)) is None
+    assert (
+        'c.png is 1280x320 where the annotation file says 40x20'
+        in (thumbnails.unfit[1])
+    )
+
+
+def test_thumbnails_look_as_the_detector_saw_the_images(tmp_path):
+    grey = tmp_path / 'grey.png'
+    Image.fromarray(np.full((20, 40), 90 * 257, np.uint16)).save(grey)
+    large = tmp_path / 'large.png'  # Pillow refuses to read it
+    Image.new('1', (14_000, 13_000), 1).save(large)
+    # Where a photo is square, its size does not tell how it was read.
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    square = [tmp_path / 'turned.png', tmp_path / 'stored.png']
+    for file in square:
+        Image.fromarray(pixels).save(file, exif=exif)
+    thumbnails = Thumbnails(tmp_path / 'small')
+    thumbnails.add(grey, (40, 20))
+    thumbnails.add(large, (14_000, 13_000))
+    for file, is_stored in zip(square, (False, True), strict=True):
+        thumbnails.add(file, (32, 32), is_stored)
+    assert not thumbnails.missing and not thumbnails.unfit
+    grey, large, turned, stored = (
+        np.array(Image.open(file)).astype(int)
+        for file in sorted((tmp_path / 'small').iterdir())
+    )
+    assert abs(grey - 90).max() < 3
+    assert large.shape[:2] == (594, 640) and large.min() > 250
+    assert turned[:, -4:].min() > 200 and turned[:, :4].max() < 50
+    assert stored[:4].min() > 200 and stored[-4:].max() < 50
 
 
 def test_images_are_where_the_config_has_them():
@@ -386,16 +423,56 @@ def test_what_makes_no_report(report, make_run, detections, tmp_path):
         report([elsewhere])
     out = tmp_path / 'report'
     assert not out.exists()
-    (out / 'images').mkdir(parents=True)
-    own = out / 'images' / 'mine.jpg'
+    out.mkdir()
+    own = out / 'notes.txt'
     own.write_text('')
-    (out / 'index.html').write_text('my own page')
     with pytest.raises(UserError, match='has files already: name another --out-dir'):
         report([run])
     report([run], overwrite=True)
-    assert own.exists()  # not in the folder of an earlier report
     with pytest.raises(UserError, match='is a file'):
         write_report([run], own, warn=lambda line: None)
+    assert own.exists()
+
+
+def test_a_report_replaces_only_what_a_report_wrote(
+    report, make_run, detections, tmp_path
+):
+    run = make_run('run', detections)
+    own = tmp_path / 'report' / 'data' / 'train.json'
+    own.parent.mkdir(parents=True)
+    own.write_text('mine')
+    refused = r'train\.json is not of an earlier report, .*: name another --out-dir'
+    with pytest.raises(UserError, match=refused):
+        report([run], overwrite=True)
+    assert [path.name for path in own.parent.parent.iterdir()] == ['data']
+    own.unlink()
+    report([run], overwrite=True)
+    # In the folder of a report, too.
+    own.write_text('mine')
+    with pytest.raises(UserError, match=refused):
+        report([run], overwrite=True)
+    assert own.read_text() == 'mine'
+    own.unlink()
+    stale = own.with_name('gallery-0-9.js')
+    listed = own.parent.parent / 'static' / 'files.json'
+    stale.write_text('')
+    listed.write_text(
+        json.dumps([*json.loads(listed.read_text()), f'data/{stale.name}'])
+    )
+    report([run], overwrite=True)
+    assert not stale.exists()
+
+
+def test_a_report_that_failed_is_replaced(report, make_run, detections, monkeypatch):
+    run = make_run('run', detections)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            'focal_retinanet.visualization.report.report._render',
+            mock.Mock(side_effect=OSError),
+        )
+        with pytest.raises(OSError):
+            report([run])
+    report([run], overwrite=True)
 
 
 def test_twenty_models(report, detections, ground_truth, tmp_path):

@@ -16,7 +16,7 @@ from focal_retinanet.evaluation.detection_errors import (
     classify_detections,
 )
 from focal_retinanet.evaluation.ground_truth import GroundTruth, load_coco
-from focal_retinanet.evaluation.runs import Model, find_models
+from focal_retinanet.evaluation.runs import Model, Run, find_models
 from focal_retinanet.evaluation.score_thresholds import score_detections
 from focal_retinanet.version import __version__
 from focal_retinanet.visualization.report import gallery, sections
@@ -25,12 +25,14 @@ from focal_retinanet.visualization.report.comparing import (
     compare_what_can_be,
 )
 from focal_retinanet.visualization.report.dataset_facts import dataset_facts
+from focal_retinanet.visualization.report.folder import (
+    check_own_files,
+    replaced_files,
+)
 from focal_retinanet.visualization.report.thumbnails import Thumbnails
 
 HERE = Path(__file__).parent
-#: Folders that a report writes besides index.html.
-FOLDERS = ('charts', 'data', 'images', 'static')
-#: Mark in index.html that tells an earlier report from any other page.
+#: Program that index.html names as the one that made it.
 GENERATOR = 'focal_retinanet tools/report.py'
 
 Progress = Callable[[Iterable, str], Iterable]
@@ -72,7 +74,8 @@ def write_report(
             :func:`~focal_retinanet.evaluation.comparison.compare`.
         img_dir: folder of the images (default: that of the configs).
         max_images: number of images in the gallery, the worst ones.
-        overwrite: Whether the folder may have files already.
+        overwrite: Whether the folder may have files already. Those of an earlier
+            report are deleted, and an ``index.html`` is replaced.
         warn: function that gets a line for each part that the report lacks. The page
             shows these lines too.
 
@@ -81,7 +84,8 @@ def write_report(
 
     Raises:
         UserError: no model has numbers, there is no such reference, or the folder
-            has files already.
+            has files already; with ``overwrite``, files that no report wrote in the
+            folders ``charts``, ``data``, ``images`` or ``static``.
     """
     out = Path(out)
     warnings: list[str] = []
@@ -91,6 +95,7 @@ def write_report(
         warn(line)
 
     check_output_dir(out, overwrite)
+    check_own_files(out)
     with quiet_mmengine():
         models, left_out = find_models(paths, skip_errors=True)
     for line in left_out:
@@ -113,60 +118,57 @@ def write_report(
         note(f'left out {line}')
     groups = _evaluate(compared, progress)
 
-    _clear_folder(out)
-    charts = out / 'charts'
-    thumbnails = Thumbnails(out / 'images')
-    context = dict(
-        generator=GENERATOR,
-        version=__version__,
-        time=datetime.now().astimezone().strftime('%Y-%m-%d %H:%M'),
-        names=[model.name for model in compared.models],
-        **sections.numbers(charts, compared),
-        truths=[
-            dict(
-                ann_file=group.truth.ann_file,
-                names=list(group.runs),
-                classes=list(group.truth.classes.values()),
-                **_charts_of_group(out, number, group),
-                **_gallery_of_group(
-                    out / 'data',
-                    number,
-                    group,
-                    Path(img_dir) if img_dir else _image_folder(group, compared.models),
-                    thumbnails,
-                    max_images,
-                    progress,
-                ),
-            )
-            for number, group in enumerate(groups)
-        ],
-        curves=sections.curves(charts, paths),
-        losses=sections.loss(charts, compared.models),
-        configs=configs,
-        box_kinds=[(kind, gallery.group_of(kind)) for kind in gallery.BOX_KINDS],
-        groups=gallery.GROUPS,
-        errors=ERRORS,
-        page=gallery.PAGE,
-        lowest_score=gallery.LOWEST_SCORE,
-        most_detections=gallery.MOST_DETECTIONS,
-        warnings=warnings,
-    )
-    if thumbnails.missing:
-        note(
-            f'{len(thumbnails.missing)} image files were not found, the first is '
-            f'{thumbnails.missing[0]}: the gallery shows their boxes alone; name their '
-            'folder by --img-dir'
+    with replaced_files(out):
+        charts = out / 'charts'
+        thumbnails = Thumbnails(out / 'images')
+        context = dict(
+            generator=GENERATOR,
+            version=__version__,
+            time=datetime.now().astimezone().strftime('%Y-%m-%d %H:%M'),
+            names=[model.name for model in compared.models],
+            **sections.numbers(charts, compared),
+            truths=[
+                dict(
+                    ann_file=group.truth.ann_file,
+                    names=list(group.runs),
+                    classes=list(group.truth.classes.values()),
+                    **_charts_of_group(out, number, group),
+                    **_gallery_of_group(
+                        out / 'data',
+                        number,
+                        group,
+                        _first_run_with_images(group, compared.models),
+                        img_dir,
+                        thumbnails,
+                        max_images,
+                        progress,
+                    ),
+                )
+                for number, group in enumerate(groups)
+            ],
+            curves=sections.curves(charts, paths),
+            losses=sections.loss(charts, compared.models),
+            configs=configs,
+            box_kinds=[(kind, gallery.group_of(kind)) for kind in gallery.BOX_KINDS],
+            groups=gallery.GROUPS,
+            errors=ERRORS,
+            page=gallery.PAGE,
+            lowest_score=gallery.LOWEST_SCORE,
+            most_detections=gallery.MOST_DETECTIONS,
+            warnings=warnings,
         )
-    return _render(out, context)
-
-
-def _clear_folder(out: Path) -> None:
-    """Delete the files of an earlier report; other files stay."""
-    out.mkdir(parents=True, exist_ok=True)
-    page = out / 'index.html'
-    if page.exists() and GENERATOR in page.read_text(encoding='utf-8'):
-        for name in FOLDERS:
-            shutil.rmtree(out / name, ignore_errors=True)
+        alone = 'the gallery shows their boxes alone'
+        if thumbnails.missing:
+            note(
+                f'{len(thumbnails.missing)} image files were not found, the first is '
+                f'{thumbnails.missing[0]}: {alone}; name their folder by --img-dir'
+            )
+        if thumbnails.unfit:
+            note(
+                f'{len(thumbnails.unfit)} image files cannot be shown: {alone}; the '
+                f'first: {thumbnails.unfit[0]}'
+            )
+        return _render(out, context)
 
 
 def _evaluate(compared: Compared, progress: Progress) -> list[EvaluatedModels]:
@@ -213,29 +215,36 @@ def _charts_of_group(out: Path, number: int, group: EvaluatedModels) -> dict:
     )
 
 
-def _image_folder(group: EvaluatedModels, models: Sequence[Model]) -> Path | None:
-    """First image folder that the configs of a group's models name."""
-    folders = [m.runs[0].img_dir for m in models if m.name in group.runs]
-    return next((folder for folder in folders if folder), None)
+def _first_run_with_images(
+    group: EvaluatedModels, models: Sequence[Model]
+) -> Run | None:
+    """First run of a group's models whose config names the folder of the images."""
+    runs = [model.runs[0] for model in models if model.name in group.runs]
+    return next((run for run in runs if run.img_dir), None)
 
 
 def _gallery_of_group(
     data: Path,
     number: int,
     group: EvaluatedModels,
-    img_dir: Path | None,
+    run: Run | None,
+    img_dir: str | Path | None,
     thumbnails: Thumbnails,
     max_images: int,
     progress: Progress,
 ) -> dict:
     """Write the worst images of the models with one ground truth."""
+    folder = Path(img_dir) if img_dir else run and run.img_dir
+    is_stored = run is not None and run.ignores_orientation
     infos = group.truth.coco.imgs
     shown = gallery.worst_images([runs[0] for runs in group.runs.values()])[:max_images]
     names = {}
     for img_id in progress(shown, 'images'):
         info = infos[img_id]
         size = (info['width'], info['height'])
-        names[img_id] = img_dir and thumbnails.add(img_dir / info['file_name'], size)
+        names[img_id] = folder and thumbnails.add(
+            folder / info['file_name'], size, is_stored
+        )
     galleries = []
     for index, (name, runs) in enumerate(group.runs.items()):
         by_id = {image.image_id: image for image in runs[0]}
@@ -249,7 +258,7 @@ def _gallery_of_group(
         galleries=galleries,
         shown=len(shown),
         without_image=sum(name is None for name in names.values()),
-        folder=img_dir,
+        folder=folder,
     )
 
 

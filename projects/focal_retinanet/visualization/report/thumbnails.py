@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from PIL import Image, ImageOps
+import cv2
+
+from focal_retinanet.cli.errors import UserError
+from focal_retinanet.data.image_files import read_annotated_image
 
 #: Longest side in pixels, and quality of the JPEG.
 LONGEST_SIDE = 640
 QUALITY = 80
-#: Tag of EXIF.
-ORIENTATION = 0x0112
 
 
 class Thumbnails:
@@ -18,44 +19,54 @@ class Thumbnails:
         folder: folder to write, which the first thumbnail creates.
 
     Attributes:
-        missing: image files that do not exist or cannot be read, in order.
+        missing: image files that do not exist, in order.
+        unfit: what is wrong with each file that cannot be decoded, or that has another
+            size than the image of the boxes, in order.
     """
 
     def __init__(self, folder: Path) -> None:
         self.missing: list[Path] = []
+        self.unfit: list[str] = []
         self._folder = folder
         self._names: dict[Path, str | None] = {}
 
-    def add(self, file: Path, size: tuple[int, int]) -> str | None:
+    def add(
+        self, file: Path, size: tuple[int, int], ignores_orientation: bool = False
+    ) -> str | None:
         """Return the name of an image's thumbnail; None if there is no such image.
 
         Args:
             file: path of the image.
-            size: (width, height) in which its boxes are annotated. It shows whether
-                they belong to the stored photo or to the turned one.
+            size: (width, height) in which its boxes are annotated.
+            ignores_orientation: Whether the boxes are those of the image without its
+                EXIF rotation, where the size does not tell.
         """
         if file not in self._names:
             name = f'{len(self._names):05d}.jpg'
-            if not self._write(file, size, self._folder / name):
-                self.missing.append(file)
+            try:
+                self._write(file, size, ignores_orientation, self._folder / name)
+            except UserError as error:
                 name = None
+                if file.exists():
+                    self.unfit.append(str(error))
+                else:
+                    self.missing.append(file)
             self._names[file] = name
         return self._names[file]
 
-    def _write(self, file: Path, size: tuple[int, int], thumbnail: Path) -> bool:
-        try:
-            with Image.open(file) as image:
-                image_size = width, height = image.size
-                # Decoding a JPEG at a fraction of its size is much faster.
-                image.draft('RGB', (LONGEST_SIDE, LONGEST_SIDE))
-                # By default mmcv turns an image by its EXIF orientation.
-                is_turned = image.getexif().get(ORIENTATION, 1) > 4  # by 90 degrees
-                is_as_stored = is_turned and width != height and image_size == size
-                seen = image if is_as_stored else ImageOps.exif_transpose(image)
-                small = seen.convert('RGB')
-                small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-        except OSError:
-            return False
+    def _write(
+        self,
+        file: Path,
+        size: tuple[int, int],
+        ignores_orientation: bool,
+        thumbnail: Path,
+    ) -> None:
+        image = read_annotated_image(file, size, ignores_orientation)
+        height, width = image.shape[:2]
+        factor = LONGEST_SIDE / max(height, width)
+        if factor < 1:
+            small = (max(round(width * factor), 1), max(round(height * factor), 1))
+            image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+        _, data = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         thumbnail.parent.mkdir(parents=True, exist_ok=True)
-        small.save(thumbnail, quality=QUALITY, optimize=True)
-        return True
+        thumbnail.write_bytes(data.tobytes())
