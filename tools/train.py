@@ -14,7 +14,7 @@ import focal_retinanet.cli.cpu_threads  # noqa: F401
 
 # isort: split
 from focal_retinanet.cli.arguments import add_run_arguments, at_least, tool_parser
-from focal_retinanet.cli.errors import clear_errors
+from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.config.schedule import set_epochs, set_iters
 from focal_retinanet.engine.config import build_runner, load_config
 from focal_retinanet.engine.distributed import end_distributed
@@ -121,6 +121,8 @@ def main() -> None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
 
+    if cfg.get('resume') and args.overwrite:
+        raise UserError('--overwrite deletes the checkpoints from which a run resumes')
     if not cfg.get('resume'):
         make_room(cfg.work_dir, args.overwrite, start_from)
     runner = build_runner(cfg)

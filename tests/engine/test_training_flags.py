@@ -4,6 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from focal_retinanet.cli.errors import UserError
+from focal_retinanet.engine.low_ap import learning_rate_cause
 from focal_retinanet.engine.training_flags import average_weights, scale_lr, stop_early
 
 
@@ -42,8 +43,27 @@ def test_what_a_flag_needs():
     cfg = Config(dict(val_dataloader=None), filename=None)
     with pytest.raises(UserError, match=r'--early-stop 2: .* has no validation'):
         stop_early(cfg, 2)
-    with pytest.raises(UserError, match='--auto-scale-lr needs auto_scale_lr='):
-        scale_lr(cfg)
+    for config in (cfg, Config(dict(auto_scale_lr=None))):
+        with pytest.raises(UserError, match='--auto-scale-lr needs auto_scale_lr='):
+            scale_lr(config)
+
+
+@pytest.mark.parametrize(('base', 'factor'), [(16, 1), (64, 0.25)])
+def test_the_scaled_learning_rate_counts_accumulated_images(
+    runs, tiny_config, base, factor
+):
+    tiny_config.optim_wrapper.accumulative_counts = 4  # of 4 images
+    tiny_config.auto_scale_lr = dict(enable=False, base_batch_size=base)
+    cause = learning_rate_cause(tiny_config, world_size=1)
+    scale_lr(tiny_config)
+    runner = runs.build(tiny_config)
+    optim_wrapper = runner.build_optim_wrapper(tiny_config.optim_wrapper)
+    lr = tiny_config.optim_wrapper.optimizer.lr
+    runner.scale_lr(optim_wrapper, tiny_config.auto_scale_lr)
+    assert optim_wrapper.param_groups[0]['lr'] == pytest.approx(lr * factor)
+    assert (cause is None) == (factor == 1)
+    if cause is not None:
+        assert f'makes it {lr * factor:g}' in cause
 
 
 def test_a_config_keeps_an_average_of_its_own():

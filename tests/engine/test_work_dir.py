@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
 
@@ -12,6 +13,7 @@ from focal_retinanet.cli.arguments import add_run_arguments
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.engine.config import build_runner, load_config
 from focal_retinanet.engine.work_dir import (
+    check_keeps_config,
     checkpoint_dir,
     latest_checkpoint,
     make_room,
@@ -44,6 +46,66 @@ def test_a_new_run_takes_no_checkpoint_of_an_earlier_one(tmp_path):
     assert all((folder / name).exists() for name in old + mine)
     make_room(folder, overwrite=True, weights=str(folder / 'imagenet.pth'))
     assert sorted(file.name for file in folder.iterdir()) == sorted(mine)
+
+
+def test_a_best_checkpoint_alone_is_of_a_run(tmp_path):
+    (tmp_path / 'best_coco_bbox_mAP_iter_400.pth').touch()
+    with pytest.raises(UserError, match='has the checkpoints of a run already'):
+        make_room(tmp_path, overwrite=False)
+    make_room(tmp_path, overwrite=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    'text',
+    ["_base_ = 'base.py'\n", 'a = 1  # the reason\n', 'import os\na = 1\n', '"""a."""'],
+)
+def test_a_config_that_a_user_wrote_is_not_written_over(tmp_path, text, fail):
+    config = tmp_path / 'mine.py'
+    config.write_text(text)
+    for folder in (tmp_path, f'{tmp_path}/../{tmp_path.name}'):
+        with pytest.raises(UserError, match=r'is the folder of .*mine\.py, which'):
+            check_keeps_config(config, folder)
+    check_keeps_config(config, tmp_path / 'work')
+    config.write_text('a = 1\nb = dict(c=[2])\n')  # as mmengine writes it
+    check_keeps_config(config, tmp_path)
+    check_keeps_config('nosuch.py', tmp_path)
+
+
+def test_the_work_directory_is_not_the_configs_folder(fail, tiny_config, tmp_path):
+    tiny_config.dump(tmp_path / 'base.py')
+    config = tmp_path / 'mine.py'
+    config.write_text("_base_ = 'base.py'")
+    said = fail('tools/train.py', config, '--work-dir', tmp_path)
+    assert 'mine.py, which the run would write over; name another folder' in said
+    assert config.read_text() == "_base_ = 'base.py'"
+    assert '--work-dir is empty' in fail('tools/train.py', config, '--work-dir', '')
+
+
+def test_the_config_in_the_folder_stays_that_of_the_training(
+    runs, tiny_config, tmp_path
+):
+    config = tmp_path / 'work' / 'tiny.py'
+    tiny_config.dump(tmp_path / 'tiny.py')
+    tiny_config = Config.fromfile(tmp_path / 'tiny.py')
+    runs.train(tiny_config)
+    trained = Config.fromfile(config)
+    # Neither a test with other options nor a resumed training changes it.
+    file = str(tmp_path / 'work' / 'epoch_2.pth')
+    options = {'model.test_cfg.score_thr': 0.5, 'load_from': file}
+    runs.build(tiny_config, **options).test()
+    assert Config.fromfile(config).to_dict() == trained.to_dict()
+    options = {'resume': True, 'train_cfg.max_epochs': 3, 'load_from': file}
+    runs.train(tiny_config, **options)
+    longer = Config.fromfile(config)
+    assert longer.train_cfg.max_epochs == 3
+    assert not longer.resume and longer.load_from is None
+    # Without a training, it is that of the last test.
+    for threshold in (0.4, 0.5):
+        options = {'model.test_cfg.score_thr': threshold, 'load_from': file}
+        runs.build(tiny_config, tmp_path / 'test', **options).test()
+        own = Config.fromfile(tmp_path / 'test' / 'tiny.py')
+        assert own.model.test_cfg.score_thr == threshold
 
 
 def test_the_latest_checkpoint_is_the_one_in_the_folder(tmp_path):

@@ -1,5 +1,6 @@
 """mmengine's Runner with checked data and checkpoints, and a readable console."""
 
+import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import torch
 from mmengine.config import ConfigDict
 from mmengine.dist import is_distributed
+from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
@@ -17,6 +20,7 @@ from focal_retinanet.acceleration.accelerate import accelerate
 from focal_retinanet.acceleration.fast_conv import freeze_weights
 from focal_retinanet.acceleration.frozen import unfreeze_weights
 from focal_retinanet.cli.console import quiet_console
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.data.check_data import CocoSource, checked_loading, coco_sources
 from focal_retinanet.data.dataset_meta import describe_other_classes, meta_of
 from focal_retinanet.data.image_errors import name_image_errors
@@ -36,6 +40,7 @@ from focal_retinanet.engine.hooks.nothing_found import NothingFoundHook
 from focal_retinanet.engine.hooks.plain_checkpoint import PlainCheckpointHook
 from focal_retinanet.engine.work_dir import (
     checkpoint_dir,
+    has_checkpoints,
     latest_checkpoint,
     move_noted_checkpoints,
 )
@@ -73,7 +78,9 @@ class Runner(MMEngineRunner):
     - objects out of reach of the anchors are a warning, and so are the likely causes
       of finding nothing;
     - a work directory can be resumed after it was moved or copied, see
-      :mod:`focal_retinanet.engine.work_dir`;
+      :mod:`focal_retinanet.engine.work_dir`, and its config stays that of the training;
+    - ``auto_scale_lr`` counts the images of a step of the optimizer, also where it
+      adds up the gradients of several iterations;
     - ``launcher='pytorch'`` works without CUDA, over gloo, where mmengine's
       ``init_dist`` needs a GPU.
 
@@ -141,6 +148,40 @@ class Runner(MMEngineRunner):
         if isinstance(model, ExportedModel):
             self._check_exported(model, loop)
         return loop
+
+    def dump_config(self) -> None:
+        """Write the config into the work directory, unless a training did.
+
+        The options of a test, such as another threshold or an exported file, are not
+        those of the training, whose config tests and later trainings read.
+        """
+        file = Path(self.work_dir, Path(self.cfg.filename or '').name)
+        if not (file.is_file() and has_checkpoints(self.work_dir)):
+            super().dump_config()
+
+    def train(self) -> nn.Module:
+        """Train the model; the work directory's config is that of this run."""
+        given = self.cfg
+        if given.get('resume'):  # which is not what another run of the config does
+            self.cfg = copy.deepcopy(given)
+            self.cfg.resume, self.cfg.load_from = False, self.start_from
+        super().dump_config()
+        self.cfg = given
+        return super().train()
+
+    def scale_lr(
+        self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None
+    ) -> None:
+        """Scale the learning rate by the images of a step of the optimizer."""
+        counts = getattr(optim_wrapper, '_accumulative_counts', 1)
+        if auto_scale_lr and auto_scale_lr.get('enable') and counts > 1:
+            base = auto_scale_lr['base_batch_size']
+            self.logger.info(
+                f'Gradients of {counts} iterations make a step: the batch size of '
+                f'{base} is one of {base / counts:g} an iteration.'
+            )
+            auto_scale_lr = dict(auto_scale_lr, base_batch_size=base / counts)
+        super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def test(self) -> dict[str, float]:
         """Test the model, whose weights stay until the end."""
@@ -292,6 +333,13 @@ class Runner(MMEngineRunner):
         metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None) or {}
         classes = metainfo.get('classes')
         check_can_be_resumed(self.model, checkpoint, self._loaded_file, classes)
+        has_ema = any(isinstance(hook, EMAHook) for hook in self.hooks)
+        if 'ema_state_dict' in checkpoint and not has_ema:
+            raise UserError(
+                f'{self._loaded_file} is of a training with an EMAHook, and this run '
+                'has none, so that it would go on from averaged weights: add --ema, '
+                f'or start a new run with --weights {self._loaded_file}'
+            )
         if 'optimizer' not in checkpoint:
             self.logger.warning(
                 f'{self._loaded_file} has no state of the optimizer: the optimizer '

@@ -19,7 +19,7 @@ def scale_lr(cfg: Config) -> None:
     Raises:
         UserError: the config does not say for how many images its rate is.
     """
-    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
         raise UserError(
             '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in '
             f'{cfg.filename}'

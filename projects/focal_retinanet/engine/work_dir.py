@@ -4,8 +4,11 @@ mmengine records absolute paths of the latest checkpoint and of the best one, wh
 it deletes when there is a better one. In a copy, they lead to the original.
 """
 
+import ast
+import io
 import os
 import re
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
@@ -62,6 +65,53 @@ def latest_checkpoint(
     )
 
 
+def has_checkpoints(work_dir: str | Path) -> bool:
+    """Return whether a folder has checkpoints of a run, by mmengine's names.
+
+    A run that was stopped may have a best one alone, and no note of the latest.
+    """
+    folder = Path(work_dir)
+    return (folder / LATEST).is_file() or bool(_checkpoints(folder))
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return [file for file in folder.glob('*.pth') if _OF_RUN.fullmatch(file.name)]
+
+
+def check_keeps_config(config: str | Path, work_dir: str | Path) -> None:
+    """Check that a run does not write its config over the one that a user wrote.
+
+    mmengine writes the resolved config into the work directory. Over itself it may,
+    because nothing is lost.
+
+    Args:
+        config: Config file of the run.
+        work_dir: Folder of the run.
+
+    Raises:
+        UserError: The config lies in the folder, and has comments or a ``_base_``.
+    """
+    config = Path(config)
+    written = Path(work_dir) / config.name
+    is_same = written.exists() and config.exists() and written.samefile(config)
+    if is_same and not _is_resolved(config):
+        raise UserError(
+            f'--work-dir {work_dir} is the folder of {config}, which the run would '
+            'write over; name another folder'
+        )
+
+
+def _is_resolved(config: Path) -> bool:
+    """Return whether a config is as mmengine writes it: assignments without comments."""
+    text = config.read_text(encoding='utf-8')
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    if any(token.type == tokenize.COMMENT for token in tokens):
+        return False
+    targets = [getattr(node, 'targets', [None])[0] for node in ast.parse(text).body]
+    names = [getattr(target, 'id', None) for target in targets]
+    return None not in names and '_base_' not in names
+
+
 def make_room(
     work_dir: str | Path, overwrite: bool, weights: str | None = None
 ) -> None:
@@ -79,14 +129,14 @@ def make_room(
             be deleted.
     """
     folder = Path(work_dir)
-    if not (folder / LATEST).is_file():
+    if not has_checkpoints(folder):
         return
     if not overwrite:
         raise UserError(
             f'{folder} has the checkpoints of a run already: go on with it by '
             '--resume, name another --work-dir, or add --overwrite, which deletes them'
         )
-    old = [file for file in folder.glob('*.pth') if _OF_RUN.match(file.name)]
+    old = _checkpoints(folder)
     if weights is not None and Path(weights).resolve() in {x.resolve() for x in old}:
         raise UserError(
             f'{weights} is one of the checkpoints that --overwrite deletes; name '

@@ -132,6 +132,14 @@ def test_names_count_and_the_average_is_not_touched(runs, short_config, tmp_path
         runs.train(short_config, resume=True, load_from=str(file))
 
 
+def test_averaged_weights_are_not_resumed_as_trained_ones(runs, short_config, tmp_path):
+    plain = copy.deepcopy(short_config)
+    short_config.custom_hooks.append(dict(type='EMAHook'))
+    runs.train(short_config)
+    with pytest.raises(UserError, match=r'epoch_1\.pth is of .* EMAHook.* add --ema'):
+        runs.train(plain, resume=True)
+
+
 def test_weights_alone_are_not_resumed(runs, short_config, tmp_path):
     runner = runs.train(short_config)
     file = str(tmp_path / 'weights.pth')
