@@ -33,6 +33,7 @@ def test_iterations_are_stretched_with_their_warm_up():
     cfg = Config.fromfile(BY_ITERATIONS)
     set_iters(cfg, 9000)
     assert (cfg.train_cfg.max_iters, cfg.train_cfg.val_interval) == (9000, 9000)
+    assert cfg.default_hooks.checkpoint.interval <= 9000  # else none is saved
     warm_up, steps = cfg.param_scheduler
     assert (warm_up.begin, warm_up.end) == (0, 50)
     assert (steps.milestones, steps.end) == ([6000, 8000], 9000)

@@ -164,11 +164,23 @@ def test_gradient_scaling_of_amp_and_no_grad(batch):
 
 @pytest.mark.parametrize(
     'options',
-    [dict(gamma=-1), dict(label_smoothing=1.0), dict(reduction='average')],
+    [
+        dict(gamma=-1),
+        dict(gamma=float('nan')),
+        dict(label_smoothing=1.0),
+        dict(reduction='average'),
+        # They would give background, or positives, a negative loss.
+        dict(alpha=2.0),
+        dict(alpha=-1),
+        dict(alpha=[0.5, 1.5]),
+        dict(alpha=-0.5, use_sigmoid=False),
+    ],
 )
 def test_bad_arguments_are_refused(options):
     with pytest.raises(ValueError, match=str(next(iter(options)))):
         FocalLoss(**options)
+    FocalLoss(alpha=[0, 1])
+    FocalLoss(alpha=[0.5, 2.0], use_sigmoid=False)
 
 
 def test_bad_calls_are_refused(batch):

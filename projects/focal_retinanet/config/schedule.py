@@ -58,6 +58,10 @@ def _set_length(cfg: Config, new: int, unit: str, flag: str, other: str) -> None
     train_cfg[f'max_{unit}'] = new
     if train_cfg.get('val_interval', 1) > new:
         train_cfg['val_interval'] = new
+    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    is_same_unit = checkpoint.get('by_epoch', True) == (unit == 'epochs')
+    if is_same_unit and checkpoint.get('interval', -1) > new:
+        checkpoint['interval'] = new
     for scheduler in schedulers_in(cfg.get('param_scheduler')):
         if scheduler.get('by_epoch', True) == (unit == 'epochs'):
             _stretch(scheduler, old, new, f'{flag} {new}')

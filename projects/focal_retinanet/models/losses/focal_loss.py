@@ -1,5 +1,6 @@
 """Focal loss as a component of a config."""
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -36,7 +37,8 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
             it, because mmdet's heads read it from the config.
         gamma: Focusing parameter, >= 0; 0 is alpha-balanced cross entropy.
         alpha: A number, one number per class, or None. In the sigmoid form, it is the
-            weight of y = 1, and 1 - alpha that of y = 0.
+            weight of y = 1 in [0, 1], and 1 - alpha that of y = 0. In the softmax
+            form, it is a weight >= 0.
         reduction: 'none', 'mean' or 'sum'.
         loss_weight: Factor of the result.
         activated: If true, the input is probabilities and not logits.
@@ -59,8 +61,9 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
         ignore_index: int = -1,
     ) -> None:
         super().__init__()
-        if gamma < 0:
-            raise ValueError(f'gamma must be >= 0, got {gamma}')
+        if not 0 <= gamma < math.inf:
+            raise ValueError(f'gamma must be a number >= 0, got {gamma}')
+        _check_alpha(alpha, use_sigmoid)
         if not 0 <= label_smoothing < 1:
             raise ValueError(
                 f'label_smoothing must be in [0, 1), got {label_smoothing}'
@@ -248,3 +251,19 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
             f'use_sigmoid={self.use_sigmoid}, gamma={self.gamma}, '
             f'alpha={self.alpha}, loss_weight={self.loss_weight}'
         )
+
+
+def _check_alpha(alpha: Alpha, use_sigmoid: bool) -> None:
+    """Check that no anchor would get a negative weight.
+
+    Raises:
+        ValueError: One would.
+    """
+    highest = 1 if use_sigmoid else math.inf
+    for number in alpha if isinstance(alpha, Sequence) else [alpha]:
+        if number is not None and not 0 <= number <= highest:
+            bounds = 'in [0, 1]' if use_sigmoid else '>= 0'
+            raise ValueError(
+                f'alpha must be {bounds}, got {number}; for no weights, which '
+                "torchvision's alpha=-1 means, give None"
+            )
