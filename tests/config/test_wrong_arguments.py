@@ -24,6 +24,22 @@ class Broken:
 
 
 @BROKEN.register_module()
+class Picky:
+    """A component that refuses a value, and has a fault of its own."""
+
+    def __init__(self, size=1):
+        self.check(size)
+        dict(a=1)[size]
+
+    def check(self, size):
+        assert size < 9, 'size is above 8'
+        if size < 0:
+            raise KeyError(
+                f'size is {size}',
+            )
+
+
+@BROKEN.register_module()
 class Inner:
     """A component that calls another one wrongly."""
 
@@ -77,3 +93,28 @@ def test_faults_of_the_code_keep_their_traceback(build):
     with pytest.raises(TypeError) as error, clear_errors():
         build()
     assert describe_wrong_argument(error.value) is None
+
+
+@pytest.mark.parametrize(
+    ('registry', 'cfg', 'expected'),
+    [
+        (
+            MODELS,
+            dict(type='focal_retinanet.FocalLoss', use_sigmoid=True, gamma=-1),
+            "error: the config's focal_retinanet.FocalLoss is refused: gamma must be "
+            'a number >= 0, got -1',
+        ),
+        # The head asks for it, three calls further inside.
+        (MODELS, HEAD | dict(pi=0), 'RetinaHead is refused: pi is a probability'),
+        (MODELS, dict(type='ResNet', depth=19), 'ResNet is refused: invalid depth 19'),
+        (BROKEN, dict(type='Picky', size=9), "config's Picky is refused: size is abov"),
+        (BROKEN, dict(type='Picky', size=-1), 'Picky is refused: size is -1'),
+    ],
+)
+def test_a_refused_value_is_named_with_its_component(registry, cfg, expected):
+    assert expected in error_of(lambda: registry.build(cfg))
+
+
+def test_a_bug_in_a_component_keeps_its_traceback():
+    with pytest.raises(KeyError), clear_errors():
+        BROKEN.build(dict(type='Picky'))

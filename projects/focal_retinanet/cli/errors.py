@@ -19,21 +19,29 @@ def clear_errors() -> Iterator[None]:
         yield
     except (UserError, FileNotFoundError) as error:
         _exit(_without_traceback(str(error)))
-    except KeyError as error:
-        # Not at the top: mmengine imports torch, which reads its environment.
-        from focal_retinanet.config.unknown_types import describe_unknown_type
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        text = _of_config(error)
+        if text is None:
+            raise
+        _exit(text)
 
+
+def _of_config(error: Exception) -> str | None:
+    """Return what is wrong in a config of which mmengine builds components."""
+    # Not at the top: mmengine imports torch, which reads its environment.
+    from focal_retinanet.config.unknown_types import describe_unknown_type
+    from focal_retinanet.config.wrong_arguments import (
+        describe_refused_value,
+        describe_wrong_argument,
+    )
+
+    if isinstance(error, KeyError):
         text = describe_unknown_type(error)
-        if text is None:
-            raise
-        _exit(text)
-    except TypeError as error:
-        from focal_retinanet.config.wrong_arguments import describe_wrong_argument
-
+    elif isinstance(error, TypeError):
         text = describe_wrong_argument(error)
-        if text is None:
-            raise
-        _exit(text)
+    else:
+        text = None
+    return text or describe_refused_value(error)
 
 
 def _exit(text: str) -> NoReturn:

@@ -18,6 +18,10 @@ _OF_MMDET_2 = {
     'log_config': 'default_hooks.logger',
     'evaluation.interval': 'train_cfg.val_interval',
     'evaluation': 'val_evaluator',
+    'runner.max_epochs': 'train_cfg.max_epochs',
+    'runner.max_iters': 'train_cfg.max_iters',
+    'lr_config': 'param_scheduler',
+    'optimizer': 'optim_wrapper.optimizer',
     'runner': 'train_cfg',
     'total_epochs': 'train_cfg.max_epochs',
     'seed': 'randomness.seed',
@@ -53,6 +57,11 @@ def hints(
             respelt.append(other)
     found = dict.fromkeys([*_with_the_same_end(path, cfg), *respelt])
     return [other for other in found if other != key]
+
+
+def is_of_mmdet_2(key: str) -> bool:
+    """Return whether configs of mmdet 2.x have a top-level key, and today's have not."""
+    return any(old.partition('.')[0] == key for old in _OF_MMDET_2)
 
 
 def is_misspelt(name: str, names: Iterable[str]) -> bool:

@@ -1,6 +1,7 @@
 """What is wrong with the arguments that a config gives a component."""
 
 import difflib
+import linecache
 import re
 from collections.abc import Callable, Mapping
 from types import FrameType
@@ -31,8 +32,7 @@ def describe_wrong_argument(error: TypeError) -> str | None:
         return None
     values = frames[building[-1]].f_locals
     target, args = values['obj_cls'], values['args']
-    name = values.get('obj_type')
-    name = name if isinstance(name, str) else getattr(target, '__name__', str(target))
+    name = _name(values)
     if (found := _UNEXPECTED.search(message)) and found[1] in args:
         advice = _advice(found[1], target, args)
         return f"the config gives {name} the argument '{found[1]}', {advice}"
@@ -44,7 +44,40 @@ def describe_wrong_argument(error: TypeError) -> str | None:
     return None
 
 
-def _frames(error: TypeError) -> list[FrameType]:
+def describe_refused_value(error: Exception) -> str | None:
+    """Explain that a component refuses a value of the config.
+
+    Args:
+        error: error that was raised while mmengine's registry built a component.
+
+    Returns:
+        One line, or None unless code raised the error on purpose, with a message.
+    """
+    frames = _frames(error)
+    building = [frame for frame in frames if _is_building(frame)]
+    message = str(error.args[0]) if error.args else ''
+    if not building or not message or not _is_on_purpose(error):
+        return None
+    values = building[-1].f_locals
+    return f"the config's {_name(values)} is refused: {message}"
+
+
+def _is_on_purpose(error: Exception) -> bool:
+    """Return whether a statement raised the error, and not a call that went wrong."""
+    step = error.__traceback__
+    while step.tb_next is not None:
+        step = step.tb_next
+    line = linecache.getline(step.tb_frame.f_code.co_filename, step.tb_lineno)
+    return line.lstrip().startswith(('raise ', 'assert '))
+
+
+def _name(values: Mapping[str, Any]) -> str:
+    """Return how a config names the component that is built."""
+    name, target = values.get('obj_type'), values['obj_cls']
+    return name if isinstance(name, str) else getattr(target, '__name__', str(target))
+
+
+def _frames(error: Exception) -> list[FrameType]:
     """Return the frames of an error's traceback, the outermost first."""
     frames, step = [], error.__traceback__
     while step is not None:

@@ -9,13 +9,16 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 
+from focal_retinanet.cli.console import warn
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.cli.output_dir import check_is_folder
 from focal_retinanet.config.ablation_table import load_with_options
+from focal_retinanet.config.check_values import check_values
+from focal_retinanet.config.unread_keys import describe_unread_keys
 from focal_retinanet.engine.checkpoints.load import enforce_safe_loading
 from focal_retinanet.engine.distributed import check_launcher
 from focal_retinanet.engine.runner import Runner
-from focal_retinanet.engine.work_dir import run_folder
+from focal_retinanet.engine.work_dir import check_keeps_config, run_folder
 
 # mmengine takes all of them or none.
 _TOGETHER = (
@@ -38,7 +41,8 @@ def load_config(
         FileNotFoundError: The config does not exist.
         UserError: The row does not exist, a table is named without a row, no one reads
             an option, the named launcher has not started this process, or the work
-            directory is below a file.
+            directory is below a file, has no name, or is the folder of the config, or
+            a number is out of range.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
@@ -46,6 +50,8 @@ def load_config(
         args.config,
         {'launcher': args.launcher, **(args.cfg_options or {}), **(options or {})},
     )
+    for line in describe_unread_keys(cfg):
+        warn(line)
     check_launcher(cfg.launcher)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -55,7 +61,11 @@ def load_config(
         cfg.work_dir = own
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(cfg.filename).stem)
+    if not str(cfg.work_dir).strip():
+        raise UserError('--work-dir is empty; name a folder')
     check_is_folder(cfg.work_dir, '--work-dir')
+    check_keeps_config(cfg.filename, cfg.work_dir)
+    check_values(cfg)
     return cfg
 
 

@@ -1,0 +1,48 @@
+"""A key of a config file that no one reads, and that is likely a mistake, is named."""
+
+import copy
+from pathlib import Path
+
+import mmdet
+import pytest
+from mmengine.config import Config
+
+from focal_retinanet.config.unread_keys import describe_unread_keys
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'meant'),
+    [
+        ('train_dataloder', dict(batch_size=2), 'train_dataloader.batch_size'),
+        ('load_form', 'x.pth', 'load_from'),
+        ('fold_batchnorm', True, 'fold_batch_norm'),
+        ('seed', 3, 'randomness.seed'),
+        ('optimizer', dict(type='SGD', lr=0.3), 'optim_wrapper.optimizer.type'),
+        ('runner', dict(max_epochs=12), 'train_cfg.max_epochs'),
+        ('data', dict(samples_per_gpu=2), 'train_dataloader.batch_size'),
+    ],
+)
+def test_misspelt_keys_and_those_of_mmdet_2_are_named(tiny_config, key, value, meant):
+    tiny_config[key] = value
+    (line,) = describe_unread_keys(tiny_config)
+    assert f'no one reads {key}; did you mean {meant}' in line
+
+
+def test_a_variable_that_is_in_use_is_no_mistake(tiny_config):
+    tiny_config.optimizer = copy.deepcopy(tiny_config.optim_wrapper.optimizer)
+    tiny_config.my_own_name = 3
+    assert describe_unread_keys(tiny_config) == []
+
+
+def test_configs_of_mmdet_and_of_the_project_have_no_such_key():
+    of_mmdet = Path(mmdet.__file__).parent / '.mim' / 'configs'
+    files = [
+        *CONFIGS.glob('*/*px.py'),
+        of_mmdet / 'retinanet/retinanet_r50_fpn_1x_coco.py',
+        of_mmdet / 'yolox/yolox_s_8xb8-300e_coco.py',
+        of_mmdet / 'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+    ]
+    for file in files:
+        assert describe_unread_keys(Config.fromfile(file)) == [], file
