@@ -294,6 +294,16 @@ def test_mistakes_of_options_and_launchers_are_one_clear_line(config, tmp_path, 
     assert 'error: --cfg-options foo: an option is KEY=VALUE' in output
     output = fail('tools/test.py', config, 'a.pth', '--cfg-options', 'load_from=b.pth')
     assert 'the argument CHECKPOINT is tested' in output
+    for flags, option in (
+        (('--work-dir', tmp_path), 'work_dir=elsewhere'),
+        (('--amp',), 'optim_wrapper.type=OptimWrapper'),
+    ):
+        output = fail('tools/train.py', config, *flags, '--cfg-options', option)
+        assert f'--cfg-options {option.partition("=")[0]}: {flags[0]}' in output
+    output = fail('tools/train.py', config, '--resume', 'a.pth', '--weights', 'b.pth')
+    assert '--weights: --resume a.pth has weights of its own' in output
+    assert f'{tmp_path} is a folder; name a config' in fail('tools/train.py', tmp_path)
+    assert 'there is no config nosuch.py' in fail('tools/train.py', 'nosuch.py')
     output = fail('tools/train.py', config, '--launcher', 'pytorch')
     assert 'RANK' in output and 'torchrun' in output
 

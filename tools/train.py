@@ -87,6 +87,10 @@ def check_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
         parser.error('--cfg-options resume: --resume sets it')
     if args.resume not in (None, 'auto') and 'load_from' in options:
         parser.error(f'--cfg-options load_from: --resume {args.resume} sets it')
+    if args.resume not in (None, 'auto') and args.weights is not None:
+        parser.error(f'--weights: --resume {args.resume} has weights of its own')
+    if args.amp and 'optim_wrapper.type' in options:
+        parser.error('--cfg-options optim_wrapper.type: --amp sets it')
     for flag, value, key in (
         ('--weights', args.weights, 'load_from'),
         ('--epochs', args.epochs, 'train_cfg.max_epochs'),

@@ -15,6 +15,7 @@ from mmdet.datasets import CocoDataset
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.data.check_data import DataError
 from focal_retinanet.engine.runner import Runner
 
@@ -158,6 +159,14 @@ def test_mmengines_runner_resumes_by_epochs_and_warns_by_iterations(
     )
     (log,) = Path(runner.log_dir).glob('*.log')
     assert 'a resumed run will differ' in log.read_text()
+
+
+def test_an_argument_of_the_checkpoint_hook_is_checked_before_training(
+    runs, tiny_config
+):
+    tiny_config.default_hooks.checkpoint.save_bests = 'auto'
+    with pytest.raises(UserError, match=r'save_bests, .*; do you mean save_best\?'):
+        runs.build(tiny_config)
 
 
 def test_checkpoint_of_training_tests(runs, tiny_config, tmp_path):

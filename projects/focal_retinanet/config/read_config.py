@@ -18,6 +18,10 @@ def read_config(file: str | Path) -> Config:
         FileNotFoundError: There is no such file.
         UserError: The file, or one that it inherits from, is no config.
     """
+    if Path(file).is_dir():
+        raise UserError(f'{file} is a folder; name a config')
+    if not Path(file).exists():
+        raise FileNotFoundError(f'there is no config {file}')
     try:
         return Config.fromfile(file)
     except (UserError, FileNotFoundError):

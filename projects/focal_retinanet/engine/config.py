@@ -54,6 +54,10 @@ def load_config(
         warn(line)
     check_launcher(cfg.launcher)
     if args.work_dir is not None:
+        if 'work_dir' in (args.cfg_options or {}):
+            raise UserError(
+                f'--cfg-options work_dir: --work-dir {args.work_dir} sets it'
+            )
         cfg.work_dir = args.work_dir
     elif 'work_dir' not in (args.cfg_options or {}) and (
         own := run_folder(args.config)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from mmengine.config import ConfigDict
 from mmengine.dist import is_distributed
-from mmengine.hooks import EMAHook
+from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper
@@ -24,6 +24,7 @@ from focal_retinanet.cli.errors import UserError
 from focal_retinanet.data.check_data import CocoSource, checked_loading, coco_sources
 from focal_retinanet.data.dataset_meta import describe_other_classes, meta_of
 from focal_retinanet.data.image_errors import name_image_errors
+from focal_retinanet.engine.checkpoints.arguments import check_arguments
 from focal_retinanet.engine.checkpoints.fit import check_can_be_resumed, check_fits
 from focal_retinanet.engine.checkpoints.resumed_settings import (
     describe_changed_settings,
@@ -274,6 +275,9 @@ class Runner(MMEngineRunner):
         for kind in _HOOKS:
             if not any(isinstance(hook, kind) for hook in self.hooks):
                 self.register_hook(kind())
+        for hook in self.hooks:
+            if isinstance(hook, CheckpointHook):
+                check_arguments(hook, self.save_checkpoint)
 
     def load_or_resume(self) -> None:
         """Load or resume; the latest checkpoint is found in this work directory."""
