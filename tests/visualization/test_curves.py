@@ -95,6 +95,11 @@ def test_panels_lines_and_names(draw):
     ]
 
 
+def test_a_name_that_begins_with_an_underscore_is_in_the_legend(draw):
+    figure, _ = draw(model('_old', run([2, 1])), model('b', run([5, 4])))
+    assert [name.lstrip('\u200b') for name in names(figure)] == ['_old', 'b']
+
+
 def test_time_in_the_unit_that_suits(draw):
     for each, unit, x in ((360, 'hours', 2), (60, 'minutes', 20), (1, 'seconds', 20)):
         figure, _ = draw(model('a', run([2, 1], seconds_each=each)), x='time')

@@ -65,6 +65,13 @@ def test_names_without_lines_if_there_are_no_positions(draw):
     assert [tick.get_text() for tick in axes.get_xticklabels()] == [r'a\$', 'b']
 
 
+def test_a_name_that_begins_with_an_underscore_is_in_the_legend(draw):
+    axes = draw([[gap('_ce', 0.1, 0, 0.2), gap('ohem', 0.1, 0, 0.2)]], ['a'])
+    (legend,) = axes.figure.legends
+    names = [text.get_text().lstrip('\u200b') for text in legend.get_texts()]
+    assert names == ['_ce', 'ohem']
+
+
 def test_comparisons_that_do_not_fit_are_refused(draw):
     one = [gap('ce', 0.1, 0, 0.2)]
     with pytest.raises(UserError, match='different references: fl, other'):

@@ -38,6 +38,7 @@ COLORS = PALETTE[:6]
 LINES = ('-', '--', ':', '-.')
 MARKERS = ('o', 's', '^', 'D')
 MOST_LOOKS = len(COLORS) * len(LINES)
+_ZERO_WIDTH_SPACE = '\u200b'
 
 _RC = {
     'font.family': 'sans-serif',
@@ -110,7 +111,9 @@ def plain(text: str) -> str:
     """Return a text that matplotlib draws literally.
 
     A pair of dollar signs would be a formula; undecodable bytes of a file name could
-    not be drawn.
+    not be drawn; and a legend leaves out labels that begin with an underscore.
     """
     text = text.encode(errors='replace').decode()
+    if text.startswith('_'):
+        text = _ZERO_WIDTH_SPACE + text
     return text.replace('$', r'\$')
