@@ -10,6 +10,7 @@ from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.training_log import (
     ModelLogs,
     TrainingLog,
+    find_training_logs,
     read_training_log,
 )
 from focal_retinanet.visualization import style
@@ -65,13 +66,15 @@ def test_a_mark_for_each_run(draw):
     assert [(shape, color, y) for shape, color, _, y in found] == [
         ('o', ce, 20),
         ('o', ce, 20),
-        ('x', ce, 20),
-        ('x', fl, 10),
+        ('o', ce, 20),
+        ('x', '#555555', 20),
+        ('o', fl, 10),
+        ('x', '#555555', 10),
     ]
     # Beside each other, and nearest to their own learning rate.
     places = [x for _, _, x, _ in found]
     assert len(set(places)) == 4
-    assert np.allclose(places, [0.001, 0.001, 0.01, 0.01], rtol=0.2)
+    assert np.allclose(places, [0.001, 0.001, *[0.01] * 4], rtol=0.2)
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == [
         'ce (1 of 3 diverged)',
@@ -80,6 +83,55 @@ def test_a_mark_for_each_run(draw):
         'did not diverge',
     ]
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ['0.001', '0.01']
+
+
+def test_many_models_stay_at_their_own_learning_rate(draw):
+    rates = [0.01, 0.02, 0.04]
+    runs = [
+        (f'm{index}', rate, NAN if index % 2 else 1.0)
+        for index in range(9)
+        for rate in rates
+    ]
+    figure, _ = draw(
+        *(ModelLogs(name, [run(name, rate, [loss])]) for name, rate, loss in runs)
+    )
+    found = marks(figure)
+    models = [mark for mark in found if mark[0] != 'x']
+    assert len(models) == len(runs) == len({x for _, _, x, _ in models})
+    for (_, _, x, _), (_, rate, _) in zip(models, runs, strict=True):
+        assert min(rates, key=lambda tick: abs(np.log(x / tick))) == rate
+    # A diverged run has the marker of its model, so that repeated colours differ.
+    looks = {(shape, color) for shape, color, _, _ in models}
+    assert len(looks) == 9
+    crosses = [mark[2:] for mark in found if mark[0] == 'x']
+    assert crosses == [mark[2:] for mark in models if mark[2:] in crosses]
+    assert len(crosses) == 4 * len(rates)
+
+
+def test_a_name_that_begins_with_an_underscore_is_in_the_legend(draw):
+    figure, _ = draw(ModelLogs('_old', [run('_old', 0.01, [1])]))
+    assert '_old (0 of 1 diverged)' in figure.legends[0].get_texts()[0].get_text()
+    assert len(figure.legends[0].get_texts()) == 3
+
+
+def test_files_of_scalars_are_models_of_their_own(draw, tmp_path):
+    def write(file):
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(dict(loss=1.0, step=10)) + '\n')
+        (file.parent / 'config.py').write_text(
+            'optim_wrapper = dict(optimizer=dict(lr=0.01))'
+        )
+        return file
+
+    log = 'seed-0/20260101_000000/vis_data/scalars.json'
+    in_work_dirs = [write(tmp_path / name / log) for name in 'ab']
+    elsewhere = [write(tmp_path / name / 'mine.json') for name in 'cd']
+    models, _ = find_training_logs([*in_work_dirs, *elsewhere])
+    figure, _ = draw(*models)
+    names = [text.get_text() for text in figure.legends[0].get_texts()[:-2]]
+    assert names == [
+        f'{name} (0 of 1 diverged)' for name in ('a', 'b', *map(str, elsewhere))
+    ]
 
 
 def test_runs_without_a_learning_rate_are_named(draw):

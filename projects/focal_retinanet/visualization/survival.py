@@ -8,11 +8,16 @@ from matplotlib.lines import Line2D
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.training_log import ModelLogs, TrainingLog
+from focal_retinanet.evaluation.work_dirs import SCALARS
 from focal_retinanet.visualization import style
 
-# Distance of neighbouring models at one learning rate, as a ratio of rates, and the
-# part of it over which the seeds of a model spread.
+# Largest distance of neighbouring models at one learning rate, as a ratio of rates, and
+# the part of the distance over which the seeds of a model spread.
 _STEP, _SPREAD = 1.16, 0.5
+_GREY = dict(color='#555555', linestyle='')
+_CROSS = dict(marker='x', markersize=9, markeredgewidth=1.2, **_GREY)
+# Largest part of the distance of two learning rates that all models of one take.
+_ROOM = 0.6
 
 
 def draw_survival(
@@ -20,10 +25,10 @@ def draw_survival(
 ) -> list[str]:
     """Write a figure with a mark for each run, at the iteration up to which it trained.
 
-    A cross is a run that diverged, at the first logged loss that is not finite. A
-    ring is a run that did not, at its last logged iteration. Models whose folders
-    have the same name, such as a row that is trained at several learning rates, are
-    one colour.
+    A marker with a cross over it is a run that diverged, at the first logged loss that
+    is not finite. A marker without is a run that did not, at its last logged iteration.
+    Models whose folders have the same name, such as a row that is trained at several
+    learning rates, have one colour and one marker.
 
     Args:
         models: logs of the models.
@@ -38,11 +43,14 @@ def draw_survival(
     """
     runs: dict[str, list[TrainingLog]] = {}
     notes = []
-    for log in (log for model in models for log in model.logs):
-        if log.learning_rate is None:
-            notes.append(f'left out {log.path}: no config that names its learning rate')
-        elif len(log.iterations):
-            runs.setdefault(_folder(log.path), []).append(log)
+    for model in models:
+        for log in model.logs:
+            if log.learning_rate is None:
+                notes.append(
+                    f'left out {log.path}: no config that names its learning rate'
+                )
+            elif len(log.iterations):
+                runs.setdefault(_name(log.path, model), []).append(log)
     if not runs:
         raise UserError('\n'.join(['no run to draw', *notes]))
     if len(runs) > style.MOST_LOOKS:
@@ -50,6 +58,11 @@ def draw_survival(
             f'{len(runs)} models are too many for one figure: name at most '
             f'{style.MOST_LOOKS}'
         )
+    rates = sorted({log.learning_rate for logs in runs.values() for log in logs})
+    steps = np.diff(np.log(rates))
+    closest = steps.min() if len(steps) else np.inf
+    # Each run stays nearest to its own rate.
+    step = min(np.log(_STEP), _ROOM * closest / len(runs))
     with style.new_figure(6.4, 3.6) as figure:
         axes = figure.subplots()
         for index, (name, logs) in enumerate(runs.items()):
@@ -57,22 +70,22 @@ def draw_survival(
             shape = style.MARKERS[index // len(style.COLORS) % len(style.MARKERS)]
             place = index - (len(runs) - 1) / 2
             for log, offset in zip(logs, _offsets(logs), strict=True):
-                x = log.learning_rate * _STEP ** (place + offset)
-                if log.diverged_at is None:
-                    axes.plot(x, log.iterations[-1], shape, color=color, mfc='none')
-                else:
-                    axes.plot(x, log.diverged_at, 'x', color=color, mew=1.6)
+                x = log.learning_rate * np.exp(step * (place + offset))
+                at = log.diverged_at
+                y = log.iterations[-1] if at is None else at
+                axes.plot(x, y, shape, color=color, mfc='none')
+                if at is not None:
+                    axes.plot(x, y, **_CROSS)
             axes.plot([], [], shape, color=color, label=style.plain(_label(name, logs)))
-        rates = sorted({log.learning_rate for logs in runs.values() for log in logs})
         axes.set(xscale='log', xlabel='learning rate', ylabel='iterations trained')
         axes.set_xticks(rates, [f'{rate:g}' for rate in rates])
         axes.minorticks_off()
+        axes.margins(y=0.08)
         axes.set_ylim(bottom=0)
-        looks = dict(color='#555555', linestyle='')
         handles = [
             *axes.get_legend_handles_labels()[0],
-            Line2D([], [], marker='x', label='diverged', **looks),
-            Line2D([], [], marker='o', mfc='none', label='did not diverge', **looks),
+            Line2D([], [], label='diverged', **_CROSS),
+            Line2D([], [], marker='o', mfc='none', label='did not diverge', **_GREY),
         ]
         figure.legend(handles=handles, loc='outside lower center', ncols=2)
         if title:
@@ -81,9 +94,16 @@ def draw_survival(
     return notes
 
 
-def _folder(path: Path) -> str:
-    """Name of a run's config: that of its folder, or of the folder around its seed."""
+def _name(path: Path, model: ModelLogs) -> str:
+    """Name of a run's config: that of its folder, or of the folder around its seed.
+
+    A file of scalars that is in no work directory has the model's name.
+    """
     path = path.resolve()
+    if path.is_file():
+        if not path.match(SCALARS):
+            return model.name
+        path = path.parents[2]
     return path.parent.name if path.name.startswith('seed-') else path.name
 
 
