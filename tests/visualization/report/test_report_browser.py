@@ -196,6 +196,17 @@ def test_tables_sort_by_mouse_and_by_keyboard(report, open_page):
     assert outline == 'solid'
 
 
+def test_tables_sort_thousands_as_numbers(report, open_page):
+    page = open_page(report)
+    table = page.locator('#data table')
+    cells = table.locator('tbody tr td:nth-of-type(1)')
+    cells.evaluate_all(
+        "all => all.forEach((one, i) => one.textContent = ['87', '1,234,567'][i])"
+    )
+    table.locator('thead th').nth(1).get_by_role('button').click()
+    assert cells.all_inner_texts() == ['1,234,567', '87']
+
+
 def test_images_by_keyboard(report, open_page):
     page = open_page(report)
     pictures = page.locator('.picture')

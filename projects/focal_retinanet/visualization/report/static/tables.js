@@ -6,7 +6,9 @@
 function cellValue(row, column) {
   const text = row.cells[column].textContent.trim();
   if (['', '-', 'not measured'].includes(text)) return null;
-  return /^[+-]?\d+(\.\d+)?(\s|$)/.test(text) ? parseFloat(text) : text;
+  // The tables have 1,234 for 1234.
+  const number = text.replace(/(\d),(?=\d{3}\b)/g, '$1');
+  return /^[+-]?\d+(\.\d+)?(\s|$)/.test(number) ? parseFloat(number) : text;
 }
 
 function compareValues(a, b, sign) {
