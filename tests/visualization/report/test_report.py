@@ -25,12 +25,17 @@ from focal_retinanet.evaluation.detection_errors import (
 )
 from focal_retinanet.evaluation.runs import Run, find_models
 from focal_retinanet.evaluation.score_thresholds import score_detections
+from focal_retinanet.visualization import style
 from focal_retinanet.visualization.report import write_report
 from focal_retinanet.visualization.report.charts import (
     MOST_BARS,
     class_precision_recall,
+    draw_differences,
     draw_errors,
+    draw_histogram,
+    draw_precision_recall,
     draw_speed_accuracy,
+    short_names,
     shorten,
 )
 from focal_retinanet.visualization.report.config_differences import config_differences
@@ -278,6 +283,64 @@ def test_charts_that_have_nothing_to_say_are_left_out(tmp_path):
     assert len(shorten('x' * 99)) == 34 and shorten('short') == 'short'
 
 
+def test_names_with_the_same_end_are_told_apart(tmp_path):
+    end = '/retinanet_r50_fpn_1x_coco_bbox-detections'
+    names = [f'work_dirs/first{end}', f'work_dirs/second{end}', 'third']
+    assert short_names(names) == {
+        names[0]: 'work_dirs/first…',
+        names[1]: 'work_dirs/second…',
+        'third': 'third',
+    }
+    # A part that is equal in the short names, too: the whole names are shown.
+    deep = [f'{part}{end}/x{"y" * 40}{end}' for part in 'ab']
+    assert list(short_names([*deep, f'c{"y" * 40}']).values())[:2] == ['a…', 'b…']
+    both = ['a/x' + 'y' * 50, 'a/x' + 'z' * 50, 'b/x' + 'y' * 50, 'b/x' + 'z' * 50]
+    assert list(short_names(both).values()) == both
+
+    curves = dict.fromkeys(names, np.ones(101))
+    row = dict(AP=0.1, AP_sd=None, images_per_second=1.0)
+    gap = dict(reference='third', AP=0.1, low=0, high=0.2, within_noise=False)
+    files = [
+        draw_precision_recall(curves, tmp_path / 'curves.svg'),
+        draw_speed_accuracy(
+            [dict(row, name=name) for name in names], tmp_path / 'speed.svg'
+        ),
+        draw_differences(
+            [dict(gap, model=name) for name in names[:2]], tmp_path / 'gaps.svg'
+        ),
+        draw_errors(
+            {name: dict.fromkeys(ERRORS, 0.1) for name in names}, tmp_path / 'bars.svg'
+        ),
+    ]
+    for file in files:
+        text = file.read_text()
+        assert 'first…' in text and 'second…' in text and 'third' in text, file
+
+
+def test_names_that_begin_with_an_underscore_are_in_the_legends(tmp_path):
+    row = dict(AP=0.1, AP_sd=None, images_per_second=1.0)
+    costs = dict.fromkeys(ERRORS, 0.1)
+    files = [
+        draw_precision_recall({'_mine': np.ones(101)}, tmp_path / 'curves.svg'),
+        draw_speed_accuracy([dict(row, name='_mine')], tmp_path / 'speed.svg'),
+        draw_errors({'_mine': costs}, tmp_path / 'bars.svg'),
+    ]
+    for file in files:
+        assert '_mine' in file.read_text(), file
+
+
+def test_the_last_bar_has_the_largest_objects(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(style, 'save_figure', lambda f, _: figures.append(f))
+    draw_histogram([1, 1, 5, 99], [0, 2, 4], 'x', 'y', tmp_path / 'x.svg')
+    (axes,) = figures[0].axes
+    assert [bar.get_height() for bar in axes.patches] == [2, 2]
+    assert [text.get_text() for text in axes.texts] == ['last bar: 2 and more']
+    draw_histogram([1, 1, 3], [0, 2, 4], 'x', 'y', tmp_path / 'x.svg')
+    (axes,) = figures[1].axes
+    assert [bar.get_height() for bar in axes.patches] == [2, 1] and not axes.texts
+
+
 def test_a_report_of_two_models(report, make_run, detections, worse_detections):
     for seed in range(2):
         make_run(f'good/seed-{seed}', detections, seed=seed)
@@ -483,6 +546,19 @@ def test_twenty_models(report, detections, ground_truth, tmp_path):
     assert html.count('<option value="gallery-0-') == 20
     svg = (out / 'charts' / 'precision_recall_0_1.svg').read_text()
     assert all(f'model-{i}: 75.2' in svg for i in range(20))
+
+
+def test_more_models_than_looks_have_no_lines(report, make_run, detections, tmp_path):
+    runs = [make_run(f'run-{i}', detections) for i in range(style.MOST_LOOKS + 1)]
+    html, out, _ = report(runs, num_resamples=2)
+    drawn = {file.name for file in (out / 'charts').iterdir()}
+    assert not {name for name in drawn if name.startswith(('precision', 'speed'))}
+    for what in (
+        '24 models, the lines',
+        '24 models, the markers',
+        '8 models, the bars',
+    ):
+        assert f'of more than {what} look alike' in html
 
 
 def test_the_tool(make_run, detections, tmp_path):

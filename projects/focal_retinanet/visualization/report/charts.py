@@ -1,7 +1,8 @@
 """The report's charts as SVG, narrow enough for a phone."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from os.path import commonprefix
 from pathlib import Path
 
 import numpy as np
@@ -41,17 +42,23 @@ def class_precision_recall(
     return precision_recall(np.concatenate(scores), np.concatenate(right), objects)
 
 
-def draw_precision_recall(curves: Mapping[str, np.ndarray], file: Path) -> Path:
+def draw_precision_recall(curves: Mapping[str, np.ndarray], file: Path) -> Path | None:
     """Draw one line per model, with its AP50 in the legend.
 
     Args:
         curves: results of :func:`class_precision_recall` by the model's name.
         file: SVG to write.
+
+    Returns:
+        The file; None for more models than lines can be told apart.
     """
+    if len(curves) > style.MOST_LOOKS:
+        return None
     with style.new_figure(WIDTH, 3.0 + _legend_height(len(curves))) as figure:
         axes = figure.subplots()
+        labels = short_names(curves)
         for index, (name, precision) in enumerate(curves.items()):
-            label = f'{shorten(name)}: {100 * precision.mean():.1f}'
+            label = f'{labels[name]}: {100 * precision.mean():.1f}'
             look = style.line_look(index) | dict(marker='')
             axes.plot(100 * RECALLS, 100 * precision, **look, label=label)
         axes.set(xlabel='recall (%)', xlim=(0, 100))
@@ -68,11 +75,13 @@ def draw_speed_accuracy(rows: Sequence[dict], file: Path) -> Path | None:
         file: SVG to write.
 
     Returns:
-        The file; None if no model has both numbers.
+        The file; None if no model has both numbers, or if more models have them than
+        markers can be told apart.
     """
     both = [r for r in rows if r['images_per_second'] and r['AP'] is not None]
-    if not both:
+    if not both or len(both) > style.MOST_LOOKS:
         return None
+    labels = short_names(row['name'] for row in both)
     with style.new_figure(WIDTH, 3.0 + _legend_height(len(both))) as figure:
         axes = figure.subplots()
         for index, row in enumerate(both):
@@ -80,7 +89,7 @@ def draw_speed_accuracy(rows: Sequence[dict], file: Path) -> Path | None:
                 1000 / row['images_per_second'],
                 100 * row['AP'],
                 yerr=None if row['AP_sd'] is None else 100 * row['AP_sd'],
-                label=shorten(row['name']),
+                label=labels[row['name']],
                 **style.line_look(index) | dict(linestyle=''),
             )
         axes.set(xlabel='time per image (ms)', ylabel='AP (%)')
@@ -97,6 +106,7 @@ def draw_differences(gaps: Sequence[dict], file: Path) -> Path:
         gaps: 'differences' of a comparison, at least one.
         file: SVG to write.
     """
+    labels = short_names([gaps[0]['reference'], *(gap['model'] for gap in gaps)])
     with style.new_figure(WIDTH, 0.8 + 0.25 * len(gaps)) as figure:
         axes = figure.subplots()
         axes.axvline(0, color='#555555', linewidth=1)
@@ -106,9 +116,9 @@ def draw_differences(gaps: Sequence[dict], file: Path) -> Path:
             # An open circle is within noise.
             face = 'white' if gap['within_noise'] else style.PALETTE[0]
             axes.plot(value, place, 'o', color=style.PALETTE[0], markerfacecolor=face)
-        axes.set_yticks(range(len(gaps)), [shorten(gap['model']) for gap in gaps])
+        axes.set_yticks(range(len(gaps)), [labels[gap['model']] for gap in gaps])
         axes.set_ylim(len(gaps) - 0.5, -0.5)
-        axes.set_xlabel(f'points of AP against {shorten(gaps[0]["reference"])}')
+        axes.set_xlabel(f'points of AP against {labels[gaps[0]["reference"]]}')
         axes.grid(axis='y', visible=False)
         return style.save_figure(figure, file)
 
@@ -125,6 +135,7 @@ def draw_errors(costs: Mapping[str, Mapping[str, float]], file: Path) -> Path | 
     """
     if len(costs) > MOST_BARS:
         return None
+    labels = short_names(costs)
     thick = 0.8 / len(costs)
     height = 0.6 + len(ERRORS) * (0.14 + 0.11 * len(costs)) + _legend_height(len(costs))
     with style.new_figure(WIDTH, height) as figure:
@@ -137,7 +148,7 @@ def draw_errors(costs: Mapping[str, Mapping[str, float]], file: Path) -> Path | 
                 color=style.PALETTE[index],
                 edgecolor='#333333',
                 linewidth=0.4,
-                label=shorten(name),
+                label=labels[name],
             )
         axes.set_yticks(range(len(ERRORS)), list(ERRORS))
         axes.invert_yaxis()
@@ -153,7 +164,8 @@ def draw_histogram(
     """Draw the number of values in each bin.
 
     Args:
-        values: values to count; those outside the bins are left out.
+        values: values to count, from the first edge on. The last bin has all that are
+            larger, too, and its label says so.
         edges: edges of the bins, rising.
         x, y: labels of the axes.
         file: SVG to write.
@@ -161,15 +173,55 @@ def draw_histogram(
     with style.new_figure(WIDTH, 2.4) as figure:
         axes = figure.subplots()
         axes.hist(
-            values, edges, color=style.PALETTE[0], edgecolor='white', linewidth=0.4
+            np.minimum(values, edges[-1]),
+            edges,
+            color=style.PALETTE[0],
+            edgecolor='white',
+            linewidth=0.4,
         )
         axes.set(xlabel=x, ylabel=y, xlim=(edges[0], edges[-1]))
+        if np.max(values) > edges[-1]:
+            axes.text(
+                1,
+                1.01,
+                f'last bar: {edges[-2]:.0f} and more',
+                transform=axes.transAxes,
+                ha='right',
+                va='bottom',
+                fontsize=8,
+            )
         return style.save_figure(figure, file)
 
 
 def shorten(name: str, longest: int = 34) -> str:
     """Return a name as matplotlib text; of a long name, only the end."""
     return style.plain(name if len(name) <= longest else '…' + name[1 - longest :])
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the names as :func:`shorten` does, and different where the names are.
+
+    Names with the same end are shown without it; the whole names are, if that does not
+    tell them apart.
+    """
+    names = list(dict.fromkeys(names))
+    ends: dict[str, list[str]] = {}
+    for name in names:
+        ends.setdefault(shorten(name), []).append(name)
+    short = {}
+    for end, alike in ends.items():
+        if len(alike) == 1:
+            short[alike[0]] = end
+            continue
+        common = len(commonprefix([name[::-1] for name in alike]))
+        # A folder that differs keeps the end of its name.
+        common -= max(alike[0][-common:].find('/'), 0)
+        for name in alike:
+            rest = name[:-common]
+            short[name] = shorten(f'{rest}…' if rest else name)
+    if len(set(short.values())) < len(names):
+        return {name: style.plain(name) for name in names}
+    return short
 
 
 def _legend_height(lines: int) -> float:

@@ -36,6 +36,7 @@ from focal_retinanet.evaluation.tables import (
     models_table,
 )
 from focal_retinanet.evaluation.training_log import find_training_logs
+from focal_retinanet.visualization import style
 from focal_retinanet.visualization.curves import default_keys, draw_curves
 from focal_retinanet.visualization.report import charts
 from focal_retinanet.visualization.report.comparing import Compared
@@ -68,7 +69,10 @@ def numbers(folder: Path, compared: Compared) -> dict:
         figure_2=speed
         and _chart(speed, 'AP over time per image; numbers as in the table'),
         has_speed=any(r['seconds_per_iter'] or r['images_per_second'] for r in rows),
+        timed=sum(bool(row['images_per_second']) for row in rows),
         not_timed=[row['name'] for row in rows if not row['images_per_second']],
+        most_lines=style.MOST_LOOKS,
+        most_bars=charts.MOST_BARS,
     )
 
 
@@ -78,7 +82,10 @@ def precision_recall(
     images: Mapping[str, Sequence[ImageDetections]],
     classes: Mapping[int, str],
 ) -> list[dict]:
-    """Draw one chart per class, of the models with the same ground truth."""
+    """Draw one chart per class, of the models with the same ground truth.
+
+    There is none for more models than ``style.MOST_LOOKS``.
+    """
     shown = []
     for cat_id, name in classes.items():
         curves = {
@@ -88,7 +95,8 @@ def precision_recall(
         if any(curve is None for curve in curves.values()):  # no object of the class
             continue
         file = folder / f'precision_recall_{number}_{cat_id}.svg'
-        charts.draw_precision_recall(curves, file)
+        if charts.draw_precision_recall(curves, file) is None:
+            return []
         aps = ', '.join(f'{m} {100 * c.mean():.1f}' for m, c in curves.items())
         alt = f'Precision over recall of {name}; AP50: {aps}'
         shown.append(_chart(file, alt, name))
