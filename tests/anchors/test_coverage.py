@@ -1,6 +1,7 @@
 """Coverage of objects by anchors, against mmdet's assigner and hand-made numbers."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from focal_retinanet.anchors.coverage import (
     best_iou_on_grid,
     count_by_kind,
 )
+from focal_retinanet.anchors.measure import choose_images
 from focal_retinanet.anchors.report import (
     as_dict,
     level_table,
@@ -192,3 +194,23 @@ def test_histogram():
     edges = torch.tensor([1.0, 2.0, 4.0])
     counts = count_by_kind(values, kinds, edges)
     assert counts.tolist() == [[2, 0], [0, 1], [1, 1]]
+
+
+@pytest.mark.parametrize('num_missed', [0, 2, 50])
+def test_pictures_are_of_the_worst_images_and_of_all_the_data(num_missed):
+    coverage = SimpleNamespace(
+        images=list(range(100)),
+        image=torch.arange(100),
+        kinds=torch.full((100,), int(Kind.COVERED)),
+    )
+    coverage.kinds[:num_missed] = Kind.NONE
+    chosen = choose_images(coverage, 16)
+    assert len(set(chosen)) == 16 and chosen == sorted(chosen)
+    worst = min(num_missed, 8)
+    assert chosen[:worst] == list(range(worst))
+    # The rest is spread over the others up to the last one.
+    assert chosen[worst] == worst and chosen[-1] == 99
+    steps = torch.tensor(chosen[worst:]).diff()
+    assert steps.max() - steps.min() <= 1
+    assert choose_images(coverage, 1000) == coverage.images
+    assert choose_images(coverage, 0) == []

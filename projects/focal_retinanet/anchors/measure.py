@@ -6,7 +6,11 @@ from torch.utils.data import DataLoader
 from focal_retinanet.anchors.assignment import AnchorRule, Assignment
 from focal_retinanet.anchors.coverage import Coverage
 from focal_retinanet.cli.console import progress
-from focal_retinanet.data.training_images import Example, TrainingImages
+from focal_retinanet.data.training_images import (
+    Example,
+    TrainingImages,
+    evenly_spread,
+)
 
 
 def assign(rule: AnchorRule | None, example: Example) -> Assignment | None:
@@ -59,9 +63,7 @@ def choose_images(coverage: Coverage, num: int) -> list[int]:
         weight = torch.tensor([0.0, 1.0, 1000.0])[coverage.kinds]
         missed.index_add_(0, coverage.image, weight)
     order = missed.argsort(descending=True, stable=True)
-    chosen = {i for i in order[: num // 2].tolist() if missed[i] > 0}
-    spread = torch.linspace(0, total - 1, num).long().tolist()
-    for i in [*spread, *range(total)]:
-        if len(chosen) < num:
-            chosen.add(i)
-    return sorted(chosen)
+    worst = [i for i in order[: num // 2].tolist() if missed[i] > 0]
+    others = sorted(set(range(total)).difference(worst))
+    spread = evenly_spread(len(others), num - len(worst))
+    return sorted([*worst, *(others[i] for i in spread)])
