@@ -16,6 +16,11 @@ def test_equal_names_get_numbers():
     ]
 
 
+def test_a_name_that_occurs_later_keeps_its_file():
+    given = ['a.jpg', 'a.jpg', 'a_2.jpg']
+    assert unique_names(given) == ['a.jpg', 'a_3.jpg', 'a_2.jpg']
+
+
 def test_thousands_of_equal_names_take_no_time():
     names = unique_names(['a.jpg'] * 20_000)
     assert names[-1] == 'a_20000.jpg' and len(set(names)) == 20_000

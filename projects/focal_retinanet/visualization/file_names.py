@@ -7,15 +7,19 @@ from pathlib import Path
 def unique_names(names: Iterable[str]) -> list[str]:
     """Return the names, with a number in each repetition.
 
-    ``a.jpg``, ``a.jpg``, ``a.mp4`` become ``a.jpg``, ``a_2.jpg``, ``a.mp4``.
+    ``a.jpg``, ``a.jpg``, ``a.mp4`` become ``a.jpg``, ``a_2.jpg``, ``a.mp4``. A name
+    that occurs later is no repetition's: ``a.jpg``, ``a.jpg``, ``a_2.jpg`` become
+    ``a.jpg``, ``a_3.jpg``, ``a_2.jpg``.
     """
+    names = list(names)
+    taken = set(names)
     unique: dict[str, None] = {}
     # Last number of each name, since thousands may be equal.
     numbers: dict[str, int] = {}
     for name in names:
         stem, suffix = Path(name).stem, Path(name).suffix
         candidate, number = name, numbers.get(name, 1)
-        while candidate in unique:
+        while candidate in unique or (candidate != name and candidate in taken):
             number += 1
             candidate = f'{stem}_{number}{suffix}'
         numbers[name] = number
