@@ -113,6 +113,10 @@ def main() -> None:
         f'{len(coverage.images)} images ({without_objects} without objects), '
         f'{len(coverage)} objects'
     )
+    # An earlier run may have written what this one does not.
+    for name in ('coverage.png', 'not_covered.csv'):
+        (out_dir / name).unlink(missing_ok=True)
+    written = ['summary.json']
     advice = None
     if not len(coverage):
         last_words = 'There is no object in them: is it the right annotation file?'
@@ -123,15 +127,18 @@ def main() -> None:
         advice = advise_for(coverage, rule)
         last_words = advice_text(advice)
         write_not_covered(out_dir / 'not_covered.csv', coverage, rule, classes)
+        written.append('not_covered.csv')
     facts = dict(config=args.config, split=args.split, seed=args.seed)
     write_summary(out_dir / 'summary.json', coverage, rule, advice, **facts)
     if len(coverage):
         save_coverage_figure(out_dir / 'coverage.png', coverage, rule)
+        written.append('coverage.png')
     images.with_image = True
     chosen = choose_images(coverage, args.num)
     files = save_training_pictures(chosen, images, rule, classes, out_dir / 'images')
-    written = ', '.join(sorted(path.name for path in out_dir.iterdir()))
-    print(f'\nWritten to {out_dir}: {written}\n{last_words}')
+    if files:
+        written.append('images')
+    print(f'\nWritten to {out_dir}: {", ".join(sorted(written))}\n{last_words}')
     if not args.not_show:
         show_pictures(files, args.show_interval)
 

@@ -63,8 +63,16 @@ def test_train_split(config, tmp_path, shapes_root):
         assert len(list(csv.DictReader(file))) == count - numbers['objects']['covered']
 
     assert 'has files already' in browse(*command, fails=True)
-    again = browse(*command, '--overwrite', '--not-show')
+    for own in (out / 'notes.txt', out / 'images' / 'mine.png'):
+        own.write_text('')
+    again = browse(*command, '--num', 1, '--overwrite', '--not-show')
     assert again.splitlines()[-1] == output.splitlines()[-1]  # the same seed
+    names = 'coverage.png, images, not_covered.csv, summary.json'
+    assert f'Written to {out}: {names}\n' in again
+    # The earlier pictures are gone, and nothing else.
+    first, mine = sorted(file.name for file in (out / 'images').iterdir())
+    assert first.startswith('000') and mine == 'mine.png'
+    assert (out / 'notes.txt').exists()
 
 
 def test_anchors_that_are_too_large(config, tmp_path):

@@ -1,5 +1,6 @@
-"""File names that do not overwrite each other."""
+"""File names that do not overwrite each other, and pictures of earlier runs."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,3 +26,14 @@ def unique_names(names: Iterable[str]) -> list[str]:
         numbers[name] = number
         unique[candidate] = None
     return list(unique)
+
+
+def delete_numbered_pictures(folder: Path) -> None:
+    """Delete the pictures of an earlier run in a folder, which need not exist.
+
+    They are files whose names begin with three digits or more and an underscore, and
+    end in ``.png``. All other files stay.
+    """
+    for file in folder.glob('*.png'):
+        if re.match(r'\d{3,}_', file.name) and file.is_file():
+            file.unlink()

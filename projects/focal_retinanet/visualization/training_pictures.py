@@ -12,6 +12,7 @@ from focal_retinanet.anchors.measure import assign
 from focal_retinanet.cli.console import progress
 from focal_retinanet.data.training_images import TrainingImages
 from focal_retinanet.visualization.assignment import save_assignment_picture
+from focal_retinanet.visualization.file_names import delete_numbered_pictures
 
 
 def save_training_pictures(
@@ -23,6 +24,8 @@ def save_training_pictures(
 ) -> list[Path]:
     """Write a picture of each image with its objects and their anchors.
 
+    Those of an earlier call are deleted.
+
     Args:
         indices: indices of the images.
         images: images, with their pixels.
@@ -33,6 +36,7 @@ def save_training_pictures(
     Returns:
         The files.
     """
+    delete_numbered_pictures(folder)
     files = []
     for index in progress(indices, 'pictures'):
         example = images[index]

@@ -12,6 +12,7 @@ from focal_retinanet.data.image_files import read_annotated_image
 from focal_retinanet.evaluation.ground_truth import GroundTruth
 from focal_retinanet.evaluation.worst_images import RankedImage
 from focal_retinanet.visualization.detections import draw_detections, draw_grid
+from focal_retinanet.visualization.file_names import delete_numbered_pictures
 
 #: Images on a sheet.
 GRID = 16
@@ -27,6 +28,8 @@ def save_worst_images(
 ) -> None:
     """Write each image beside its ground truth, and a sheet of the first ones.
 
+    Those of an earlier call are deleted.
+
     Args:
         images: images in their order.
         truth: ground truth of the images.
@@ -40,6 +43,9 @@ def save_worst_images(
             its annotations say.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    delete_numbered_pictures(folder)
+    sheet_file = folder.with_name(f'{folder.name}.png')
+    sheet_file.unlink(missing_ok=True)
     sheet = []
     for rank, image in enumerate(progress(images, folder.name)):
         annotated = truth.coco.imgs[image.detections.image_id]
@@ -60,9 +66,8 @@ def save_worst_images(
             sheet.append((frame, image.detections, image.title))
     if sheet:
         frames, found, titles = map(list, zip(*sheet, strict=True))
-        file = folder.with_name(f'{folder.name}.png')
-        _write(file, draw_grid(frames, found, titles, score_thr))
-        print(f'{folder.name}: {len(images)} images in {folder}, {file}')
+        _write(sheet_file, draw_grid(frames, found, titles, score_thr))
+        print(f'{folder.name}: {len(images)} images in {folder}, {sheet_file}')
 
 
 def _write(file: Path, picture: np.ndarray) -> None:
