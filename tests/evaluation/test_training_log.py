@@ -42,14 +42,30 @@ def test_by_epochs_a_validation_is_at_the_last_iteration_of_its_epoch(tmp_path):
     log = read_training_log(write(tmp_path, lines))
     assert log.iterations.tolist() == [10, 20, 35, 45]
     assert log.training['loss'].tolist() == [4, 3, 2, 1]
-    assert log.validated.tolist() == [20, 45]
+    assert log.validated.tolist() == [25, 50]
     assert log.validation['coco/bbox_mAP'].tolist() == [0.1, 0.3]
     # The time of a validation does not count.
     iterations, seconds, ap = log.curve('AP')
-    assert (iterations.tolist(), seconds.tolist()) == ([20, 45], [40, 90])
+    assert (iterations.tolist(), seconds.tolist()) == ([25, 50], [50, 100])
     assert ap.tolist() == [0.1, 0.3]
     assert log.keys.count('loss') == 1 and 'epoch' not in log.keys
     assert log.diverged_at is None
+
+
+def test_the_end_of_an_epoch_need_not_be_logged(tmp_path):
+    """Of 99 iterations an epoch, the 50th is logged."""
+    lines = []
+    for epoch in range(1, 5):
+        lines += [train(99 * (epoch - 1) + 50, epoch=epoch), validate(epoch, 0.1)]
+    log = read_training_log(write(tmp_path / 'run', lines))
+    assert log.validated.tolist() == [99, 198, 297, 396]
+    assert log.curve('AP')[1].tolist() == [198, 396, 594, 792]
+    # One epoch does not say how long it is, and neither do epochs that differ.
+    log = read_training_log(write(tmp_path / 'short', lines[:2]))
+    assert log.validated.tolist() == [50]
+    lines[4]['step'] += 10
+    log = read_training_log(write(tmp_path / 'mixed', lines[:6]))
+    assert log.validated.tolist() == [50, 149, 258]
 
 
 def test_by_iterations_a_validation_is_at_its_own(tmp_path):

@@ -87,6 +87,9 @@ class TrainingLog:
             raise KeyError(key)
         if self.iterations.size:
             seconds = np.interp(iterations, self.iterations, self.seconds)
+            # The last epoch ends after its last line, and takes as long as the others.
+            later = np.maximum(iterations - self.iterations[-1], 0)
+            seconds += later * self.seconds[-1] / self.iterations[-1]
         else:
             seconds = np.full(len(iterations), np.nan)
         end = len(iterations)
@@ -143,8 +146,8 @@ def read_training_log(path: str | Path) -> TrainingLog:
             _forget_from(line['step'], training, validations)
             training.append(line)
         elif any('/' in key for key in line):
-            # In a loop by epochs the step is the epoch, which is never above the
-            # iteration. In a loop by iterations it is at or after the last logged one.
+            # In a loop by iterations the step is at or after the last logged one. In a
+            # loop by epochs it is the epoch, which is never above the iteration.
             last = training[-1]['step'] if training else 0
             validations[max(line['step'], last)] = line
     if not training and not validations:
@@ -152,6 +155,7 @@ def read_training_log(path: str | Path) -> TrainingLog:
             f'{path}: its log is empty; training writes a line every '
             'default_hooks.logger.interval iterations'
         )
+    validations = _at_ends_of_epochs(training, validations)
     config = _config_of(files[-1])
     iterations = np.array([line['step'] for line in training], dtype=np.int64)
     columns = _columns(training)
@@ -202,6 +206,29 @@ def _forget_from(step: int, training: list[dict], validations: dict[int, dict]) 
         training.pop()
     while validations and max(validations) >= step:
         del validations[max(validations)]
+
+
+def _at_ends_of_epochs(
+    training: Sequence[dict], validations: dict[int, dict]
+) -> dict[int, dict]:
+    """Move the validations of a loop by epochs to the last iterations of their epochs.
+
+    mmengine logs an epoch every `interval` iterations of it, and not its end. They stay
+    at the last logged iterations if fewer than two epochs are logged, or if the length
+    of the epochs changes.
+    """
+    first: dict[int, int] = {}
+    for line in training:
+        first.setdefault(line.get('epoch'), line['step'])
+    lengths = {
+        first[epoch] - first[epoch - 1]
+        for epoch in first
+        if isinstance(epoch, int) and epoch - 1 in first
+    }
+    if len(lengths) != 1:
+        return validations
+    (length,) = lengths
+    return {max(line['step'] * length, at): line for at, line in validations.items()}
 
 
 def _columns(lines: Iterable[dict]) -> dict[str, np.ndarray]:
