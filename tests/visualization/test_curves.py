@@ -1,5 +1,6 @@
 """Figures of training curves: their lines, and the notes on missing ones."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,29 @@ def test_orders_of_magnitude_get_a_logarithmic_axis(draw):
 def test_coco_has_minus_one_for_what_is_not_there(draw):
     figure, notes = draw(model('a', run([2, 1], ap=[-1, 0.5])), keys=['AP'])
     assert points(figure.axes[0].lines[0]) == ([20], [50])
+    assert notes == []
+
+
+def test_the_data_set_is_the_same_for_all_runs(draw):
+    def with_data(**aps):
+        log = run([2, 1], ap=[0.0])
+        validation = {f'{k}/bbox_mAP': np.array([v]) for k, v in aps.items()}
+        return replace(log, validation=validation)
+
+    a, b = with_data(old=0.1, new=0.2), with_data(new=0.3, old=0.4)
+    figure, notes = draw(model('a', a), model('b', b), keys=['AP'])
+    (axes,) = figure.axes
+    assert [line.get_ydata()[0] for line in axes.lines] == [10, 40]
+    assert notes == ['AP is old/bbox_mAP; there is new/bbox_mAP, too']
+    # The data set that all have, though it is not the first one.
+    figure, notes = draw(model('a', a), model('b', with_data(new=0.3)), keys=['AP'])
+    assert [line.get_ydata()[0] for line in figure.axes[0].lines] == [20, 30]
+    assert notes == ['AP is new/bbox_mAP; there is old/bbox_mAP, too']
+    _, notes = draw(model('a', a), model('b', with_data(x=0.3)), keys=['AP'])
+    assert 'no data set is common to all' in notes[0]
+    # A key with its data set is meant as it is.
+    figure, notes = draw(model('a', a), model('b', b), keys=['new/bbox_mAP'])
+    assert [line.get_ydata()[0] for line in figure.axes[0].lines] == [20, 30]
     assert notes == []
 
 

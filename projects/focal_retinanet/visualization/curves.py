@@ -76,6 +76,11 @@ def draw_curves(
             known = ', '.join([*_logged(models), *METRICS])
             raise UserError(f'no log has the key {key}; there are {known}')
     notes = [note for model in models for note in _notes(model)]
+    # Keys of the log, the same for all runs where they have a data set in common.
+    names = {}
+    for key in keys:
+        names[key], more = _name_in_logs(models, key)
+        notes += more
     unit, length = _unit(models) if x == 'time' else ('iterations', 1.0)
     label = f'{unit} of training, without validation' if x == 'time' else unit
 
@@ -92,7 +97,7 @@ def draw_curves(
         axes = None
         for index, key in enumerate(keys):
             axes = figure.add_subplot(rows, columns, index + 1, sharex=axes)
-            curves = [curves_of(model, key, x, smooth) for model in models]
+            curves = [curves_of(model, names[key], x, smooth) for model in models]
             axes.set_title(_panel_title(key, smooth), loc='left')
             notes += _draw_panel(axes, key, models, curves, length)
             if index + columns >= len(keys):  # lowest panel of its column
@@ -118,6 +123,25 @@ def _logged(models: Sequence[ModelLogs]) -> list[str]:
 
 def _has(models: Sequence[ModelLogs], key: str) -> bool:
     return any(log.find(key) for model in models for log in model.logs)
+
+
+def _name_in_logs(models: Sequence[ModelLogs], key: str) -> tuple[str, list[str]]:
+    """Name of a key in all logs, and a note if they have several data sets."""
+    name = METRICS.get(key, key)
+    logs = [log for model in models for log in model.logs]
+    found = [[k for k in log.validation if k.endswith(f'/{name}')] for log in logs]
+    found = [keys for keys in found if keys]
+    if all(len(keys) == 1 for keys in found):
+        return key, []
+    common = [k for k in found[0] if all(k in keys for keys in found)]
+    chosen = common[0] if common else None
+    others = dict.fromkeys(k for keys in found for k in keys if k != chosen)
+    if chosen is None:
+        return key, [
+            f'{key} is that of the first data set of each run, since no data set is '
+            f'common to all: {", ".join(others)}'
+        ]
+    return chosen, [f'{key} is {chosen}; there is {", ".join(others)}, too']
 
 
 def _panel_title(key: str, smooth: int) -> str:
