@@ -13,6 +13,7 @@ from focal_retinanet.evaluation.score_thresholds import (
     score_detections,
     thresholds_table,
 )
+from focal_retinanet.visualization.score_thresholds import draw_thresholds
 
 
 def scored(scores, right, objects):
@@ -101,3 +102,17 @@ def test_tables_and_sentences():
         '75.0 % recall.'
     )
     assert 'no threshold is best' in describe_best({9: by_class[9]})
+
+
+def test_classes_with_equal_names_are_two(tmp_path):
+    by_class = {1: THREE, 4: scored([0.8], [1], 1)}
+    names = {1: '_cat', 4: '_cat'}
+    rows = thresholds_table(by_class, names)
+    assert [row[:2] for row in rows[1:]] == [
+        ['_cat', '3'],
+        ['_cat', '1'],
+        ['all classes', '4'],
+    ]
+    text = draw_thresholds(by_class, names, tmp_path / 'chart.svg').read_text()
+    # A legend would leave out a name with an underscore in front.
+    assert '_cat: 66.7 at 0.25' in text and '_cat: 100.0 at 0.40' in text

@@ -140,10 +140,10 @@ def thresholds_table(
     rows = [['class', 'objects', 'score of best F1', *numbers]]
     if score_thr is not None:
         rows[0] += [f'{name} at {score_thr:g}' for name in numbers]
-    named = {names[cat_id]: one for cat_id, one in by_class.items()}
-    parts = [*named.items(), ('all classes', all_classes(by_class))]
-    if len(named) == 1:
-        parts.pop()
+    # Classes may have equal names.
+    parts = [(names[cat_id], one) for cat_id, one in by_class.items()]
+    if len(parts) > 1:
+        parts.append(('all classes', all_classes(by_class)))
     for name, one in parts:
         best = one.best
         row = [name, f'{one.objects:,}']

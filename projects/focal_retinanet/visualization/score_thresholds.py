@@ -32,7 +32,8 @@ def draw_thresholds(
         file: PNG, SVG or PDF to write.
         width: width of the figure in inches.
     """
-    with_objects = {names[i]: one for i, one in by_class.items() if one.objects}
+    # Classes may have equal names.
+    with_objects = [(names[i], one) for i, one in by_class.items() if one.objects]
     has_classes = 1 < len(with_objects) <= MOST_CLASSES
     legend = 0.2 + 0.17 * len(with_objects) * has_classes
     height = 2.6 + has_classes * (2.4 + legend)
@@ -58,7 +59,7 @@ def draw_thresholds(
         grid[0].set_title(title, pad=20)
         grid[0].legend(loc='lower center', bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8)
         if has_classes:
-            for index, (name, one) in enumerate(with_objects.items()):
+            for index, (name, one) in enumerate(with_objects):
                 look = style.line_look(index) | dict(marker='')
                 f1 = 100 * np.array([point.f1 for point in one.curve])
                 label = style.plain(name)
