@@ -16,20 +16,23 @@ from focal_retinanet.cli.arguments import tool_parser
 from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.evaluation.zoo import (
     PAGES,
-    add_comparison,
     fill_tables,
+    metafile_name,
     read_metafiles,
+    with_comparison,
+    write_metafile,
 )
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__)
-    parser.add_argument(
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument(
         '--check', action='store_true', help='write nothing, fail if a table differs'
     )
-    parser.add_argument(
+    modes.add_argument(
         '--add',
         metavar='COMPARISON.json',
         help='add the models of tools/compare.py --json to a metafile, then write the '
@@ -66,19 +69,25 @@ def _read_comparison(file: str) -> dict:
 
 def main() -> None:
     args = parse_args()
+    models = read_metafiles(ROOT)
     if args.add:
-        names = add_comparison(
+        content, names = with_comparison(
             args.metafile,
             _read_comparison(args.add),
             args.dataset,
             dict(pair.split('=', 1) for pair in args.metadata),
         )
+        name = metafile_name(args.metafile)
+        if name in models and args.metafile.resolve().is_relative_to(ROOT):
+            models[name] = content['Models']
+    # Nothing is written if a table cannot be.
+    texts = {page: (ROOT / page).read_text() for page in PAGES}
+    tables = {page: fill_tables(page, text, models) for page, text in texts.items()}
+    if args.add:
+        write_metafile(args.metafile, content)
         print(f'{args.metafile}: {", ".join(names)}')
-    models = read_metafiles(ROOT)
-    for page in PAGES:
-        text = (ROOT / page).read_text()
-        filled = fill_tables(page, text, models)
-        if filled == text:
+    for page, filled in tables.items():
+        if filled == texts[page]:
             print(f'{page} shows the metafiles')
         elif args.check:
             raise UserError(

@@ -1,8 +1,11 @@
 """The metafiles of the model zoo, for mim and for the README."""
 
 import copy
+import json
 import re
+import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import modelindex
@@ -13,9 +16,10 @@ from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.ablation_table import Table
 from focal_retinanet.evaluation.zoo import (
     PAGES,
-    add_comparison,
     fill_tables,
     read_metafiles,
+    with_comparison,
+    write_metafile,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +99,12 @@ def folder(tmp_path):
     for name in ('table1b', 'rivals'):
         shutil.copy(ROOT / 'configs/ablations' / f'{name}.py', folder)
     return folder
+
+
+def add_comparison(metafile, *args):
+    content, names = with_comparison(metafile, *args)
+    write_metafile(metafile, content)
+    return names
 
 
 def write_index(root, *names):
@@ -187,3 +197,47 @@ def test_mistakes_are_named(comparison, tmp_path):
     with pytest.raises(UserError, match='no config or row table1b_gamma'):
         add_comparison(tmp_path / 'metafile.yml', comparison, 'mine', {})
     assert not (tmp_path / 'metafile.yml').exists()
+
+
+def test_a_metafile_without_data_in_its_name_has_differences(
+    comparison, folder, tmp_path
+):
+    add_comparison(folder / 'metafile.yml', comparison, 'cherries, val', {})
+    (tmp_path / 'model-index.yml').write_text(
+        yaml.safe_dump(dict(Import=['configs/ablations/metafile.yml']))
+    )
+    text = '<!-- zoo: ablations -->\n<!-- zoo end -->'
+    filled = fill_tables('README.md', text, read_metafiles(tmp_path))
+    assert '[`rivals_ce`]' in filled and '-2.3 (-3.0 to -1.0), worse' in filled
+
+
+def test_the_tool_writes_nothing_if_a_table_cannot_be(
+    comparison, folder, tmp_path, fail, monkeypatch, capsys
+):
+    metafile = folder / 'metafile-cherry.yml'
+    metafile.write_text(yaml.safe_dump(dict(Models=[])))
+    write_index(tmp_path, 'cherry')
+    for page in PAGES:
+        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / page).write_text('<!-- zoo: ablations-cherry -->\n<!-- zoo end -->')
+    (tmp_path / 'tools').mkdir()
+    tool = shutil.copy(ROOT / 'tools/zoo.py', tmp_path / 'tools')
+    comparison.update(models=comparison['models'][:1], differences=[])
+    file = tmp_path / 'compared.json'
+    file.write_text(json.dumps(comparison))
+    before = {page: (tmp_path / page).read_text() for page in PAGES}
+
+    add = ('--add', file, '--metafile', metafile, '--dataset', 'mine')
+    assert 'not allowed with argument --check' in fail(tool, '--check', *add)
+    add += ('--metadata', 'Commit=1a2b3c4')
+    output = fail(tool, *add)
+    assert 'table1b_gamma-2.0_cherry has no Training Time' in output
+    assert yaml.safe_load(metafile.read_text()) == dict(Models=[])
+    assert before == {page: (tmp_path / page).read_text() for page in PAGES}
+
+    words = [tool, *add, 'Training Time=2 h']
+    monkeypatch.setattr(sys, 'argv', [str(word) for word in words])
+    runpy.run_path(tool, run_name='__main__')
+    assert 'README.md has new tables' in capsys.readouterr().out
+    assert len(yaml.safe_load(metafile.read_text())['Models']) == 1
+    assert '| 2 h' in (tmp_path / 'README.md').read_text()

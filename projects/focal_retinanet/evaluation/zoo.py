@@ -39,9 +39,7 @@ def read_metafiles(root: Path) -> dict[str, list[dict]]:
     """
     index = yaml.safe_load((root / INDEX).read_text())
     return {
-        Path(file).parent.name + _suffix(Path(file)): yaml.safe_load(
-            (root / file).read_text()
-        )['Models']
+        metafile_name(root / file): yaml.safe_load((root / file).read_text())['Models']
         for file in index['Import']
     }
 
@@ -56,8 +54,8 @@ def fill_tables(page: str, text: str, models: Mapping[str, Sequence[dict]]) -> s
 
     Raises:
         UserError: a table names a metafile that is not in the index or a row that
-            none of its metafiles has, or a metafile has several data sets, or
-            differences from several models.
+            none of its metafiles has, a model lacks metadata that its table shows, or
+            a metafile has several data sets, or differences from several models.
     """
 
     def table(match: re.Match) -> str:
@@ -70,13 +68,13 @@ def fill_tables(page: str, text: str, models: Mapping[str, Sequence[dict]]) -> s
                 )
             shown[metafile] = [_linked(model, page) for model in models[metafile]]
         rows = [model for part in shown.values() for model in part]
-        if any('AP difference' in _metrics(row) for row in rows):
-            try:
+        try:
+            if any('AP difference' in _metrics(row) for row in rows):
                 lines = _differences_table(shown, names and names.split())
-            except UserError as error:
-                raise UserError(f'{page}: {error}') from None
-        else:
-            lines = _models_table(rows)
+            else:
+                lines = _models_table(rows)
+        except UserError as error:
+            raise UserError(f'{page}: {error}') from None
         return f'{start}\n{as_markdown(lines)}\n\n{end}'
 
     return _BLOCK.sub(table, text)
@@ -87,10 +85,15 @@ def _linked(model: dict, page: str) -> dict:
     return {**model, 'Config': os.path.relpath(model['Config'], os.path.dirname(page))}
 
 
-def add_comparison(
+def metafile_name(metafile: Path) -> str:
+    """Return the name of a metafile in :func:`read_metafiles`."""
+    return metafile.resolve().parent.name + _suffix(metafile)
+
+
+def with_comparison(
     metafile: Path, comparison: dict, dataset: str, metadata: Mapping[str, str]
-) -> list[str]:
-    """Write a comparison's models to a metafile, in place of models of these names.
+) -> tuple[dict, list[str]]:
+    """Return a metafile with a comparison's models, in place of models of these names.
 
     Args:
         metafile: file in a folder of configs, which may not exist yet.
@@ -101,7 +104,7 @@ def add_comparison(
         metadata: entries for all models, such as the commit and the hardware.
 
     Returns:
-        Names of the models.
+        Content of the metafile, which is not written, and names of the new models.
 
     Raises:
         UserError: the folder has no config of a model.
@@ -136,8 +139,12 @@ def add_comparison(
             ],
         }
     content['Models'] = list(models.values())
+    return content, names
+
+
+def write_metafile(metafile: Path, content: dict) -> None:
+    """Write the content of :func:`with_comparison`."""
     metafile.write_text(yaml.safe_dump(content, sort_keys=False, width=88))
-    return names
 
 
 def _suffix(metafile: Path) -> str:
@@ -197,6 +204,12 @@ def _models_table(models: Sequence[dict]) -> list[list[str]]:
     ]
     for model in models:
         metrics, metadata = _metrics(model), model['Metadata']
+        for key in ('Training Time', 'Commit'):
+            if key not in metadata:
+                raise UserError(
+                    f'{model["Name"]} has no {key}, which its table shows: name it by '
+                    f'--metadata "{key}=..."'
+                )
         lines.append(
             [
                 f'[`{model["Name"]}`]({model["Config"]})',
@@ -221,7 +234,8 @@ def _differences_table(
     more = ('AP50', 'AP75') if len(metafiles) == 1 else ()
     header, columns, configs = ['row'], [], {}
     for metafile, models in metafiles.items():
-        suffix = _name_suffix(metafile[metafile.index('-') :])
+        _, dash, data = metafile.partition('-')
+        suffix = _name_suffix(dash + data)
         column = {model['Name'].removesuffix(suffix): model for model in models}
         configs |= {name: model['Config'] for name, model in column.items()}
         gaps = [_metrics(model).get('AP difference') for model in models]
