@@ -469,3 +469,8 @@ def test_ap_of_each_class_of_many_models(data, tmp_path):
     assert {line[-1] for line in rows} == {'-'}  # class 3 has no objects
     # Of detections alone, no speed is known.
     assert not any('equal models may differ' in note for note in notes(result))
+
+
+def test_a_bar_in_a_name_adds_no_cell_to_a_table():
+    lines = as_markdown([['class', 'AP'], ['cat|dog', '1.0']]).splitlines()
+    assert lines[-1] == r'| cat\|dog | 1.0 |'

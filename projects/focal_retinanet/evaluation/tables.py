@@ -103,7 +103,8 @@ def as_text(rows: Sequence[Sequence[str]]) -> str:
 
 def as_markdown(rows: Sequence[Sequence[str]]) -> str:
     """Format rows for a README."""
-    return GithubFlavoredMarkdownTable(rows).table
+    escaped = [[cell.replace('|', r'\|') for cell in row] for row in rows]
+    return GithubFlavoredMarkdownTable(escaped).table
 
 
 def as_csv(comparison: dict) -> str:
