@@ -97,6 +97,8 @@ def test_objects_that_nothing_finds_are_missed_at_any_score(to_coco):
     images = classify_detections(coco, [detection(BOX, 1, 0.6)])
     table = {row[0]: row[1:] for row in errors_table(images, 0.7)}
     assert table['missed'][:2] == ['2', '1']
+    table = {row[0]: row[1:] for row in errors_table(classify_detections(coco, []), 0)}
+    assert table['missed'] == ['2', '2', '-'] and table['both'][2] == '0.0 (+0.0)'
 
 
 def test_costs_by_hand(to_coco):

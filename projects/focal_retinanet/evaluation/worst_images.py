@@ -73,12 +73,14 @@ def errors_table(
     ]
     for error in ERRORS:
         cost = 100 * costs[error]
+        without = f'{100 * costs["AP50"] + cost:.1f} ({cost:+.1f})'
         rows.append(
             [
                 error,
                 f'{_count(images, error, score_thr):,}',
                 f'{_count(images, error, -np.inf):,}',
-                f'{100 * costs["AP50"] + cost:.1f} ({cost:+.1f})',
+                # NaN: without the missed objects there are none.
+                '-' if np.isnan(cost) else without,
             ]
         )
     return rows
