@@ -10,6 +10,7 @@ Examples:
 """
 
 import argparse
+import math
 from pathlib import Path
 
 from focal_retinanet.cli.arguments import add_out_file, tool_parser
@@ -27,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--x',
         nargs='+',
-        type=float,
+        type=finite,
         metavar='NUMBER',
         help='place of each FILE on the horizontal axis; lines join the points '
         "(default: the files' names, without lines)",
@@ -48,6 +49,26 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def finite(text: str) -> float:
+    """Argument type: a number that is neither NaN nor infinite."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f'must be a finite number, got {text}')
+    return number
+
+
+def labels_of(files: list[Path]) -> list[str]:
+    """Return the names of the files, or the whole paths where names would be equal."""
+    names = [file.stem for file in files]
+    return [
+        str(file) if names.count(name) > 1 else name
+        for file, name in zip(files, names, strict=True)
+    ]
+
+
 def main() -> None:
     args = parse_args()
     check_figure_file(args.out, args.overwrite)
@@ -55,7 +76,7 @@ def main() -> None:
     with quiet_mmengine():
         draw_differences(
             groups,
-            [file.stem for file in args.files],
+            labels_of(args.files),
             args.out,
             args.x,
             args.xlabel,

@@ -1,6 +1,7 @@
 """The figure of differences in AP, and the tool that draws it."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -32,9 +33,14 @@ def draw(monkeypatch, tmp_path):
     return draw
 
 
-def points(container):
+def lines(axes):
+    """The line of each model; the caps of the intervals have no label."""
+    return [line for line in axes.lines if not line.get_label().startswith('_')]
+
+
+def points(axes, index):
     """Positions, differences and ends of the intervals of a model, each (N,)."""
-    line, _, (bars,) = container
+    line, (_, _, (bars,)) = lines(axes)[index], axes.containers[index]
     ends = np.array(bars.get_segments())[:, :, 1]
     return line.get_xdata(), line.get_ydata(), ends[:, 0], ends[:, 1]
 
@@ -43,26 +49,32 @@ def test_points_and_intervals_in_points_of_ap(draw):
     dense = [gap('ce', 0.01, -0.005, 0.02), gap('ohem', -0.1, -0.12, -0.08)]
     sparse = [gap('ce', -0.04, -0.06, -0.03)]
     axes = draw([dense, sparse], ['a', 'b'], positions=[20, 1], is_log=True)
-    ce, ohem = axes.containers
-    x, ap, low, high = points(ce)
+    ce, ohem = lines(axes)
+    x, ap, low, high = points(axes, 0)
     # From left to right, beside each other at their own place.
     assert np.allclose(x, [1, 20], rtol=0.6)
     assert np.allclose(ap, [-4, 1])
     assert np.allclose(low, [-6, -0.5])
     assert np.allclose(high, [-3, 2])
-    assert ce[0].get_linestyle() == '-'
-    x_ohem, ap, low, high = points(ohem)
+    assert ce.get_linestyle() == '-'
+    x_ohem, ap, low, high = points(axes, 1)
     assert np.allclose([ap, low, high], [[-10], [-12], [-8]])
     assert x_ohem[0] > x[1]
-    assert ce[0].get_color() != ohem[0].get_color()
+    assert ce.get_color() != ohem.get_color()
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ['20', '1']
     assert axes.get_ylabel() == 'AP - AP of fl'
 
 
 def test_names_without_lines_if_there_are_no_positions(draw):
     axes = draw([[gap('ce', 0.1, 0, 0.2)], [gap('ce', 0.2, 0.1, 0.3)]], ['a$', 'b'])
-    assert axes.containers[0][0].get_linestyle() == 'None'
+    assert lines(axes)[0].get_linestyle() == 'None'
     assert [tick.get_text() for tick in axes.get_xticklabels()] == [r'a\$', 'b']
+
+
+def test_an_interval_need_not_hold_its_point(draw):
+    axes = draw([[gap('ce', 0.1, 0.12, 0.2)], [gap('ce', 0.3, 0.1, 0.2)]], ['a', 'b'])
+    _, ap, low, high = points(axes, 0)
+    assert np.allclose([ap, low, high], [[10, 30], [12, 10], [20, 20]])
 
 
 def test_a_name_that_begins_with_an_underscore_is_in_the_legend(draw):
@@ -123,3 +135,22 @@ def test_the_tool_writes_a_picture_and_overwrites_none(tmp_path):
     assert code != 0 and 'differences.png exists' in output
     code, output = plot(*files, '--x', '20')
     assert code != 0 and '--x has 1 numbers for 2 files' in output
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path, monkeypatch):
+    files = [tmp_path / folder / 'compared.json' for folder in 'ab']
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(json.dumps(dict(differences=[gap('ce', 0.1, 0, 0.2)])))
+    out = tmp_path / 'both.svg'
+    words = ['plot_differences.py', *files, '--out', out]
+    monkeypatch.setattr(sys, 'argv', [str(word) for word in words])
+    runpy.run_path(str(ROOT / 'tools/plot_differences.py'), run_name='__main__')
+    text = out.read_text()
+    assert all(f'>{file}<' in text for file in files)
+
+
+@pytest.mark.parametrize('number', ['nan', 'inf', 'two'])
+def test_a_place_is_a_finite_number(number, fail):
+    output = fail('tools/plot_differences.py', 'a.json', 'b.json', '--x', '1', number)
+    assert f'--x: must be a finite number, got {number}' in output

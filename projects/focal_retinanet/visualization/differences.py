@@ -109,14 +109,16 @@ def draw_differences(
             look = style.line_look(index) | (
                 {} if has_positions else dict(linestyle='none')
             )
+            at = 10**at if is_log else at
+            axes.plot(at, ap, label=style.plain(name), **look)
+            # The bootstrap's interval need not hold the difference itself.
             axes.errorbar(
-                10**at if is_log else at,
-                ap,
-                # The bootstrap's interval need not hold the difference itself.
-                yerr=np.maximum([ap - low, high - ap], 0),
+                at,
+                (low + high) / 2,
+                yerr=(high - low) / 2,
+                fmt='none',
+                ecolor=look['color'],
                 capsize=3,
-                label=style.plain(name),
-                **look,
             )
         if is_log:
             axes.set_xscale('log')
