@@ -12,6 +12,7 @@ Examples:
 
 import argparse
 import contextlib
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -71,13 +72,24 @@ def parse_args() -> argparse.Namespace:
     add_num(cdf, 'to evaluate, spread evenly over the data', default=None)
     cdf.add_argument(
         '--gammas',
-        type=float,
+        type=gamma,
         nargs='+',
         default=[0, 0.5, 1, 2],
         help='gammas of the losses (default: 0 0.5 1 2)',
     )
     add_num(maps, 'to draw, spread evenly over the data', default=4)
     return parser.parse_args()
+
+
+def gamma(text: str) -> float:
+    """Argument type: a finite number of at least 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f'must be a number of at least 0, got {text}')
+    return number
 
 
 def draw_curves(args: argparse.Namespace) -> None:

@@ -121,7 +121,7 @@ def test_distribution_by_hand():
 
     (drawn,) = loss_distributions([image], gammas=[0], max_negatives=1)
     assert len(drawn.negatives) == 1
-    with pytest.raises(ValueError, match='no anchor with an object'):
+    with pytest.raises(UserError, match='no anchor with an object'):
         loss_distributions([make_image([0.0], [1])])
 
 

@@ -35,3 +35,10 @@ def test_distribution_is_drawn(tmp_path):
         'fraction of negatives (2,000)',
     ):
         assert words in text
+
+
+@pytest.mark.parametrize('gamma', ['-1', 'nan', 'inf', 'two'])
+def test_a_gamma_is_a_number_of_at_least_0(gamma, fail):
+    words = ('cdf', 'config.py', 'model.pth', '--gammas', '0', gamma)
+    output = fail('tools/plot_loss.py', *words)
+    assert f'--gammas: must be a number of at least 0, got {gamma}' in output

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.evaluation.anchor_logits import AnchorLogits
 from focal_retinanet.ops.focal_loss.definition import Alpha, sigmoid_focal_loss
 from focal_retinanet.ops.matching import IGNORED
@@ -45,7 +46,7 @@ def loss_distributions(
         seed: seed of the random draw.
 
     Raises:
-        ValueError: the images have no positive anchor.
+        UserError: the images have no positive anchor.
     """
     rng = np.random.default_rng(seed)
     positives, negatives = [[] for _ in gammas], [[] for _ in gammas]
@@ -63,7 +64,9 @@ def loss_distributions(
                 )
                 kind[index].append(loss.sum(1).double().numpy())
     if not positives[0] or not sum(map(len, positives[0])):
-        raise ValueError('the images have no anchor with an object')
+        raise UserError(
+            'the images have no anchor with an object: choose more images, or others'
+        )
     return [
         LossDistribution(gamma, _normalise(positive), _normalise(negative))
         for gamma, positive, negative in zip(gammas, positives, negatives, strict=True)
