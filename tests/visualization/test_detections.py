@@ -178,6 +178,16 @@ def test_boxes_that_are_not_finite_are_left_out():
     assert (picture[10, 20:] != 200).any(-1).all() and not has_pixel(picture, GREEN)
 
 
+def test_a_box_that_ends_at_the_border_has_four_sides():
+    found = sample(False)
+    height, width = IMAGE.shape[:2]
+    found.pred_instances.bboxes[1] = torch.tensor([20, 70, width, height])
+    ours = DetVisualizer(alpha=1)
+    ours.dataset_meta = META
+    picture = drawn(ours, found, draw_gt=False)
+    assert (picture[-1, 20:] == GREEN).all() and (picture[70:, -1] == GREEN).all()
+
+
 @pytest.mark.parametrize(
     'meta', [{}, dict(classes=('cat',)), dict(palette='coco'), None]
 )

@@ -260,6 +260,8 @@ class DetVisualizer(DetLocalVisualizer):
         # OpenCV limits the size of numbers; far outside nothing is visible.
         far = np.array([width, height] * 2)
         corners = boxes[good].clip(-far, 2 * far).round().astype(int)
+        # A side on the border would lie just outside the last pixels.
+        corners[:, 2:] -= corners[:, 2:] == (width, height)
         colours = [tuple(int(part) for part in colours[i]) for i in good]
         side = (width * height) ** 0.5
         thickness = max(1, round(self.line_width * min(side / _LINE_SIDE, 2)))
