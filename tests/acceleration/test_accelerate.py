@@ -5,13 +5,17 @@ import copy
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseTTAModel
 from torch import nn
 
 from focal_retinanet.acceleration.accelerate import accelerate
 from focal_retinanet.acceleration.amp import AmpOptimWrapper
+from focal_retinanet.engine.tiled_model import TiledModel
 
 
 class _Detector(nn.Module):
+    test_step = None  # required by BaseTTAModel
+
     def __init__(self):
         super().__init__()
         self.backbone = nn.Sequential(
@@ -58,6 +62,39 @@ def test_results_do_not_change_at_any_size(model, settings):
         torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-5)
         if settings.get('channels_last'):
             assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+class _Other(nn.ReLU):
+    test_step = None
+
+
+class _Augmented(BaseTTAModel):
+    merge_preds = None
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        _Augmented,
+        lambda model: TiledModel(model, [], nms={}, batch_size=1, tiling={}),
+    ],
+    ids=['tta', 'tiles'],
+)
+def test_detector_inside_of_a_wrapper_is_compiled(model, wrap, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        'focal_retinanet.acceleration.accelerate.print_log',
+        lambda line, logger: lines.append(line),
+    )
+    settings = Config(dict(compile=dict(backend='eager')))
+    accelerate(wrap(model), settings, 'silent')
+    (line,) = lines
+    assert line.startswith('backbone, bbox_head will be compiled')
+    assert model.backbone._compiled_call_impl is not None
+    lines.clear()
+    accelerate(wrap(_Other()), settings, 'silent')
+    (line,) = lines
+    assert line.startswith('Nothing will be compiled: _Other')
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='mmengine picks the GPU')

@@ -2,6 +2,7 @@
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger, print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import channels_last, nn
 
 from focal_retinanet.acceleration.fast_conv import fold_batch_norm, use_winograd
@@ -19,7 +20,8 @@ def accelerate(model: nn.Module, cfg: Config, logger: MMLogger | str) -> None:
     Every setting is off by default. Parameters and state-dict keys do not change.
 
     Args:
-        model: Detector.
+        model: Detector, or a wrapper of one such as
+            :class:`~focal_retinanet.engine.tiled_model.TiledModel`.
         cfg: Config of the run, with the settings
 
             - ``fold_batch_norm = True``: Convolutions do the frozen batch norms behind
@@ -45,9 +47,19 @@ def accelerate(model: nn.Module, cfg: Config, logger: MMLogger | str) -> None:
     if options := cfg.get('compile', False):
         options = {} if options is True else dict(options)
         options.setdefault('dynamic', True)
-        compiled = [name for name in _NETWORK if hasattr(model, name)]
+        detector = model
+        while is_model_wrapper(detector) or isinstance(detector, BaseTTAModel):
+            detector = detector.module
+        compiled = [name for name in _NETWORK if hasattr(detector, name)]
         for name in compiled:
-            getattr(model, name).compile(**options)
+            getattr(detector, name).compile(**options)
+        if not compiled:
+            print_log(
+                f'Nothing will be compiled: {type(detector).__name__} has none of '
+                f'{", ".join(_NETWORK)}',
+                logger,
+            )
+            return
         print_log(
             f'{", ".join(compiled)} will be compiled, so the first iterations take '
             'minutes',
