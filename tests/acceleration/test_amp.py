@@ -49,6 +49,47 @@ def test_gradients_of_strided_convolutions(size, options):
         )
 
 
+@pytest.mark.parametrize(
+    ('conv', 'name'),
+    [
+        (nn.Conv2d(4, 4, 3, stride=2), 'input'),
+        (build_conv_layer(dict(type='Conv2d'), 4, 4, 3, stride=2, padding=1), 'input'),
+        (build_conv_layer(dict(type='Conv'), 4, 4, 3, stride=2, padding=1), 'x'),
+    ],
+    ids=str,
+)
+def test_maps_given_by_keyword(conv, name):
+    maps = torch.randn(2, 4, 8, 8)
+    for size in (8, 1) if any(conv.padding) else (8,):
+        inputs = {name: maps[..., :size, :size]}
+        plain = copy.deepcopy(conv)
+        pad_small_maps(conv)
+        torch.testing.assert_close(conv(**inputs), plain(**inputs))
+    with pytest.raises(TypeError):
+        conv(maps, maps)
+    with pytest.raises(TypeError):
+        conv()
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(stride=2, padding=1, dilation=1),
+        dict(stride=[2, 1], padding=[1, 1], dilation=[1, 1]),
+        dict(stride=(2,), padding=(1,), dilation=(1,)),
+    ],
+    ids=str,
+)
+def test_options_that_were_set_later(options):
+    conv = nn.Conv2d(4, 4, 3)
+    vars(conv).update(options)
+    maps = torch.randn(2, 4, 1, 8)
+    expected = conv(maps)
+    pad_small_maps(conv)
+    assert conv._forward_pre_hooks
+    torch.testing.assert_close(conv(maps), expected)
+
+
 @pytest.mark.parametrize('type_', ['Conv2dAdaptivePadding', 'Conv'])
 def test_convolutions_of_mmcv_give_the_same(type_):
     torch.manual_seed(0)

@@ -1,7 +1,7 @@
 """Mixed precision on GPUs and CPUs, as an optimizer wrapper of a config."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -75,21 +75,27 @@ def pad_small_maps(model: nn.Module) -> None:
             input themselves, stay as they are.
     """
     for module in model.modules():
-        if type(module) in (*CONVS, Conv2d) and max(module.stride) > 1:
-            module.register_forward_pre_hook(_pad_small_map)
+        if type(module) in (*CONVS, Conv2d) and max(_both(module.stride)) > 1:
+            module.register_forward_pre_hook(_pad_small_map, with_kwargs=True)
 
 
-def _pad_small_map(conv: nn.Conv2d, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+def _pad_small_map(
+    conv: nn.Conv2d, inputs: tuple, options: dict
+) -> tuple[tuple, dict] | None:
     if isinstance(conv.padding, str) or conv.padding_mode != 'zeros':
         return None
-    (maps,) = inputs
+    # Each class has its own name for the maps.
+    given = (*inputs, *options.values())
+    if len(given) != 1 or not isinstance(given[0], Tensor):
+        return None  # the convolution raises
+    (maps,) = given
     added = []
     for size, kernel, stride, padding, dilation in zip(
         maps.shape[-2:],
-        conv.kernel_size,
-        conv.stride,
-        conv.padding,
-        conv.dilation,
+        _both(conv.kernel_size),
+        _both(conv.stride),
+        _both(conv.padding),
+        _both(conv.dilation),
         strict=True,
     ):
         reach = dilation * (kernel - 1) + 1 - 2 * padding
@@ -97,7 +103,14 @@ def _pad_small_map(conv: nn.Conv2d, inputs: tuple[Tensor]) -> tuple[Tensor] | No
         added.append(stride - size if size < stride and is_same else 0)
     if not any(added):
         return None
-    return (F.pad(maps, (0, added[1], 0, added[0])),)
+    padded = F.pad(maps, (0, added[1], 0, added[0]))
+    return ((padded,), {}) if inputs else ((), dict.fromkeys(options, padded))
+
+
+def _both(value: int | Sequence[int]) -> tuple[int, int]:
+    """Return the numbers for height and width, in any form that PyTorch takes."""
+    height, *width = (value,) if isinstance(value, int) else value
+    return height, *(width or (height,))
 
 
 def _disabled_scaler():
