@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from focal_retinanet.acceleration import winograd
 
@@ -243,6 +244,18 @@ def _autocast(input, weight):
         return winograd.conv3x3(input, weight)
 
 
+class _Mode(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **kwargs or {})
+        return output * 0 if func is functional.conv2d else output
+
+
+def _function_mode(input, weight):
+    with _Mode():
+        output = winograd.conv3x3(input, weight)
+    assert not output.any()
+
+
 def _rounded_products(input, weight):
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision('medium')
@@ -259,6 +272,7 @@ def _rounded_products(input, weight):
         (lambda x, w: winograd.conv3x3(x.to('meta'), w.to('meta')), 'CPUs only'),
         (lambda x, w: torch.vmap(winograd.conv3x3, (0, None))(x[None], w), 'compiled'),
         (_forward_mode, 'forward-mode'),
+        (_function_mode, 'transformed'),
         (_autocast, 'autocast'),
         (_rounded_products, 'less precision'),
     ],

@@ -3,15 +3,28 @@
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from focal_retinanet.ops.fast_paths.eager import is_eager
+from focal_retinanet.ops.focal_loss import backends
+from focal_retinanet.ops.focal_loss.fused import sigmoid_focal_loss_sum
 
 X = torch.ones(2, 3)
 
 
 class Watcher(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return func(*args, **kwargs or {})
+
+
+class FunctionWatcher(TorchFunctionMode):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.seen.append(func)
         return func(*args, **kwargs or {})
 
 
@@ -51,12 +64,29 @@ def test_calls_that_are_recorded():
 
     with Watcher():
         ask(X)
+    with FunctionWatcher():
+        ask(X)
+        with torch.device('cpu'):
+            ask(X)
+    with torch.device('cpu'), FunctionWatcher():
+        ask(X)
     torch.jit.trace(ask, X, check_trace=False)
     torch.func.vmap(ask)(X)
     torch.func.grad(lambda x: ask(x).sum())(X)
-    assert answers == [False] * 4
+    assert answers == [False] * 7
     ask(X)
     assert answers[-1]
+
+
+def test_function_modes_see_the_fused_loss(monkeypatch):
+    monkeypatch.setattr(backends, 'compute_loss', None)
+    levels = [torch.randn(1, 6, 4, 4)]
+    targets = torch.randint(0, 3, (1, 32))
+    with FunctionWatcher() as watcher, torch.no_grad():
+        loss = sigmoid_focal_loss_sum(levels, targets, 3)
+    assert any('focal' in str(func) or 'sigmoid' in str(func) for func in watcher.seen)
+    monkeypatch.undo()
+    torch.testing.assert_close(sigmoid_focal_loss_sum(levels, targets, 3), loss)
 
 
 def test_compiled():

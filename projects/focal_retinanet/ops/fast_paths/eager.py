@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 
@@ -11,8 +12,9 @@ def is_eager(*tensors: Tensor | None) -> bool:
 
     A kernel that reads and writes memory itself is invisible to everything that
     records or replaces PyTorch's operators: ``torch.compile``, ``torch.export``,
-    ``torch.jit.trace``, FakeTensor and other dispatch modes, the transforms of
-    ``torch.func``, and tensor subclasses. Plain PyTorch serves those.
+    ``torch.jit.trace``, FakeTensor and other dispatch modes, function modes, the
+    transforms of ``torch.func``, and tensor subclasses. Plain PyTorch serves those. A
+    default device is a function mode, too, but only that of new tensors.
 
     Args:
         tensors: Tensors that the kernel would read. None is skipped.
@@ -22,6 +24,7 @@ def is_eager(*tensors: Tensor | None) -> bool:
     if (
         torch.jit.is_tracing()
         or _get_current_dispatch_mode() is not None
+        or _has_function_mode()
         or torch._C._functorch.peek_interpreter_stack() is not None
     ):
         return False
@@ -34,6 +37,14 @@ def is_eager(*tensors: Tensor | None) -> bool:
         ):
             return False
     return True
+
+
+def _has_function_mode() -> bool:
+    """Whether a ``TorchFunctionMode`` other than the default device is active."""
+    for index in range(torch._C._len_torch_function_stack()):
+        if type(torch._C._get_function_stack_at(index)) is not DeviceContext:
+            return True
+    return False
 
 
 def is_transformed() -> bool:
