@@ -2,12 +2,15 @@
 
 import copy
 import logging
+import pickle
+import random
 
+import numpy as np
 import pytest
 import torch
 from mmcv.cnn import ConvModule
 from mmdet.models.dense_heads import RetinaSepBNHead
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional
 
 from focal_retinanet.acceleration.conv_norm_pairs import find_conv_norm_pairs
@@ -141,7 +144,7 @@ class _KeepsWhatItSaw(_OutputUsedTwice):
 def test_pairs_of_the_graph(cls, pairs, folded, freeze):
     model = freeze(cls())
     state = dict(model.__dict__)
-    assert find_conv_norm_pairs(model) == pairs
+    assert find_conv_norm_pairs(model).names == tuple(pairs)
     assert model.__dict__ == state
 
     plain = copy.deepcopy(model)
@@ -158,6 +161,73 @@ def test_warns_of_modules_that_cannot_be_traced(caplog):
         fold_batch_norm(nn.ModuleList([_Untraceable(), _Untraceable()]))
     (record,) = caplog.records
     assert '_Untraceable' in record.getMessage()
+
+
+class _Busy(_OutputUsedTwice):
+    """Its forward changes all that a module can have, and draws random numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('steps', torch.zeros(()))
+        self.register_buffer('mean', torch.ones(8))
+        self.log = []
+        self.factor = nn.Parameter(torch.ones(8))
+
+    def forward(self, x):
+        self.steps = self.steps + 1
+        self.mean.mul_(0.9).add_(torch.rand(8) + random.random() + np.random.rand())
+        for p in self.parameters(recurse=False):
+            p.data.mul_(2)
+        self.log.append(self.training)
+        return self.bn1(self.conv1(x))
+
+
+def test_trace_leaves_the_state_as_it_was(freeze):
+    model = freeze(_Busy())
+    before = copy.deepcopy(model.state_dict())
+    states = [random.getstate(), str(np.random.get_state()), torch.get_rng_state()]
+    assert fold_batch_norm(model) == 1
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    assert model.log == [] and not model.training
+    assert random.getstate() == states[0]
+    assert str(np.random.get_state()) == states[1]
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_block_that_cannot_be_copied_is_left_out(caplog):
+    model = _OutputUsedTwice()
+    model.conv1.mask = model.conv1.weight * 2  # PyTorch copies leaves only
+    model = nn.Sequential(model.conv1, model.bn1)
+    with caplog.at_level(logging.WARNING, logger='focal_retinanet'):
+        for _ in range(2):
+            assert fold_batch_norm(model) == 0
+    (record,) = caplog.records
+    assert 'Sequential' in record.getMessage()
+
+
+class _Reduced(nn.Sequential):
+    def __reduce__(self):
+        return _Reduced, tuple(self)
+
+
+class _Copied(nn.Sequential):
+    def __deepcopy__(self, memo):
+        return type(self)(*copy.deepcopy(list(self), memo))
+
+
+@pytest.mark.parametrize('make', [fx.symbolic_trace, _Reduced, _Copied])
+def test_classes_with_copies_of_their_own_are_left_out(make, freeze, caplog):
+    modules = [_conv(), nn.BatchNorm2d(8)]
+    is_trace = make is fx.symbolic_trace
+    model = freeze(make(nn.Sequential(*modules)) if is_trace else make(*modules))
+    with caplog.at_level(logging.WARNING, logger='focal_retinanet'):
+        for _ in range(2):
+            assert fold_batch_norm(model) == 0
+    (record,) = caplog.records
+    assert 'copied or pickled' in record.getMessage()
+    image = torch.randn(2, 8, 6, 5)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(image), model(image))
 
 
 def test_convolutions_that_levels_share(folded, freeze):

@@ -140,24 +140,63 @@ def test_changes_after_folding_take_effect(change, folded, freeze):
     assert not folded
 
 
-def test_path_that_was_not_traced_is_an_error(freeze):
-    class Switched(nn.Module):
-        skip = False
+class _Switched(nn.Module):
+    """Its path depends on ``switch``."""
 
-        def __init__(self):
-            super().__init__()
-            self.conv, self.norm = _conv(), nn.BatchNorm2d(8)
+    switch = ''
 
-        def forward(self, x):
-            y = self.conv(x)
-            return y if self.skip else self.norm(y)
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = _conv(), nn.BatchNorm2d(8)
 
-    model = freeze(Switched())
+    def forward(self, x):
+        if self.switch == 'conv':
+            x = self.conv(x)
+        y = self.conv(x)
+        if self.switch == 'skip':
+            return y
+        return self.norm(y) + y if self.switch == 'both' else self.norm(y)
+
+
+class _SwitchedInside(_Switched):
+    """Its path depends on an object that is no attribute of the block itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.options = {'switch': ''}
+
+    @property
+    def switch(self):
+        return self.options['switch']
+
+
+@pytest.mark.parametrize('switch', ['skip', 'conv', 'both'])
+def test_path_that_an_attribute_changed_is_not_folded(switch, folded, freeze, caplog):
+    model, image = freeze(_Switched()), torch.randn(1, 8, 4, 4)
+    plain = copy.deepcopy(model)
     assert fold_batch_norm(model) == 1
-    model.skip = True
-    with pytest.raises(RuntimeError, match=r'Switched\.forward.*fold_batch_norm'):
+    model.switch = plain.switch = switch
+    with caplog.at_level(logging.WARNING, logger='focal_retinanet'):
+        for _ in range(2):
+            assert torch.equal(model(image), plain(image))
+    (record,) = caplog.records
+    assert '_Switched' in record.getMessage() and not folded
+    model.switch = plain.switch = ''
+    model.note = True  # nothing reads it
+    _assert_same(model(image), plain(image))
+    assert folded
+
+
+@pytest.mark.parametrize('switch', ['skip', 'conv'])
+def test_path_that_was_not_traced_is_an_error(switch, freeze):
+    model = freeze(_SwitchedInside())
+    assert fold_batch_norm(model) == 1
+    model.options['switch'] = switch
+    with pytest.raises(
+        RuntimeError, match=r'_SwitchedInside\.forward.*fold_batch_norm'
+    ):
         model(torch.randn(1, 8, 4, 4))
-    model.skip = False
+    model.options['switch'] = ''
     assert model(torch.randn(1, 8, 4, 4)).shape == (1, 8, 4, 4)
 
 

@@ -11,6 +11,8 @@ be called in every way that PyTorch's own may be. If a fast path cannot serve a 
 PyTorch's own operators compute it, and one line in the log says why.
 """
 
+from dataclasses import replace
+
 from torch import Tensor, fx, nn
 
 from focal_retinanet.acceleration import folding, packed
@@ -107,18 +109,19 @@ def fold_batch_norm(model: nn.Module) -> int:
     for block in list(model.modules()):
         if isinstance(block, folding.FoldingBlock):  # from an earlier call
             continue
-        pairs = [
+        pairs = find_conv_norm_pairs(block)
+        names = tuple(
             (conv, norm)
-            for conv, norm in find_conv_norm_pairs(block)
+            for conv, norm in pairs.names
             if type(block.get_submodule(conv)) in CONVS
             if type(block.get_submodule(norm)) in _NORMS
-        ]
-        for conv, norm in pairs:
+        )
+        for conv, norm in names:
             block.get_submodule(conv).__class__ = FastConv2d
             block.get_submodule(norm).__class__ = folding.FoldedBatchNorm2d
             norms.add(block.get_submodule(norm))
-        if pairs:
-            folding.make_folding(block, pairs)
+        if names:
+            folding.make_folding(block, replace(pairs, names=names))
     return len(norms)
 
 

@@ -14,12 +14,14 @@ the caller says that they stay, see :mod:`focal_retinanet.acceleration.frozen`.
 
 import functools
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from focal_retinanet.acceleration.conv_norm_pairs import count_inputs
+from focal_retinanet.acceleration.conv_norm_pairs import Pairs, count_inputs
 from focal_retinanet.ops.fast_paths.autocast import autocast_dtype
 from focal_retinanet.ops.fast_paths.eager import has_tangents, is_eager
 from focal_retinanet.ops.fast_paths.overrides import HOOKS, has_hooks
@@ -34,13 +36,15 @@ class FoldingBlock(nn.Module):
     """Mixin of a block in whose calls each pair is one convolution."""
 
     _pairs: tuple[tuple[str, str], ...] = ()
+    _attributes: Mapping[str, Any] = MappingProxyType({})
     _num_inputs = 1
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """Call the block's own ``forward``.
 
         Raises:
-            RuntimeError: The call does not follow the path that was traced.
+            RuntimeError: The call does not follow the path that was traced, and no
+                attribute shows it beforehand.
         """
         if not self._pairs or options or len(inputs) != self._num_inputs:
             return super().forward(*inputs, **options)
@@ -50,6 +54,12 @@ class FoldingBlock(nn.Module):
                 'transformed, or its tensors are special'
             )
             return super().forward(*inputs)
+        if not _has_attributes(self, self._attributes):
+            say_once(
+                f'Batch norms of {type(self).__name__} are not folded: an attribute '
+                'that its forward reads has changed since fold_batch_norm traced it'
+            )
+            return super().forward(*inputs)
         outer = getattr(_local, 'call', None)
         _local.call = call = _Call(self)
         try:
@@ -57,11 +67,7 @@ class FoldingBlock(nn.Module):
         finally:
             _local.call = outer
         if call.folded:
-            raise RuntimeError(
-                f'{type(self).__name__}.forward did not pass the output of a '
-                'convolution to its batch norm, as it did when fold_batch_norm traced '
-                'it; change modules before you call fold_batch_norm'
-            )
+            raise call.left_the_path()
         return result
 
     def __reduce_ex__(self, protocol: int) -> tuple:
@@ -82,10 +88,18 @@ class _Call:
     def __init__(self, block: FoldingBlock) -> None:
         self.norms: dict[nn.Module, FoldedBatchNorm2d] = {}
         self.folded: dict[nn.Module, Tensor] = {}
+        self._block_name = type(block).__name__
         for conv_name, norm_name in block._pairs:
             conv, norm = _find(block, conv_name), _find(block, norm_name)
             if conv is not None and type(norm) is FoldedBatchNorm2d:
                 self.norms[conv] = norm
+
+    def left_the_path(self) -> RuntimeError:
+        return RuntimeError(
+            f'{self._block_name}.forward did not pass the output of a convolution to '
+            'its batch norm, as it did when fold_batch_norm traced it; change modules '
+            'before you call fold_batch_norm'
+        )
 
 
 class FoldedBatchNorm2d(nn.BatchNorm2d):
@@ -103,16 +117,16 @@ class FoldedBatchNorm2d(nn.BatchNorm2d):
         return super().forward(input)
 
 
-def make_folding(block: nn.Module, pairs: list[tuple[str, str]]) -> None:
+def make_folding(block: nn.Module, pairs: Pairs) -> None:
     """Let the convolutions of a block do the batch norms behind them.
 
     Args:
         block: Module that is not a :class:`FoldingBlock` yet, changed in place.
-        pairs: Name of a convolution that calls :func:`norm_behind` and name of a
-            :class:`FoldedBatchNorm2d`, for each pair.
+        pairs: Pairs of a convolution that calls :func:`norm_behind` and of a
+            :class:`FoldedBatchNorm2d`.
     """
     block._num_inputs = count_inputs(block)
-    block._pairs = tuple(pairs)
+    block._pairs, block._attributes = pairs.names, pairs.attributes
     block.__class__ = _folding_class(type(block))
 
 
@@ -171,7 +185,13 @@ def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def pass_on(conv: nn.Conv2d, norm: FoldedBatchNorm2d, output: Tensor) -> Tensor:
-    """Return the output of both, and let the batch norm pass it on."""
+    """Return the output of both, and let the batch norm pass it on.
+
+    Raises:
+        RuntimeError: The batch norm has not passed on an earlier output.
+    """
+    if norm in _local.call.folded:
+        raise _local.call.left_the_path()
     if output.requires_grad:
         output = _RaiseIfChanged.apply(output, *_parameters(conv, norm))
     _local.call.folded[norm] = output
@@ -207,6 +227,14 @@ def _parameters(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> list[Tensor]:
     """Return the parameters and statistics that PyTorch saves for backward."""
     tensors = (conv.weight, norm.weight, norm.running_mean, norm.running_var)
     return [x for x in tensors if x is not None]
+
+
+def _has_attributes(block: nn.Module, attributes: Mapping[str, Any]) -> bool:
+    for name, value in attributes.items():
+        now = getattr(block, name, _local)  # which is none of the values
+        if type(now) is not type(value) or now != value:
+            return False
+    return True
 
 
 def _find(block: nn.Module, name: str) -> nn.Module | None:
