@@ -200,6 +200,45 @@ def test_path_that_was_not_traced_is_an_error(switch, freeze):
     assert model(torch.randn(1, 8, 4, 4)).shape == (1, 8, 4, 4)
 
 
+class _RandomlyDropped(nn.Module):
+    def forward(self, weight):
+        return functional.dropout(weight, 0.5, training=True)
+
+
+def _spectral_norm(conv):
+    nn.utils.parametrizations.spectral_norm(conv)
+
+
+def _dropped(conv):
+    nn.utils.parametrize.register_parametrization(conv, 'weight', _RandomlyDropped())
+
+
+@pytest.mark.parametrize('parametrize', [_spectral_norm, _dropped])
+@pytest.mark.parametrize('when', ['before', 'after'])
+def test_parametrization_is_computed_once(parametrize, when, folded, freeze):
+    results = []
+    for fold in (False, True):
+        torch.manual_seed(1)
+        model = freeze(nn.Sequential(_conv(), nn.BatchNorm2d(8)))
+        if when == 'before':
+            parametrize(model[0])
+        if fold:
+            fold_batch_norm(model)
+        torch.manual_seed(2)
+        if when == 'after':
+            parametrize(model[0])
+        model.train()[1].eval()
+        torch.manual_seed(3)
+        image = torch.randn(1, 8, 4, 4)
+        outputs = [model(image) for _ in range(2)]
+        outputs[1].square().sum().backward()
+        grads = [p.grad for p in model.parameters()]
+        results.append([*outputs, *grads, *model.buffers(), torch.rand(2)])
+    for ours, reference in zip(*results, strict=True):
+        assert torch.equal(ours, reference)
+    assert not folded
+
+
 def test_error_inside_of_a_block_leaves_no_state(freeze):
     model = freeze(nn.Sequential(_conv(), nn.BatchNorm2d(8)))
     fold_batch_norm(model)

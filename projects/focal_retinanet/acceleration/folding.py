@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from focal_retinanet.acceleration.conv_norm_pairs import Pairs, count_inputs
 from focal_retinanet.ops.fast_paths.autocast import autocast_dtype
@@ -148,6 +149,9 @@ def norm_behind(conv: nn.Conv2d, input: Tensor) -> FoldedBatchNorm2d | None:
 
 def _why_apart(conv: nn.Conv2d, norm: FoldedBatchNorm2d, input: Tensor) -> str | None:
     """Return why the two cannot be folded, or None if they can."""
+    # First, because each read computes it again, with new state or random numbers.
+    if is_parametrized(conv) or is_parametrized(norm):
+        return 'their parameters are computed by a parametrization'
     tensors = [input, *sources(conv, norm)]
     if norm.running_mean is None:
         return 'they have no running statistics, so they are never frozen'
