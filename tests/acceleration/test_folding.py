@@ -10,6 +10,7 @@ from mmcv.cnn import ConvModule
 from mmdet.models.backbones import ResNet
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from focal_retinanet.acceleration.fast_conv import fold_batch_norm
 
@@ -285,6 +286,44 @@ def test_recomputed_blocks(folded, freeze):
     for ours, reference in zip(model.parameters(), plain.parameters(), strict=True):
         _assert_same(ours.grad, reference.grad)
     assert folded
+
+
+class _Recomputed(nn.Module):
+    """Recomputes both or the convolution, if ``options`` (which fx reads) say so."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = _conv(), nn.BatchNorm2d(8)
+        self.options = {}
+
+    def forward(self, x):
+        if not self.options:
+            return self.norm(self.conv(x))
+        use_reentrant = self.options['use_reentrant']
+        if self.options['is_whole']:
+            return checkpoint(
+                lambda x: self.norm(self.conv(x)), x, use_reentrant=use_reentrant
+            )
+        return self.norm(checkpoint(self.conv, x, use_reentrant=use_reentrant))
+
+
+@pytest.mark.parametrize('use_reentrant', [True, False])
+@pytest.mark.parametrize('is_whole', [True, False])
+def test_part_of_a_block_that_is_recomputed(use_reentrant, is_whole, folded, freeze):
+    model = freeze(_Recomputed())
+    plain = copy.deepcopy(model)
+    assert fold_batch_norm(model) == 1
+    image = torch.randn(2, 8, 6, 5, requires_grad=True)
+    results = []
+    for net in (plain, model):
+        net.options.update(use_reentrant=use_reentrant, is_whole=is_whole)
+        output = net(image)
+        image.grad = None
+        output.square().sum().backward()
+        results.append([output, image.grad, *(p.grad for p in net.parameters())])
+    for ours, reference in zip(*results, strict=True):
+        _assert_same(ours, reference)
+    assert not folded
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])

@@ -13,6 +13,7 @@ the caller says that they stay, see :mod:`focal_retinanet.acceleration.frozen`.
 """
 
 import functools
+import sys
 import threading
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -166,7 +167,23 @@ def _why_apart(conv: nn.Conv2d, norm: FoldedBatchNorm2d, input: Tensor) -> str |
         return 'scaled weights may overflow in fp16'
     if has_tangents(*tensors):
         return 'forward-mode derivatives are computed'
+    if _is_checkpointed():
+        return 'a block checkpoints a part of itself, which is recomputed outside of it'
     return None
+
+
+def _is_checkpointed() -> bool:
+    """Whether ``torch.utils.checkpoint`` was called inside of the block's forward.
+
+    The kinds of checkpoints leave different traces in PyTorch's state, and none of them
+    in all versions, but each of them is on the stack.
+    """
+    frame = sys._getframe()
+    while frame is not None and frame.f_code is not FoldingBlock.forward.__code__:
+        if frame.f_globals.get('__name__') == 'torch.utils.checkpoint':
+            return True
+        frame = frame.f_back
+    return False
 
 
 def sources(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> list[Tensor]:
