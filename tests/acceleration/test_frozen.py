@@ -210,6 +210,68 @@ def test_nothing_old_is_taken_for_a_new_tensor_in_its_place(model, images):
         torch.testing.assert_close(model(images), plain(images), rtol=1e-4, atol=1e-4)
 
 
+def test_nothing_old_is_taken_for_new_data_in_its_place(model, images):
+    """As with ``half()`` and ``float()``, the second data may lie where the old were."""
+    freeze_weights(model)
+    with torch.no_grad():
+        for _ in range(20):
+            model(images)
+            for conv in (model.conv, model.last):
+                conv.weight.data = conv.weight.data * 2
+                conv.weight.data = conv.weight.data * -0.5
+            plain = copy.deepcopy(model)
+            torch.testing.assert_close(
+                model(images), plain(images), rtol=1e-4, atol=1e-4
+            )
+
+
+def test_other_view_of_the_same_data_is_noticed(images):
+    conv = nn.Conv2d(16, 16, 3, padding=1)
+    model = nn.Sequential(conv)
+    use_winograd(model)
+    freeze_weights(model)
+    with torch.no_grad():
+        model(images)
+        conv.weight.data = conv.weight.data.transpose(2, 3)
+        plain = copy.deepcopy(model)
+        torch.testing.assert_close(model(images), plain(images), rtol=1e-4, atol=1e-4)
+
+
+def weight_norm(conv):
+    nn.utils.parametrizations.weight_norm(conv)
+    return conv.parametrizations.weight.original0
+
+
+def old_weight_norm(conv):
+    nn.utils.weight_norm(conv)
+    return conv.weight_g
+
+
+@pytest.mark.parametrize('normalize', [weight_norm, old_weight_norm])
+@pytest.mark.filterwarnings('ignore:.*weight_norm:FutureWarning')
+def test_weights_that_are_computed_in_each_call(model, images, normalize):
+    if not hasattr(nn.utils.parametrizations, 'weight_norm'):
+        pytest.skip('torch before 2.1')
+    freeze_weights(model)
+    with torch.no_grad():
+        model(images)
+        lengths = normalize(model.conv)
+        for factor in (1, 2, 0.5):
+            lengths.data.mul_(factor)
+            weight = torch._weight_norm(
+                model.conv.parametrizations.weight.original1
+                if normalize is weight_norm
+                else model.conv.weight_v,
+                lengths,
+            )
+            maps = nn.functional.conv2d(images, weight, padding=1)
+            maps = nn.BatchNorm2d.forward(model.norm, maps)
+            expected = nn.functional.conv2d(
+                maps, model.last.weight, model.last.bias, padding=1
+            )
+            torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-4)
+
+
 def compiled(model, images):
     return torch.compile(model, backend='eager')(images)
 

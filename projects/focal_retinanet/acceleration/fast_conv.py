@@ -129,8 +129,9 @@ def freeze_weights(model: nn.Module) -> None:
     """Compute once what convolutions compute of their weights, until further notice.
 
     Calls that record gradients still compute it each time. A change that PyTorch counts
-    (an optimizer's step, ``load_state_dict``) is noticed, and so is a batch norm that
-    adapts its statistics. A change through ``.data`` is not.
+    (an optimizer's step, ``load_state_dict``) is noticed, and so are a batch norm that
+    adapts its statistics and an assignment to ``.data``, as ``half()`` does it. A
+    change in place through ``.data`` is not.
     It takes memory: four times that of the weights of the 3x3 convolutions by
     Winograd's algorithm, once that of weights with a batch norm, and once that of all
     other weights for each size of their maps.

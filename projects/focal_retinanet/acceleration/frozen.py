@@ -67,14 +67,16 @@ def keep(
         for x in tensors
     ):
         return compute()
-    # With the tensors themselves, so that no other can take their place in memory.
-    state = [(x, x.data_ptr(), x._version) for x in tensors]
+    state = [(x, x.data_ptr(), x.shape, x.stride(), x._version) for x in tensors]
     with _lock:
         known = _kept.get(module, {}).pop(name, None)
     if known is None or not _are_same(known[0], state):
         # A tensor from inference mode would not count its changes.
         with torch.inference_mode(False), torch.no_grad():
-            known = (state, compute())
+            # With the tensors, and with their memory, which may be replaced by other
+            # memory (``.data = ...``), so that nothing else can take their place.
+            memory = [x.detach() for x in tensors]
+            known = (state, compute(), memory)
     with _lock:
         kept = _kept.get(module, {})
         kept[name] = known  # as the latest one
