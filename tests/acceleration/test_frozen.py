@@ -6,6 +6,8 @@ from unittest import mock
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
+from torch.overrides import TorchFunctionMode
 
 from focal_retinanet.acceleration import fast_conv, folding, frozen, packed
 from focal_retinanet.acceleration.fast_conv import (
@@ -156,6 +158,83 @@ def test_packed_convolutions_of_all_sizes(options):
             conv(torch.randn(1, 8, 9, 7).to(memory_format=torch.channels_last))
         assert conv(torch.randn(0, 16, 9, 9)).shape[0] == 0
         assert conv.double()(torch.randn(1, 16, 9, 9).double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize('channels', [1, 16])
+@pytest.mark.parametrize('size', [(1, 1), (1, 5), (9, 7)])
+@pytest.mark.parametrize('kernel', [1, 3])
+@pytest.mark.parametrize('of_maps', [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize('of_weight', [torch.channels_last, torch.contiguous_format])
+def test_layout_of_packed_convolutions(channels, size, kernel, of_maps, of_weight):
+    conv = nn.Conv2d(channels, 16, kernel, padding=kernel // 2)
+    conv.to(memory_format=of_weight)
+    plain = copy.deepcopy(conv)
+    _freeze_alone(conv)
+    maps = torch.randn(2, channels, *size).to(memory_format=of_maps)
+    with torch.no_grad():
+        found, expected = conv(maps), plain(maps)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert found.stride() == expected.stride()
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(stride=2, padding=1, dilation=2),
+        dict(stride=[2, 1], padding=[1, 0], dilation=[1, 2]),
+        dict(padding=1),
+        dict(stride=[2, 2]),
+        dict(dilation=2),
+        dict(stride=(2,), padding=(1,), dilation=(1,)),
+    ],
+    ids=str,
+)
+def test_options_that_were_set_later(options):
+    conv = nn.Conv2d(16, 16, 3)
+    vars(conv).update(options)
+    plain = copy.deepcopy(conv)
+    _freeze_alone(conv)
+    maps = torch.randn(1, 16, 9, 7).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        torch.testing.assert_close(conv(maps), plain(maps), rtol=1e-5, atol=1e-5)
+
+
+def test_tangents_of_packed_convolutions():
+    conv = nn.Conv2d(16, 16, 1)
+    plain = copy.deepcopy(conv)
+    _freeze_alone(conv)
+    maps = torch.randn(1, 16, 9, 7).to(memory_format=torch.channels_last)
+    tangents = []
+    with torch.no_grad(), forward_ad.dual_level():
+        for module in (plain, conv):
+            output = module(forward_ad.make_dual(maps, maps.flip(2)))
+            tangents.append(forward_ad.unpack_dual(output).tangent)
+    torch.testing.assert_close(*tangents)
+    assert tangents[0].any()
+
+
+def test_function_modes_see_packed_convolutions(monkeypatch):
+    monkeypatch.setattr(packed, '_run', mock.Mock(side_effect=AssertionError))
+    conv = nn.Conv2d(16, 16, 1)
+    plain = copy.deepcopy(conv)
+    _freeze_alone(conv)
+    maps = torch.randn(1, 16, 9, 7).to(memory_format=torch.channels_last)
+    with torch.no_grad(), Doubled():
+        torch.testing.assert_close(conv(maps), plain(maps))
+
+
+class Doubled(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **kwargs or {})
+        return output * 2 if func is torch.conv2d else output
+
+
+def _freeze_alone(conv):
+    """Freeze a convolution of any kind; the model needs one that is fast."""
+    model = nn.Sequential(conv, nn.Conv2d(16, 16, 3, padding=1))
+    use_winograd(model)
+    freeze_weights(model)
+    assert frozen._kept[conv] == {}
 
 
 def test_packed_weights_are_used_and_few_are_kept(monkeypatch):

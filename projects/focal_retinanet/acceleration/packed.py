@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from focal_retinanet.acceleration.frozen import is_frozen, keep
+from focal_retinanet.acceleration.winograd import output_layout
 from focal_retinanet.ops.fast_paths.autocast import autocast_dtype
-from focal_retinanet.ops.fast_paths.eager import is_eager
+from focal_retinanet.ops.fast_paths.eager import has_tangents, is_eager
 
 
 def convolve(
@@ -39,8 +40,11 @@ def convolve(
         or input.dim() != 4
         or input.numel() == 0
         or not input.is_contiguous(memory_format=torch.channels_last)
+        or output_layout(input, weight) != torch.channels_last
+        or has_tangents(*tensors)
         or conv.padding_mode != 'zeros'
-        or isinstance(conv.padding, str)
+        # PyTorch's own convolution also takes an int, a list and (for padding) a name.
+        or any(type(x) is not tuple for x in (conv.stride, conv.padding, conv.dilation))
         or input.size(1) != conv.in_channels
         or not (torch.backends.mkldnn.enabled and _is_available())
     ):

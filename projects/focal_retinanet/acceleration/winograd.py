@@ -165,7 +165,7 @@ def _forward(
     output = _convolve(input, points, bias)
     if output is None:
         return functional.conv2d(input, weight, bias, padding=1)
-    return output.contiguous(memory_format=_layout(input, weight))
+    return output.contiguous(memory_format=output_layout(input, weight))
 
 
 def _gradients(
@@ -173,7 +173,7 @@ def _gradients(
 ) -> tuple[Tensor | None, ...] | None:
     """Return the needed gradients of input, weight and bias; None if not finite."""
     needs_input, needs_weight, needs_bias = needed
-    layout = _layout(input, weight)
+    layout = output_layout(input, weight)
     grad_input = grad_weight = grad_bias = None
     if needs_input:
         points = transform(weight, for_input_gradient=True)
@@ -191,7 +191,7 @@ def _gradients(
     return grad_input, grad_weight, grad_bias
 
 
-def _layout(*tensors: Tensor) -> torch.memory_format:
+def output_layout(*tensors: Tensor) -> torch.memory_format:
     """Return channels-last if one of the tensors is, as PyTorch does."""
     for tensor in tensors:
         is_nhwc = tensor.is_contiguous(memory_format=torch.channels_last)
