@@ -29,6 +29,7 @@ from focal_retinanet.engine.export import (
     SUFFIXES,
     export_detector,
     load_plain_config,
+    written_files,
 )
 from focal_retinanet.engine.export_check import (
     load_calibration_images,
@@ -98,8 +99,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    check_outputs([args.out], [args.checkpoint])
-    check_output_file(args.out, args.overwrite)
+    files = written_files(args.out)
+    check_outputs(files, [args.checkpoint])
+    for file in files:
+        check_output_file(file, args.overwrite)
     quiet_warnings()
     cfg = load_plain_config(args.config, args.cfg_options)
     detector = Detector(

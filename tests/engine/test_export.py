@@ -134,6 +134,21 @@ def test_arguments_that_do_not_fit(tool, model, capsys):
         assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('format', 'name'), [('openvino', 'model.bin'), ('onnx', 'model.onnx.data')]
+)
+def test_the_weights_beside_the_file_replace_no_other_file(tool, model, format, name):
+    config, checkpoint = model
+    beside = checkpoint.with_name(name)
+    beside.write_bytes(b'mine')
+    with pytest.raises(UserError, match=f'{name} exists: name another --out'):
+        tool(*model, '--format', format)
+    checkpoint.replace(beside)
+    out = ['--out', beside.with_name('model.onnx')] if format == 'onnx' else []
+    with pytest.raises(UserError, match=f'{name} is an input or another output'):
+        tool(config, beside, '--format', format, '--overwrite', *out)
+
+
 def detections(*rows):
     """Make detections of (x, score, label), boxes of 10 pixels side."""
     x = torch.tensor([row[0] for row in rows])

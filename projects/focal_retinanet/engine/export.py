@@ -31,6 +31,18 @@ from focal_retinanet.export.runtimes import Runtime, TorchModule, load_runtime
 SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'torch-export': '.pt2'}
 
 
+def written_files(file: Path) -> list[Path]:
+    """Return the files that an export may write: the named one, and its weights.
+
+    OpenVINO always has the weights in a file beside it, ONNX beyond 2 GB.
+    """
+    if file.suffix == '.xml':
+        return [file, file.with_suffix('.bin')]
+    if file.suffix == '.onnx':
+        return [file, file.with_name(f'{file.name}.data')]
+    return [file]
+
+
 def load_plain_config(name: str, options: Mapping[str, Any] | None) -> Config:
     """Load a config whose model is PyTorch's alone, which exporters understand.
 
