@@ -16,10 +16,12 @@ import torch
 from mmdet.apis import DetInferencer, inference_detector
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
+from mmengine.dataset import Compose
 from PIL import Image
 
 from focal_retinanet import Detector
 from focal_retinanet.cli.errors import UserError
+from focal_retinanet.data.image_files import find_inputs
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 
@@ -188,6 +190,65 @@ def test_a_photo_is_read_as_in_a_test(color_type, shape, tiny_config, save, tmp_
     tiny_config.test_dataloader.dataset.pipeline[0].color_type = color_type
     (found,) = Detector(tiny_config, save(), 'cpu')(tmp_path / 'a.jpg')
     assert found.image.shape == shape
+
+
+@pytest.mark.parametrize(
+    ('changes', 'says'),
+    [
+        (dict(color_type='unchanged'), "color_type='unchanged'"),
+        (dict(color_type='grayscale'), "color_type='grayscale'"),
+        (dict(imdecode_backend='pillow'), "imdecode_backend='pillow'"),
+        (dict(type='LoadMultiChannelImageFromFiles'), 'LoadMultiChannelImageFromFiles'),
+    ],
+)
+def test_images_that_a_test_reads_in_another_way_are_refused(
+    changes, says, tiny_config, save
+):
+    tiny_config.test_dataloader.dataset.pipeline[0].update(changes)
+    with pytest.raises(UserError, match=f'the test pipeline reads images by .*{says}'):
+        Detector(tiny_config, save(), 'cpu')
+
+
+def test_the_default_of_mmcv_decides_where_a_config_leaves_it_to_mmcv(
+    tiny_config, save, monkeypatch
+):
+    load = tiny_config.test_dataloader.dataset.pipeline[0]
+    load.imdecode_backend = None
+    Detector(tiny_config, save(), 'cpu')
+    monkeypatch.setattr('mmcv.image.io.imread_backend', 'pillow')
+    with pytest.raises(UserError, match="imdecode_backend='pillow'"):
+        Detector(tiny_config, save(), 'cpu')
+
+
+def test_pixels_in_fp32_are_those_of_a_test(tiny_config, save, images, tmp_path):
+    """Resized in fp32, pixels are not rounded."""
+    file = tmp_path / 'a.png'
+    cv2.imwrite(str(file), images[1])
+    pipeline = tiny_config.test_dataloader.dataset.pipeline
+    pipeline[0].to_float32 = True
+    pipeline[1].scale = (90, 90)
+    seen = []
+    detector = Detector(tiny_config, save(), 'cpu')
+    step = detector.model.test_step
+    detector.model.test_step = lambda data: seen.append(data['inputs'][0]) or step(data)
+    list(detector(file))
+    expected = Compose(pipeline)(dict(img_path=str(file), img_id=0, instances=[]))
+    assert (expected['inputs'] % 1).any()
+    torch.testing.assert_close(seen[0], expected['inputs'], rtol=0, atol=0)
+
+
+def test_a_config_without_a_test_is_refused(tiny_config, save):
+    tiny_config.test_dataloader = None
+    with pytest.raises(UserError, match=r'has no test_dataloader'):
+        Detector(tiny_config, save(), 'cpu')
+
+
+def test_the_preprocessor_beside_the_model_is_taken(tiny_config, save, images):
+    """As mmengine's runner does."""
+    [expected] = Detector(tiny_config, save(), 'cpu')(images[0])
+    tiny_config.data_preprocessor = tiny_config.model.pop('data_preprocessor')
+    [found] = Detector(tiny_config, save(), 'cpu')(images[0])
+    np.testing.assert_array_equal(found.scores, expected.scores)
 
 
 def test_errors_name_the_input(detector, images, tmp_path):

@@ -3,8 +3,10 @@
 import os
 from collections.abc import Iterator, Mapping
 
+import mmcv
 from mmengine.fileio import list_from_file
 
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.metric_configs import type_name
 
 
@@ -51,6 +53,38 @@ def color_type_of(dataset: Mapping) -> str | None:
         if type_name(step) == 'LoadImageFromFile':
             return step.get('color_type', 'color')
     return None
+
+
+def check_reads_colour(load: Mapping) -> None:
+    """Check that a transform reads images as ``cv2.imread`` does, in colour.
+
+    The EXIF rotation may be left out, see :func:`ignores_orientation`.
+
+    Args:
+        load: config of the first transform of a test pipeline.
+
+    Raises:
+        UserError: it reads other pixels, or may do so.
+    """
+    name = type_name(load)
+    if name not in ('LoadImageFromFile', 'LoadImageFromNDArray'):
+        raise UserError(
+            f'the test pipeline reads images by {name}, and only tools/test.py with a '
+            'checkpoint reads them so; what can be read elsewhere is LoadImageFromFile'
+        )
+    color_type = load.get('color_type', 'color')
+    # None is mmcv's default for the process.
+    backend = load.get('imdecode_backend', 'cv2') or mmcv.image.io.imread_backend
+    for key, value, allowed in (
+        ('color_type', color_type, ('color', 'color_ignore_orientation')),
+        ('imdecode_backend', backend, ('cv2',)),
+    ):
+        if value not in allowed:
+            raise UserError(
+                f'the test pipeline reads images by {name} with {key}={value!r}, and '
+                'only tools/test.py with a checkpoint reads them so; what can be read '
+                f'elsewhere is {key}={" or ".join(map(repr, allowed))}'
+            )
 
 
 def ignores_orientation(dataset: Mapping | None) -> bool:

@@ -17,6 +17,7 @@ import torch
 from mmdet.evaluation import get_classes
 from mmdet.registry import MODELS, VISUALIZERS
 from mmdet.structures import DetDataSample
+from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.model import revert_sync_batchnorm
@@ -31,7 +32,10 @@ from focal_retinanet.cli.arguments import default_device
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.ablation_table import load_with_options
 from focal_retinanet.config.cfg_options import merge_options
-from focal_retinanet.config.dataset_configs import ignores_orientation
+from focal_retinanet.config.dataset_configs import (
+    check_reads_colour,
+    ignores_orientation,
+)
 from focal_retinanet.data.dataset_meta import (
     config_meta,
     describe_other_classes,
@@ -162,7 +166,8 @@ class Detector:
         UnsafeCheckpointError: the checkpoint holds code.
         FileNotFoundError: the config or the checkpoint does not exist.
         UserError: the checkpoint does not fit this model's head, there is no such row
-            of a table, or no one reads an option.
+            of a table, no one reads an option, or the test pipeline reads images in
+            another way than ``cv2.imread`` in colour.
         ValueError: ``tile`` is below 32, or ``overlap`` is not in [0, 1).
     """
 
@@ -186,6 +191,12 @@ class Detector:
         else:
             cfg = load_with_options(str(config), cfg_options)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
+        if cfg.get('test_dataloader') is None:
+            raise UserError(
+                f'{cfg.filename or "the config"} has no test_dataloader, whose pipeline '
+                'says how images are resized'
+            )
+        check_reads_colour(get_test_pipeline_cfg(cfg)[0])
         checkpoint = str(checkpoint)
         if is_exported(checkpoint):
             device = 'cpu'
@@ -193,6 +204,8 @@ class Detector:
             model = MODELS.build(cfg.model)
             known = model.dataset_meta
         else:
+            if cfg.get('data_preprocessor') is not None:  # as mmengine's runner does
+                cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
             if 'backbone' in cfg.model:
                 cfg.model.backbone.init_cfg = None  # its weights are in the checkpoint
             model = revert_sync_batchnorm(MODELS.build(cfg.model))
