@@ -95,8 +95,7 @@ def export_detector(
     metadata = Metadata(
         classes=list(detector.classes),
         resize=resize_rule(cfg),
-        score_thr=None if raw else float(exportable.score_thr),
-        max_per_img=None if raw else int(exportable.max_per_img),
+        **(dict(score_thr=None, max_per_img=None) if raw else exportable.settings),
         shape=list(shape),
         raw=raw,
         precision='fp32',

@@ -8,9 +8,11 @@ from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.models.dense_heads import RetinaHead as MMDetRetinaHead
 from mmdet.models.detectors import RetinaNet, SingleStageDetector
 from mmdet.models.task_modules import DeltaXYWHBBoxCoder
+from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor, nn
 
 from focal_retinanet.cli.errors import UserError
+from focal_retinanet.export.metadata import followed_settings
 from focal_retinanet.models.retina_head import RetinaHead
 from focal_retinanet.ops.box_deltas import decode_deltas
 from focal_retinanet.ops.nms.operator import batched_nms
@@ -48,16 +50,17 @@ class Exportable(nn.Module):
         self.divisor, self.pad_value = pre.pad_size_divisor, float(pre.pad_value)
         ones = torch.ones(1, 3, 1, 1)
         mean, std = (pre.mean, pre.std) if pre._enable_normalize else (0 * ones, ones)
-        self.register_buffer('mean', mean.reshape(1, 3, 1, 1).float())
-        self.register_buffer('std', std.reshape(1, 3, 1, 1).float())
+        # One number is that of all channels.
+        self.register_buffer('mean', mean.reshape(1, -1, 1, 1).float() * ones)
+        self.register_buffer('std', std.reshape(1, -1, 1, 1).float() * ones)
         if not raw:
-            cfg = model.test_cfg
-            self.nms_pre = cfg.get('nms_pre', -1)
-            self.score_thr = cfg.get('score_thr', 0)
-            self.min_bbox_size = cfg.get('min_bbox_size', -1)
-            self.iou_threshold = float(cfg.nms.iou_threshold)
-            self.class_agnostic = cfg.nms.get('class_agnostic', False)
-            self.max_per_img = cfg.max_per_img
+            self.settings = followed_settings(model.test_cfg)
+            self.nms_pre = self.settings['nms_pre']
+            self.score_thr = self.settings['score_thr']
+            self.min_bbox_size = self.settings['min_bbox_size']
+            self.iou_threshold = float(self.settings['nms']['iou_threshold'])
+            self.class_agnostic = self.settings['nms']['class_agnostic']
+            self.max_per_img = self.settings['max_per_img']
 
     def pad_pixel(self) -> list[int]:
         """Return the pixel (3,), BGR, that is nearest to the padding."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.cli.naming import few
-from focal_retinanet.export.metadata import resize_rule
+from focal_retinanet.export.metadata import followed_settings, resize_rule
 from focal_retinanet.export.runtimes import RUNTIMES, Runtime, load_runtime
 from focal_retinanet.registry import MODELS
 
@@ -65,9 +65,9 @@ class ExportedModel(BaseModel):
         metadata = self.runtime.metadata
         test_cfg = (cfg.model.get('detector') or {}).get('test_cfg') or {}
         other = []
-        for name in ('score_thr', 'max_per_img'):
-            own, wanted = getattr(metadata, name), test_cfg.get(name)
-            if None not in (own, wanted) and own != wanted:
+        for name, wanted in followed_settings(test_cfg).items() if test_cfg else ():
+            own = getattr(metadata, name)
+            if own is not None and own != wanted:
                 other.append(f'model.test_cfg.{name} is {own}, not {wanted}')
         with contextlib.suppress(UserError):  # a step that no rule describes
             rule = resize_rule(cfg)
