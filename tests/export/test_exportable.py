@@ -44,6 +44,8 @@ def detect_by_mmdet(model, images):
         {'test_cfg.score_thr': 0.0, 'test_cfg.nms_pre': -1},
         {'bbox_head.bbox_coder.target_stds': [0.1, 0.2, 0.3, 0.4]},
         {'data_preprocessor.pad_value': 3, 'bbox_head.bbox_coder.clip_border': False},
+        {'data_preprocessor.mean': [127.5], 'data_preprocessor.std': [60.0]},
+        {'bbox_head.anchor_generator.use_box_type': True},
     ],
     ids=lambda changes: ','.join(changes) or 'default',
 )
@@ -96,12 +98,20 @@ def test_raw_outputs_give_the_detections_by_mmdets_coder(build, draw_images):
         ({'test_cfg.min_bbox_size': 8}, 'min_bbox_size=8'),
         ({'test_cfg.score_threshold': 0.1}, r'test_cfg\.score_threshold'),
         ({'type': 'FCOS'}, 'the detector FCOS'),
+        ({'bbox_head.bbox_coder.add_ctr_clamp': True}, r'bbox_coder\.add_ctr_clamp=T'),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else '',
 )
 def test_what_cannot_be_exported_is_refused_by_its_name(build, changes, says):
     with pytest.raises(UserError, match=f'{says}.* cannot be exported; what can be is'):
         Exportable(build(**changes))
+
+
+def test_grey_images_are_refused(build):
+    model = build()
+    model.backbone.conv1 = torch.nn.Conv2d(1, 16, 7, stride=2, padding=3)
+    with pytest.raises(UserError, match=r'in_channels=1 cannot .* can be is 3'):
+        Exportable(model, raw=True)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,7 @@ class Exportable(nn.Module):
         cls_scores, bbox_preds = self.head(self.neck(maps))
         sizes = [scores.shape[-2:] for scores in cls_scores]
         anchors = self.head.prior_generator.grid_priors(sizes, device=x.device)
+        anchors = [get_box_tensor(level) for level in anchors]  # of use_box_type
         rows = [
             [level.permute(0, 2, 3, 1).reshape(level.size(0), -1, c) for level in maps]
             for maps, c in ((cls_scores, self.head.cls_out_channels), (bbox_preds, 4))
@@ -193,11 +194,17 @@ def _check(model: nn.Module, raw: bool) -> None:
     if type(model.data_preprocessor) is not DetDataPreprocessor:
         name = type(model.data_preprocessor).__name__
         _refuse(f'the data preprocessor {name}', 'a DetDataPreprocessor')
+    convolutions = (m for m in model.backbone.modules() if isinstance(m, nn.Conv2d))
+    first = next(convolutions, None)
+    if first is not None and first.in_channels != 3:
+        _refuse(f'backbone.in_channels={first.in_channels}', '3')
     if raw:
         return
     coder, cfg = head.bbox_coder, model.test_cfg
-    if type(coder) is not DeltaXYWHBBoxCoder or coder.add_ctr_clamp:
+    if type(coder) is not DeltaXYWHBBoxCoder:
         _refuse(f'the box coder {type(coder).__name__}', 'a DeltaXYWHBBoxCoder')
+    if coder.add_ctr_clamp:
+        _refuse('bbox_coder.add_ctr_clamp=True', 'False')
     if unknown := {key for key in cfg if key not in _TEST_CFG}:
         _refuse(f'test_cfg.{min(unknown)}', f'{", ".join(sorted(_TEST_CFG))}')
     nms = cfg.get('nms') or {}
