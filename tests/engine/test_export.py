@@ -16,7 +16,13 @@ from mmengine.structures import InstanceData
 
 from focal_retinanet import Detector
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.engine.export_check import check_equal, check_same_ap
+from focal_retinanet.engine.export import _line
+from focal_retinanet.engine.export_check import (
+    check_equal,
+    check_same_ap,
+    detect,
+    load_test_images,
+)
 from focal_retinanet.export import use_exported_model
 from focal_retinanet.export.runtimes import OnnxRuntime
 
@@ -147,6 +153,54 @@ def test_the_weights_beside_the_file_replace_no_other_file(tool, model, format, 
     out = ['--out', beside.with_name('model.onnx')] if format == 'onnx' else []
     with pytest.raises(UserError, match=f'{name} is an input or another output'):
         tool(config, beside, '--format', format, '--overwrite', *out)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'has_evaluator'),
+    [({}, True), (dict(format_only=True), False)],
+    ids=['evaluated', 'format_only'],
+)
+def test_the_check_writes_no_result_file(
+    changes, has_evaluator, model, tiny_config, tmp_path
+):
+    prefix = tmp_path / 'submission'
+    results = Path(f'{prefix}.bbox.json')
+    results.write_text('mine')
+    tiny_config.test_evaluator.update(outfile_prefix=str(prefix), **changes)
+    detector = Detector(tiny_config, model[1], 'cpu')
+    images = load_test_images(tiny_config, detector.model, 2)
+    assert (images.evaluator is not None) is has_evaluator
+    _, metrics = detect(detector.model, images, 'check')
+    assert ('coco/bbox_mAP' in metrics) is has_evaluator
+    assert results.read_text() == 'mine'
+
+
+@pytest.mark.parametrize(
+    ('metrics', 'says'),
+    [
+        (dict(mAP=0.5, mAP_50=0.75, mAP_75=0.25), 'AP 50.0, AP50 75.0, AP75 25.0 on 4'),
+        (dict(mAP=0.5), 'AP 50.0 on 4'),
+        (dict(mAP_50=0.75, mAP_s=0.5), 'AP50 75.0 on 4'),
+        (dict(mAP_s=0.5), 'no AP'),
+        ({}, 'no AP'),
+    ],
+)
+def test_the_line_has_the_aps_that_the_evaluator_has(metrics, says):
+    metrics = {f'coco/bbox_{name}': value for name, value in metrics.items()}
+    assert _line('fp32', metrics, 4).startswith(f'fp32     {says}')
+
+
+@pytest.mark.parametrize(
+    ('split', 'args'), [('test', []), ('train', ['--int8'])], ids=['test', 'train']
+)
+def test_a_config_without_the_images_is_named(split, args, tool, model, tiny_config):
+    config, checkpoint = model
+    tiny_config[f'{split}_dataloader'] = None
+    tiny_config.dump(config)
+    with pytest.raises(
+        UserError, match=rf'config\.py has no {split}_dataloader, whose'
+    ):
+        tool(config, checkpoint, *args)
 
 
 def detections(*rows):

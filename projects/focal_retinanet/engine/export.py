@@ -175,12 +175,13 @@ def _check(
 
 
 def _line(name: str, metrics: Mapping[str, float], num_images: int) -> str:
-    if 'coco/bbox_mAP' not in metrics:
-        return f'{name}     no AP: the test evaluator has none for boxes of COCO'
     aps = {
-        label: 100 * metrics[f'coco/bbox_mAP{suffix}']
+        label: 100 * metrics[key]
         for label, suffix in (('AP', ''), ('AP50', '_50'), ('AP75', '_75'))
+        if (key := f'coco/bbox_mAP{suffix}') in metrics  # as metric_items says
     }
+    if not aps:
+        return f'{name}     no AP: the test evaluator has none for boxes of COCO'
     text = ', '.join(f'{label} {value:.1f}' for label, value in aps.items())
     return f'{name}     {text} on {num_images} test images'
 

@@ -53,7 +53,7 @@ class TestImages:
         dataset: Data set of the tests.
         indices: Images to take.
         evaluator: Evaluator of exactly these images; None if the config's is not
-            COCO's, which alone can evaluate a part of a data set.
+            COCO's, which alone can evaluate a part of a data set, or only writes a file.
     """
 
     __test__ = False  # pytest, look away
@@ -92,8 +92,14 @@ def load_test_images(cfg: Config, model: nn.Module, num: int | None) -> TestImag
         name_image_errors(dataset)
         indices = evenly_spread(len(dataset), num)
         built = None
-        if len(configs) == 1 and configs[0].get('ann_file') is not None:
-            own = {k: v for k, v in configs[0].items() if k not in ('type', 'prefix')}
+        if (
+            len(configs) == 1
+            and configs[0].get('ann_file') is not None
+            and not configs[0].get('format_only')
+        ):
+            # The file with the prefix is a result of tools/test.py, of all images.
+            left_out = ('type', 'prefix', 'outfile_prefix', 'format_only')
+            own = {k: v for k, v in configs[0].items() if k not in left_out}
             built = Evaluator(CocoMetric(**own))
             built.dataset_meta = dataset.metainfo
             files = [str(configs[0]['ann_file'])]
@@ -104,23 +110,31 @@ def load_test_images(cfg: Config, model: nn.Module, num: int | None) -> TestImag
 
 
 def load_calibration_images(cfg: Config, num: int) -> Iterator[dict]:
-    """Yield images of the training set, resized as in a test, not augmented.
+    """Load images of the training set, resized as in a test, not augmented.
 
     Args:
         cfg: Config of the run.
         num: Number of images, spread over the data set.
 
+    Returns:
+        Samples, each of which is loaded when it is needed.
+
     Raises:
-        UserError: An image cannot be read.
+        UserError: The config has no training set; or, when an image is needed, it
+            cannot be read.
     """
+    if cfg.get('train_dataloader') is None:
+        raise UserError(
+            f'{cfg.filename or "the config"} has no train_dataloader, whose images '
+            '--int8 needs'
+        )
     config = copy.deepcopy(next(inner_datasets(cfg.train_dataloader.dataset)))
     test = next(inner_datasets(cfg.test_dataloader.dataset))
     config.pipeline, config.test_mode = test.pipeline, True
     with quiet_mmengine(), quiet_pycocotools():
         dataset = DATASETS.build(config)
     name_image_errors(dataset)
-    for index in evenly_spread(len(dataset), num):
-        yield dataset[index]
+    return (dataset[index] for index in evenly_spread(len(dataset), num))
 
 
 def detect(
