@@ -31,6 +31,16 @@ def test_a_tool_does_not_take_its_own_pictures_for_inputs(tmp_path):
         find_inputs([str(out_dir)], out_dir)
 
 
+def test_a_folder_with_the_name_of_an_image_is_no_image(tmp_path):
+    file = tmp_path / 'tiles.tif' / 'a.png'
+    file.parent.mkdir()
+    file.touch()
+    for given in (str(tmp_path), f'{tmp_path}/**'):
+        assert find_inputs([given]) == [file]
+    with pytest.raises(UserError, match='holds no image or video'):
+        find_inputs([f'{tmp_path}/*.tif'])
+
+
 @pytest.mark.parametrize('content', [b'', b'no image', None])
 def test_no_file_ends_in_opencvs_words(tmp_path, content):
     file = tmp_path / 'a.jpg'

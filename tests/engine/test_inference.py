@@ -271,6 +271,21 @@ def test_errors_name_the_input(detector, images, tmp_path):
     assert len(found) == 2 and 'broken.png' in str(said[0])
 
 
+def test_an_input_that_does_not_exist_is_passed_over(detector, images, tmp_path):
+    for name, image in zip('ac', images, strict=False):
+        cv2.imwrite(str(tmp_path / f'{name}.png'), image)
+    (tmp_path / 'b.png').symlink_to(tmp_path / 'gone')
+    files = [str(tmp_path / f'{name}.png') for name in 'abc']
+    assert find_inputs([str(tmp_path)]) == [Path(file) for file in files]
+    for inputs in (files, iter(files), tmp_path):
+        said = []
+        found = list(detector(inputs, on_error=said.append))
+        assert [one.name for one in found] == [files[0], files[2]]
+        assert len(said) == 1 and 'b.png' in str(said[0])
+    with pytest.raises(UserError, match=r'b\.png'):
+        list(detector(tmp_path))
+
+
 def test_a_config_file_and_a_row_and_no_device(tiny_config, save, tmp_path):
     config = tmp_path / 'tiny.py'
     tiny_config.dump(config)

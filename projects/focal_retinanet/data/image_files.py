@@ -18,6 +18,8 @@ VIDEO_SUFFIXES = {'.avi', '.mkv', '.mov', '.mp4', '.webm'}
 def find_inputs(inputs: Iterable[str], out_dir: Path | None = None) -> list[Path]:
     """Return the files that paths, folders and globs stand for, in order, once each.
 
+    A link to nothing in a folder is one of its files, whose reader says what it is.
+
     Args:
         inputs: paths, folders and globs.
         out_dir: folder of results, whose pictures are no inputs of a folder or a glob.
@@ -31,12 +33,15 @@ def find_inputs(inputs: Iterable[str], out_dir: Path | None = None) -> list[Path
         path = Path(given)
         if path.is_dir():
             found = [
-                p for p in sorted(path.rglob('*')) if p.suffix.lower() in _SUFFIXES
+                p
+                for p in sorted(path.rglob('*'))
+                if p.suffix.lower() in _SUFFIXES and not p.is_dir()
             ]
         elif path.is_file():
             found = [path]
         elif has_magic(given):
             found = [Path(p) for p in sorted(glob(given, recursive=True))]
+            found = [p for p in found if not p.is_dir()]
         else:
             raise UserError(f'input {given} does not exist')
         if out_dir is not None and not path.is_file():

@@ -249,8 +249,8 @@ class Detector:
                 (H, W, 3) uint8 BGR, or any iterable of these.
             batch_size: number of images that are read and detected at a time, and of
                 tiles of a large image, which is read alone.
-            on_error: function that gets the error of a file that cannot be read,
-                which is then left out (default: the error is raised).
+            on_error: function that gets the error of an input that does not exist or
+                cannot be read, which is then left out (default: the error is raised).
             on_tiles: function that gets the name of a large image after each batch of
                 its tiles, the number of tiles that are done, and the number of all.
 
@@ -266,12 +266,12 @@ class Detector:
             raise ValueError(f'batch_size must be at least 1, not {batch_size}')
         if isinstance(inputs, Input):
             inputs = [inputs]
+        sources = _sources(inputs, on_error)
         if isinstance(inputs, Sequence):
             # A path that does not exist is an error now, not after all before it.
-            inputs = [source for given in inputs for source in _sources(given)]
-        test = self._cfg.get('test_dataloader') or {}
-        is_stored = ignores_orientation(test.get('dataset'))
-        images = self._resizable(_read(inputs, on_error, is_stored), on_error)
+            sources = iter(list(sources))
+        is_stored = ignores_orientation(self._cfg.test_dataloader.dataset)
+        images = self._resizable(_read(sources, on_error, is_stored), on_error)
         return self._detect(images, batch_size, on_tiles)
 
     def _resizable(
@@ -413,7 +413,22 @@ def _batches(
         yield batch
 
 
-def _sources(given: Input) -> list[Path | np.ndarray]:
+def _sources(
+    inputs: Iterable[Input], on_error: Callable[[UserError], None] | None
+) -> Iterator[Path | np.ndarray]:
+    """Yield the files that inputs stand for, and the arrays among them."""
+    for given in inputs:
+        try:
+            sources = _sources_of(given)
+        except UserError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            continue
+        yield from sources
+
+
+def _sources_of(given: Input) -> list[Path | np.ndarray]:
     """Return the files that an input stands for, or the array that it is."""
     if isinstance(given, np.ndarray):
         if given.ndim != 3 or given.shape[2] != 3 or given.dtype != np.uint8:
@@ -432,22 +447,21 @@ def _sources(given: Input) -> list[Path | np.ndarray]:
 
 
 def _read(
-    inputs: Iterable[Input],
+    sources: Iterator[Path | np.ndarray],
     on_error: Callable[[UserError], None] | None,
     ignores_orientation: bool,
 ) -> Iterator[_Image]:
     arrays = itertools.count()
-    for given in inputs:
-        for source in _sources(given):
-            if isinstance(source, np.ndarray):
-                yield _Image(f'array#{next(arrays):06d}', None, source)
-                continue
-            try:
-                for index, frame in enumerate(read_frames(source, ignores_orientation)):
-                    number = f'#{index:06d}' if is_video(source) else ''
-                    yield _Image(f'{source}{number}', source, frame)
-                    del frame  # while the next one is read
-            except UserError as error:
-                if on_error is None:
-                    raise
-                on_error(error)
+    for source in sources:
+        if isinstance(source, np.ndarray):
+            yield _Image(f'array#{next(arrays):06d}', None, source)
+            continue
+        try:
+            for index, frame in enumerate(read_frames(source, ignores_orientation)):
+                number = f'#{index:06d}' if is_video(source) else ''
+                yield _Image(f'{source}{number}', source, frame)
+                del frame  # while the next one is read
+        except UserError as error:
+            if on_error is None:
+                raise
+            on_error(error)
