@@ -11,6 +11,7 @@ Examples:
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -52,7 +53,14 @@ def main() -> None:
     enforce_safe_loading(allow_unsafe=args.unsafe_checkpoint)
     held = load_from_local(str(args.weights), map_location='cpu')
     # torchvision's training scripts save the weights under 'model'.
-    weights = held.get('model', held.get('state_dict', held))
+    weights = held
+    if isinstance(held, Mapping):
+        weights = held.get('model', held.get('state_dict', held))
+    if not isinstance(weights, Mapping):
+        raise UserError(
+            f'{args.weights} has a {type(weights).__name__} where weights by their '
+            "names should be; save the model's state_dict()"
+        )
     try:
         converted = convert(weights)
     except UserError as error:

@@ -126,6 +126,17 @@ def test_the_tool_writes_what_configs_load(tmp_path, monkeypatch, capsys):
         main()
 
 
+@pytest.mark.parametrize(
+    'held', [[torch.zeros(1)], dict(model=torch.zeros(1))], ids=['list', 'tensor']
+)
+def test_a_file_without_names_of_weights_is_named(held, tmp_path, fail):
+    file = tmp_path / 'mine.pth'
+    torch.save(held, file)
+    out = tmp_path / 'converted.pth'
+    says = fail('tools/convert_weights.py', file, '--out', out)
+    assert 'mine.pth has a ' in says and 'where weights by their names' in says
+
+
 def test_names_are_those_of_torchvision():
     models = pytest.importorskip(
         'torchvision.models', reason='torchvision is not installed'

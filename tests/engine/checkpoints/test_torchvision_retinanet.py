@@ -223,6 +223,30 @@ def test_other_models_are_rejected(weights, message):
         convert(weights)
 
 
+def without(weights, prefix):
+    return {name: v for name, v in weights.items() if not name.startswith(prefix)}
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda w: without(w, 'backbone.body.'), 'body is not .*ResNet-50'),
+        (
+            lambda w: w | {'backbone.body.layer3.6.conv3.weight': torch.zeros(1)},
+            'body is not .*ResNet-50',
+        ),
+        (
+            lambda w: w | {'head.regression_head.bbox_reg.bias': torch.zeros(60)},
+            'with 15 anchors at each place; what can be converted has 9',
+        ),
+    ],
+    ids=['MobileNet', 'ResNet-101', '15 anchors'],
+)
+def test_retinanets_that_no_config_has_are_rejected(change, message):
+    with pytest.raises(UserError, match=message):
+        convert(change(retinanet_weights(1)))
+
+
 def write_numbers():
     numbers = {}
     for version in (1, 2):

@@ -68,6 +68,7 @@ def convert(weights: Mapping[str, Tensor]) -> Converted:
 
 
 def _convert_retinanet(weights: Mapping[str, Tensor]) -> Converted:
+    _check_is_of_resnet50(weights)
     has_norm = 'head.classification_head.conv.0.1.weight' in weights
     state_dict = {_retinanet_name(name): value for name, value in weights.items()}
     num_classes = len(weights['head.classification_head.cls_logits.bias']) // _ANCHORS
@@ -85,6 +86,23 @@ def _convert_retinanet(weights: Mapping[str, Tensor]) -> Converted:
         num_classes,
         f'configs/torchvision/retinanet_r50_fpn_torchvision{version}.py',
     )
+
+
+def _check_is_of_resnet50(weights: Mapping[str, Tensor]) -> None:
+    """Refuse a RetinaNet of another body, or with other anchors, than the configs'."""
+    # Of the ResNets, 50 alone has six blocks of three convolutions in this stage.
+    last, further = (f'backbone.body.layer3.{i}.conv3.weight' for i in (5, 6))
+    if last not in weights or further in weights:
+        raise UserError(
+            "these are the weights of a RetinaNet whose body is not torchvision's "
+            'ResNet-50; no config here has another one'
+        )
+    anchors = len(weights['head.regression_head.bbox_reg.bias']) // 4
+    if anchors != _ANCHORS:
+        raise UserError(
+            f'these are the weights of a RetinaNet with {anchors} anchors at each '
+            f'place; what can be converted has {_ANCHORS}'
+        )
 
 
 def _retinanet_name(name: str) -> str:
