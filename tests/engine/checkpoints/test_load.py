@@ -17,6 +17,7 @@ from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import _load_checkpoint
 from torch import _weights_only_unpickler, serialization
 
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.engine.checkpoints import restricted_unpickler
 from focal_retinanet.engine.checkpoints.load import (
     UnsafeCheckpointError,
@@ -226,6 +227,17 @@ def test_what_is_no_checkpoint_is_named(tmp_path, content):
     file.write_bytes(content)
     with pytest.raises(UnsafeCheckpointError, match=r'notes\.pth'):
         _load_checkpoint(str(file), map_location='cpu')
+
+
+@pytest.mark.parametrize('suffix', ['.onnx', '.xml', '.pt2'])
+def test_an_exported_file_is_no_checkpoint(tmp_path, suffix):
+    file = tmp_path / f'model{suffix}'
+    file.write_bytes(b'exported')
+    with pytest.raises(
+        UserError, match=rf'model\{suffix} is an exported file'
+    ) as error:
+        _load_checkpoint(str(file), map_location='cpu')
+    assert '--unsafe-checkpoint' not in str(error.value)
 
 
 def test_missing_file_is_named():

@@ -22,6 +22,7 @@ from mmengine.runner import CheckpointLoader
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.engine.checkpoints import restricted_unpickler
+from focal_retinanet.export import is_exported
 
 # Makes every torch.load weights-only, whatever its caller asks for.
 _FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
@@ -77,6 +78,7 @@ def load_from_local(
 
     Raises:
         FileNotFoundError: The file does not exist.
+        UserError: The file is one of ``tools/export.py``.
         UnsafeCheckpointError: The file is no checkpoint, is cut off, or holds
             something that only an unsafe load can read.
     """
@@ -85,6 +87,11 @@ def load_from_local(
         raise FileNotFoundError(
             f'checkpoint {filename} not found; paths are relative to {Path.cwd()}'
             f'{_source_of(path)}'
+        )
+    if is_exported(path):
+        raise UserError(
+            f'{path} is an exported file, which is no checkpoint here; name the '
+            'checkpoint from which it was exported'
         )
     try:
         safe = _FORCE_SAFE in os.environ
