@@ -140,9 +140,17 @@ def test_missing_gradio_is_named(monkeypatch):
         import_gradio()
 
 
-def test_visitors_share_the_model_one_at_a_time(serve, detector, photo, monkeypatch):
+def test_visitors_share_the_model_one_at_a_time(
+    serve, detector, photo, monkeypatch, tmp_path
+):
     from gradio_client import handle_file
 
+    # gradio has one file of equal pictures, and writes it anew while it is read.
+    photos = [tmp_path / f'visitor-{visitor}.png' for visitor in range(3)]
+    for visitor, file in enumerate(photos):
+        image = cv2.imread(str(photo))
+        image[0, 0] = visitor
+        cv2.imwrite(str(file), image)
     draw = Detections.draw
 
     def counted_draw(*args):
@@ -153,7 +161,7 @@ def test_visitors_share_the_model_one_at_a_time(serve, detector, photo, monkeypa
 
     with serve() as page, ThreadPoolExecutor(3) as pool:
 
-        def visit(_):
+        def visit(photo):
             client = client_of(page)
             client.predict(0.5, api_name='/redraw')  # nothing to draw yet
             *_, picture, table, _ = client.predict(
@@ -162,7 +170,7 @@ def test_visitors_share_the_model_one_at_a_time(serve, detector, photo, monkeypa
             _, nothing = client.predict(1.0, api_name='/redraw')
             return picture, len(table['value']['data']), nothing['value']['data']
 
-        visits = list(pool.map(visit, range(3)))
+        visits = list(pool.map(visit, photos))
         assert all(count > 0 and none == [] for _, count, none in visits)
         assert (detector.calls, detector.most_at_a_time) == (3, 1)
 
