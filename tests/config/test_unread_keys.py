@@ -30,6 +30,23 @@ def test_misspelt_keys_and_those_of_mmdet_2_are_named(tiny_config, key, value, m
     assert f'no one reads {key}; did you mean {meant}' in line
 
 
+@pytest.mark.parametrize('head', ['focal_retinanet.RetinaHead', 'mmdet.RetinaHead'])
+def test_keys_that_a_retina_head_ignores_are_named(tiny_config, head):
+    tiny_config.model.bbox_head.type = head
+    tiny_config.model.test_cfg.score_threshold = 0.3
+    tiny_config.model.train_cfg.samplers = dict(type='mmdet.PseudoSampler')
+    of_training, of_test = describe_unread_keys(tiny_config)
+    assert 'no one reads model.train_cfg.samplers; RetinaHead reads' in of_training
+    assert 'no one reads model.test_cfg.score_threshold; RetinaHead reads' in of_test
+    assert 'score_thr' in of_test
+
+
+def test_another_head_may_read_other_keys(tiny_config):
+    tiny_config.model.bbox_head.type = 'mmdet.ATSSHead'
+    tiny_config.model.test_cfg.with_nms = False
+    assert describe_unread_keys(tiny_config) == []
+
+
 def test_a_variable_that_is_in_use_is_no_mistake(tiny_config):
     tiny_config.optimizer = copy.deepcopy(tiny_config.optim_wrapper.optimizer)
     tiny_config.my_own_name = 3
@@ -41,6 +58,7 @@ def test_configs_of_mmdet_and_of_the_project_have_no_such_key():
     files = [
         *CONFIGS.glob('*/*px.py'),
         of_mmdet / 'retinanet/retinanet_r50_fpn_1x_coco.py',
+        of_mmdet / 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
         of_mmdet / 'yolox/yolox_s_8xb8-300e_coco.py',
         of_mmdet / 'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
     ]

@@ -34,7 +34,7 @@ _READ_HERE = {
     *('channels_last', 'fold_batch_norm', 'winograd', 'tta_model', 'tta_pipeline'),
 }
 #: Keys that mmengine takes out of any dict.
-_ALWAYS = {'type', '_scope_', '_delete_'}
+ALWAYS = {'type', '_scope_', '_delete_'}
 #: Keys of dicts that have no type.
 _PLAIN_DICTS = {
     **dict.fromkeys(
@@ -55,6 +55,15 @@ _PARAMWISE = {
     *('custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult'),
     *('flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult'),
     'bypass_duplicate',
+}
+#: Keys of a model's dicts that RetinaHead reads, ours or mmdet's.
+_READ_BY_RETINA_HEAD = {
+    ('model', 'train_cfg'): {
+        *('assigner', 'sampler', 'allowed_border', 'pos_weight', 'debug'),
+    },
+    ('model', 'test_cfg'): {
+        *('nms_pre', 'min_bbox_size', 'score_thr', 'nms', 'max_per_img'),
+    },
 }
 #: Types that mmengine's runner fills in where the config names none.
 _DEFAULT_TYPES = {
@@ -107,9 +116,11 @@ def known_keys(path: Sequence[str], node: Mapping, cfg: Mapping) -> Parameters:
         known = Parameters(_PARAMWISE, is_default)
     elif path[:-1] == ('optim_wrapper', 'paramwise_cfg', 'custom_keys'):
         known = Parameters({'lr_mult', 'decay_mult'})
+    elif path in _READ_BY_RETINA_HEAD:
+        known = Parameters(_READ_BY_RETINA_HEAD[path], _has_retina_head(cfg))
     else:
         known = _of_typed_dict(path, node, cfg)
-    return Parameters(known.names | _ALWAYS, known.is_complete)
+    return Parameters(known.names | ALWAYS, known.is_complete)
 
 
 def reader(path: Sequence[str], node: Mapping) -> str:
@@ -130,6 +141,18 @@ def _of_typed_dict(path: tuple[str, ...], node: Mapping, cfg: Mapping) -> Parame
     is_taken_apart = len(path) > 1 and path[-1].endswith(('_cfg', 'dcn'))
     return Parameters(
         names | _TAKEN_OUT.get(place, set()), is_complete and not is_taken_apart
+    )
+
+
+def _has_retina_head(cfg: Mapping) -> bool:
+    """Return whether a model's head is a RetinaHead, and no subclass of it."""
+    model = cfg.get('model') or {}
+    is_one_stage = not model.get('roi_head')
+    heads = _type_of((model.get('bbox_head') or {}).get('type'), cfg)
+    return is_one_stage and any(
+        head.__name__ == 'RetinaHead'
+        and head.__module__.startswith(('mmdet.', 'focal_retinanet.'))
+        for head in heads
     )
 
 
