@@ -78,6 +78,7 @@ OF_ANY_CONFIG = [
     'optim_wrapper.clip_grad.max_norm=35',
     'optim_wrapper.paramwise_cfg.norm_decay_mult=0',
     'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=0.1',
+    'optim_wrapper.paramwise_cfg.custom_keys.backbone.weight_decay=0',
     'param_scheduler.0.end=7',
     'auto_scale_lr.base_batch_size=16',
     'default_hooks.checkpoint.save_best=auto',

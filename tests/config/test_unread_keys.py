@@ -34,11 +34,35 @@ def test_misspelt_keys_and_those_of_mmdet_2_are_named(tiny_config, key, value, m
 def test_keys_that_a_retina_head_ignores_are_named(tiny_config, head):
     tiny_config.model.bbox_head.type = head
     tiny_config.model.test_cfg.score_threshold = 0.3
-    tiny_config.model.train_cfg.samplers = dict(type='mmdet.PseudoSampler')
+    tiny_config.model.train_cfg.rpn = dict(nms_pre=10)
     of_training, of_test = describe_unread_keys(tiny_config)
-    assert 'no one reads model.train_cfg.samplers; RetinaHead reads' in of_training
-    assert 'no one reads model.test_cfg.score_threshold; RetinaHead reads' in of_test
-    assert 'score_thr' in of_test
+    assert 'no one reads model.train_cfg.rpn; known are allowed_border, ' in of_training
+    assert of_test.endswith('model.test_cfg.score_threshold; did you mean score_thr?')
+
+
+@pytest.mark.parametrize(
+    ('where', 'key', 'meant'),
+    [
+        ('optim_wrapper.paramwise_cfg', 'norm_decay_mul', 'norm_decay_mult'),
+        ('optim_wrapper.paramwise_cfg.custom_keys.backbone', 'lr_mul', 'lr_mult'),
+        ('env_cfg', 'cudnn_bench', 'cudnn_benchmark'),
+        ('auto_scale_lr', 'enabled', 'enable'),
+    ],
+)
+def test_keys_that_mmengine_ignores_are_named(tiny_config, where, key, meant):
+    groups = dict(custom_keys=dict(backbone=dict(lr_mult=0.1, weight_decay=0)))
+    tiny_config.optim_wrapper.paramwise_cfg = groups
+    tiny_config.merge_from_dict({f'{where}.{key}': 0.1})
+    (line,) = describe_unread_keys(tiny_config)
+    assert line.endswith(f'no one reads {where}.{key}; did you mean {meant}?')
+
+
+def test_another_constructor_may_read_other_keys(tiny_config):
+    tiny_config.optim_wrapper.constructor = (
+        'mmdet.LearningRateDecayOptimizerConstructor'
+    )
+    tiny_config.optim_wrapper.paramwise_cfg = dict(decay_rate=0.7)
+    assert describe_unread_keys(tiny_config) == []
 
 
 def test_another_head_may_read_other_keys(tiny_config):

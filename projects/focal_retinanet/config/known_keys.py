@@ -112,10 +112,9 @@ def known_keys(path: Sequence[str], node: Mapping, cfg: Mapping) -> Parameters:
     if path in _PLAIN_DICTS:
         known = Parameters(_PLAIN_DICTS[path])
     elif path == ('optim_wrapper', 'paramwise_cfg'):
-        is_default = (cfg.get('optim_wrapper') or {}).get('constructor') is None
-        known = Parameters(_PARAMWISE, is_default)
+        known = Parameters(_PARAMWISE, _has_default_constructor(cfg))
     elif path[:-1] == ('optim_wrapper', 'paramwise_cfg', 'custom_keys'):
-        known = Parameters({'lr_mult', 'decay_mult'})
+        known = _of_custom_key(cfg)
     elif path in _READ_BY_RETINA_HEAD:
         known = Parameters(_READ_BY_RETINA_HEAD[path], _has_retina_head(cfg))
     else:
@@ -142,6 +141,19 @@ def _of_typed_dict(path: tuple[str, ...], node: Mapping, cfg: Mapping) -> Parame
     return Parameters(
         names | _TAKEN_OUT.get(place, set()), is_complete and not is_taken_apart
     )
+
+
+def _of_custom_key(cfg: Mapping) -> Parameters:
+    """Return the keys of a group of parameters, which the optimizer reads, too."""
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    names, is_complete = _union(_type_of(optimizer.get('type'), cfg))
+    is_known = bool(names) and is_complete and _has_default_constructor(cfg)
+    return Parameters(names | {'lr_mult', 'decay_mult'}, is_known)
+
+
+def _has_default_constructor(cfg: Mapping) -> bool:
+    constructor = (cfg.get('optim_wrapper') or {}).get('constructor')
+    return constructor in (None, 'DefaultOptimWrapperConstructor')
 
 
 def _has_retina_head(cfg: Mapping) -> bool:
