@@ -81,6 +81,11 @@ def describe(tiny_config):
             {},
             'not for .*INTER_AREA',
         ),
+        (
+            {'test_dataloader.dataset.pipeline.0.color_type': 'grayscale'},
+            {},
+            'color_type=.grayscale',
+        ),
     ],
 )
 def test_settings_that_the_file_does_not_follow_are_named(

@@ -14,7 +14,7 @@ def inner_datasets(dataset: Mapping | None) -> Iterator[Mapping]:
     """Yield the configs of the data sets inside of any wrappers, in order.
 
     Args:
-        dataset: config of a data set, or of a ``ConcatDataset``,
+        dataset: Config of a data set, or of a ``ConcatDataset``,
             ``RepeatDataset``, ``ClassBalancedDataset``, ... of others; None yields
             nothing.
     """
@@ -31,7 +31,7 @@ def ann_file_of(dataset: Mapping) -> str | None:
     """Return the path of the annotation file that a config names.
 
     Args:
-        dataset: config of a data set without wrappers.
+        dataset: Config of a data set without wrappers.
     """
     ann_file = dataset.get('ann_file')
     if not ann_file:
@@ -44,7 +44,7 @@ def color_type_of(dataset: Mapping) -> str | None:
     """Return how the images of a data set are read, such as 'color'.
 
     Args:
-        dataset: config of a data set without wrappers.
+        dataset: Config of a data set without wrappers.
 
     Returns:
         Flag of mmcv; None if the pipeline does not use mmcv's ``LoadImageFromFile``.
@@ -61,10 +61,10 @@ def check_reads_colour(load: Mapping) -> None:
     The EXIF rotation may be left out, see :func:`ignores_orientation`.
 
     Args:
-        load: config of the first transform of a test pipeline.
+        load: Config of the first transform of a test pipeline.
 
     Raises:
-        UserError: it reads other pixels, or may do so.
+        UserError: It reads other pixels, or may do so.
     """
     name = type_name(load)
     if name not in ('LoadImageFromFile', 'LoadImageFromNDArray'):
@@ -91,7 +91,7 @@ def ignores_orientation(dataset: Mapping | None) -> bool:
     """Whether images are read as they are stored, without their EXIF rotation.
 
     Args:
-        dataset: config of a data set, wrapped or not, or None.
+        dataset: Config of a data set, wrapped or not, or None.
     """
     kinds = [color_type_of(inner) or '' for inner in inner_datasets(dataset)]
     return any(kind.endswith('ignore_orientation') for kind in kinds)

@@ -1,6 +1,5 @@
 """An exported file in the place of a detector of mmdet."""
 
-import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,8 +68,11 @@ class ExportedModel(BaseModel):
             own = getattr(metadata, name)
             if own is not None and own != wanted:
                 other.append(f'model.test_cfg.{name} is {own}, not {wanted}')
-        with contextlib.suppress(UserError):  # a step that no rule describes
+        try:
             rule = resize_rule(cfg)
+        except UserError as error:  # a step that no rule describes
+            other.append(str(error))
+        else:
             if rule != metadata.resize:
                 other.append(f'it was made for {metadata.resize}, not for {rule}')
         if not other:
