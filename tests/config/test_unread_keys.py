@@ -65,6 +65,13 @@ def test_another_constructor_may_read_other_keys(tiny_config):
     assert describe_unread_keys(tiny_config) == []
 
 
+def test_a_model_of_several_heads_may_read_other_keys(tiny_config):
+    tiny_config.model.bbox_head = [tiny_config.model.bbox_head]
+    tiny_config.model.test_cfg = [dict(score_thr=0.1)]
+    tiny_config.model.train_cfg.rpn = dict(nms_pre=10)
+    assert describe_unread_keys(tiny_config) == []
+
+
 def test_another_head_may_read_other_keys(tiny_config):
     tiny_config.model.bbox_head.type = 'mmdet.ATSSHead'
     tiny_config.model.test_cfg.with_nms = False

@@ -159,12 +159,14 @@ def _has_default_constructor(cfg: Mapping) -> bool:
 def _has_retina_head(cfg: Mapping) -> bool:
     """Return whether a model's head is a RetinaHead, and no subclass of it."""
     model = cfg.get('model') or {}
-    is_one_stage = not model.get('roi_head')
-    heads = _type_of((model.get('bbox_head') or {}).get('type'), cfg)
-    return is_one_stage and any(
-        head.__name__ == 'RetinaHead'
-        and head.__module__.startswith(('mmdet.', 'focal_retinanet.'))
-        for head in heads
+    head = model.get('bbox_head')
+    if not isinstance(head, Mapping) or model.get('roi_head'):
+        return False
+    return any(
+        inspect.isclass(known)
+        and known.__name__ == 'RetinaHead'
+        and known.__module__.startswith(('mmdet.', 'focal_retinanet.'))
+        for known in _type_of(head.get('type'), cfg)
     )
 
 
