@@ -54,7 +54,7 @@ class Inputs:
 
     Attributes:
         ours: Our detector, with the settings of its config.
-        stock: mmdet's detector.
+        stock: Mmdet's detector.
         data: Images as a data loader gives them.
         raw: Whether the network alone is timed.
     """

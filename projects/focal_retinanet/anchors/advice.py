@@ -37,11 +37,11 @@ class Plan:
     """Anchors and input, in terms of what they are now.
 
     Attributes:
-        size: of the anchors, a factor.
-        per_octave: scales in each octave; None for the generator's own scales.
-        ratios: height / width; None for those of a generator of another kind
+        size: Factor of the anchors' size.
+        per_octave: Scales in each octave; None for the generator's own scales.
+        ratios: Height / width; None for those of a generator of another kind
             than mmdet's plain one.
-        input_size: of the images, a factor.
+        input_size: Factor of the images' size.
     """
 
     size: float = 1.0
@@ -63,9 +63,9 @@ class Advice:
     """Advice about the anchors.
 
     Attributes:
-        share: of objects with an anchor of IoU >= ``pos_iou_thr``, as it is.
-        options: the best change of each kind, best first.
-        text: one line.
+        share: Share of objects with an anchor of IoU >= ``pos_iou_thr``, as it is.
+        options: The best change of each kind, best first.
+        text: One line.
     """
 
     share: float
@@ -98,9 +98,9 @@ def advise(
     Args:
         boxes: (M, 4) xyxy in pixels of the input.
         input_shapes: (M, 2) height and width of the padded input.
-        generator: of the anchors as they are.
-        pos_iou_thr: lowest IoU of a positive.
-        key: where the config has the generator.
+        generator: Generator of the anchors as they are.
+        pos_iou_thr: Lowest IoU of a positive.
+        key: Key of the generator in the config.
         at_border: (M,) bool, objects that the border of the image may cut off.
     """
     if not len(boxes):

@@ -15,10 +15,10 @@ class Fit:
     """Anchors for a data set.
 
     Attributes:
-        settings: settings of the generator that differ from those it has.
-        share: share of the objects that have an anchor of IoU >= ``pos_iou_thr``.
-        share_before: the same with the generator as it was.
-        why_not: why the other objects have none; empty if the anchors fit.
+        settings: Settings of the generator that differ from those it has.
+        share: Share of the objects that have an anchor of IoU >= ``pos_iou_thr``.
+        share_before: The same with the generator as it was.
+        why_not: Reason why the other objects have none; empty if the anchors fit.
     """
 
     settings: dict[str, float | list[float]]
@@ -38,8 +38,8 @@ def fit_anchors(
     Args:
         boxes: (M, 4) xyxy in pixels of the input, M > 0.
         input_shapes: (M, 2) height and width of the padded input.
-        generator: generator of the anchors, with an ``octave_base_scale``.
-        pos_iou_thr: lowest IoU of a positive.
+        generator: Generator of the anchors, with an ``octave_base_scale``.
+        pos_iou_thr: Lowest IoU of a positive.
     """
     every = math.ceil(len(boxes) / MOST_OBJECTS)
     trial = Trial(boxes[::every], input_shapes[::every], generator, pos_iou_thr)
@@ -75,8 +75,8 @@ def boxes_of_input(
     Args:
         boxes: (M, 4) xyxy in pixels of the image.
         sizes: (M, 2) width and height of each box's image.
-        scale: longest and shortest side that an image may have, in any order.
-        divisor: number that the padded sides are divisible by.
+        scale: Longest and shortest side that an image may have, in any order.
+        divisor: Number that the padded sides are divisible by.
 
     Returns:
         Boxes (M, 4) in pixels of the input, and the height and width (M, 2) of the

@@ -31,9 +31,9 @@ def measure_coverage(
     """Count over a whole data set which objects get which anchors.
 
     Args:
-        images: images of the data set.
-        rule: anchors and their assigner; None counts the objects alone.
-        num_workers: number of processes that load the images.
+        images: Images of the data set.
+        rule: Anchors and their assigner; None counts the objects alone.
+        num_workers: Number of processes that load the images.
     """
     coverage = Coverage(0 if rule is None else len(rule.strides))
     loader = DataLoader(images, batch_size=None, num_workers=num_workers)

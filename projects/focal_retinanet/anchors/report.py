@@ -145,11 +145,11 @@ def write_summary(
     """Write a JSON file of all numbers.
 
     Args:
-        file: file to write.
-        coverage: objects of a data set and what they get.
-        rule: anchors and their assigner; None if there are no anchors.
-        advice: advice on the anchors; None leaves out what concerns them.
-        **facts: other facts, which come first.
+        file: File to write.
+        coverage: Objects of a data set and what they get.
+        rule: Anchors and their assigner; None if there are no anchors.
+        advice: Advice on the anchors; None leaves out what concerns them.
+        **facts: Other facts, which come first.
     """
     facts |= dict(num_images=len(coverage.images), num_objects=len(coverage))
     if advice is not None:

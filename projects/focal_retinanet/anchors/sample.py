@@ -20,10 +20,10 @@ class Reach:
     """Objects of a sample that anchors reach, and those that none reaches.
 
     Attributes:
-        images: number of images.
-        objects: number of objects.
-        missed: number of objects without an anchor of IoU >= ``pos_iou_thr``.
-        pos_iou_thr: lowest IoU of a positive.
+        images: Number of images.
+        objects: Number of objects.
+        missed: Number of objects without an anchor of IoU >= ``pos_iou_thr``.
+        pos_iou_thr: Lowest IoU of a positive.
     """
 
     images: int
@@ -40,7 +40,7 @@ class Reach:
         """Return a line that names the tool to ask; None if the anchors fit.
 
         Args:
-            config: config file for the tool.
+            config: Config file for the tool.
         """
         if self.share_missed <= 1 - FITS:
             return None
@@ -61,10 +61,10 @@ def measure_reach(
     remember included.
 
     Args:
-        model: detector.
-        dataset: data set of mmdet with the pipeline of training.
-        num: number of images, spread over the data set.
-        seconds: time after which no further image is loaded.
+        model: Detector.
+        dataset: Data set of mmdet with the pipeline of training.
+        num: Number of images, spread over the data set.
+        seconds: Time after which no further image is loaded.
 
     Returns:
         None if the detector has no anchors that are assigned by IoU, or the pipeline

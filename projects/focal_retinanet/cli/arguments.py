@@ -139,9 +139,9 @@ def add_cfg_options(
     """Add the argument that overrides settings of a config.
 
     Args:
-        parser: parser that gets the argument.
-        name: name of the argument.
-        purpose: help of the argument.
+        parser: Parser that gets the argument.
+        name: Name of the argument.
+        purpose: Help of the argument.
     """
     parser.add_argument(
         name, nargs='+', action=OptionsAction, metavar='KEY=VALUE', help=purpose
@@ -154,9 +154,9 @@ def add_split(
     """Add the choice of a data loader of the config.
 
     Args:
-        parser: parser that gets the argument.
-        choices: names of the splits.
-        default: default split.
+        parser: Parser that gets the argument.
+        choices: Names of the splits.
+        default: Default split.
     """
     parser.add_argument(
         '--split',
@@ -185,10 +185,10 @@ def add_out_dir(
     """Add ``--out-dir``, a ``Path``, and ``--overwrite``.
 
     Args:
-        parser: parser that gets the arguments.
-        default: default folder.
-        content: what the tool writes into the folder.
-        other_names: other spellings of ``--out-dir``.
+        parser: Parser that gets the arguments.
+        default: Default folder.
+        content: What the tool writes into the folder.
+        other_names: Other spellings of ``--out-dir``.
     """
     parser.add_argument(
         '--out-dir',
@@ -210,11 +210,11 @@ def add_out_file(
     """Add ``--out``, a ``Path``, and ``--overwrite``.
 
     Args:
-        parser: parser that gets the arguments.
-        default: default file; None if it depends on other arguments.
-        kinds: kinds of files that the tool can write.
-        content: what the tool writes into the file.
-        shown: default file as the help shows it.
+        parser: Parser that gets the arguments.
+        default: Default file; None if it depends on other arguments.
+        kinds: Kinds of files that the tool can write.
+        content: What the tool writes into the file.
+        shown: Default file as the help shows it.
     """
     parser.add_argument(
         '--out',
@@ -297,10 +297,10 @@ def add_num(
     """Add the number of images that a tool takes from a data set.
 
     Args:
-        parser: parser that gets the argument.
-        purpose: what the tool does with the images, and which ones it takes.
-        default: default number; None takes all images.
-        minimum: smallest number that is allowed.
+        parser: Parser that gets the argument.
+        purpose: What the tool does with the images, and which ones it takes.
+        default: Default number; None takes all images.
+        minimum: Smallest number that is allowed.
     """
     shown = 'all' if default is None else default
     parser.add_argument(

@@ -37,9 +37,9 @@ def progress(items: Iterable, name: str, total: int | None = None) -> tqdm:
     """Return the items with a bar that shows progress on a terminal, then goes.
 
     Args:
-        items: items to go through.
-        name: name of the items.
-        total: number of the items, if they have no ``len``.
+        items: Items to go through.
+        name: Name of the items.
+        total: Number of the items, if they have no ``len``.
     """
     return tqdm(items, name, total, leave=False, disable=None)
 
@@ -51,7 +51,7 @@ def quiet_console(logger: logging.Logger) -> None:
     log records go where mmengine's go.
 
     Args:
-        logger: mmengine's logger, with a console handler and perhaps a file handler.
+        logger: Logger of mmengine, with a console handler and perhaps a file handler.
     """
     for handler in logger.handlers:
         if not isinstance(handler, FileHandler):

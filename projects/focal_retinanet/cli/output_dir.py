@@ -15,12 +15,12 @@ def check_output_dir(
     """Return a folder, if it may be written into.
 
     Args:
-        folder: folder to write into; it need not exist.
+        folder: Folder to write into; it need not exist.
         overwrite: Whether the folder may have files already.
-        flag: argument of the tool that named the folder or a file beside it.
+        flag: Argument of the tool that named the folder or a file beside it.
 
     Raises:
-        UserError: the folder has files, or it is a file or below one.
+        UserError: The folder has files, or it is a file or below one.
     """
     folder = Path(folder)
     check_is_folder(folder, flag)
@@ -35,11 +35,11 @@ def check_is_folder(folder: str | Path, flag: str) -> None:
     """Check that a path is a folder, or can become one.
 
     Args:
-        folder: path to write into.
-        flag: argument of the tool that named it.
+        folder: Path to write into.
+        flag: Argument of the tool that named it.
 
     Raises:
-        UserError: the path, or one above it, is a file.
+        UserError: The path, or one above it, is a file.
     """
     folder = Path(folder)
     existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
@@ -58,12 +58,12 @@ def check_output_file(file: str | Path, overwrite: bool, flag: str = '--out') ->
     """Return a file that may be written.
 
     Args:
-        file: file to write; its folder need not exist.
+        file: File to write; its folder need not exist.
         overwrite: Whether the file may exist already.
-        flag: argument of the tool that named the file or its folder.
+        flag: Argument of the tool that named the file or its folder.
 
     Raises:
-        UserError: the file exists, is a folder, or is below a file.
+        UserError: The file exists, is a folder, or is below a file.
     """
     file = Path(file)
     check_is_folder(file.parent, flag)
@@ -82,7 +82,7 @@ def check_figure_file(file: Path, overwrite: bool) -> Path:
         overwrite: Whether the file may exist already.
 
     Raises:
-        UserError: the file exists, or its suffix is no format of figures.
+        UserError: The file exists, or its suffix is no format of figures.
     """
     if file.suffix.lower() not in _FIGURES:
         raise UserError(f'{file} must end in {", ".join(_FIGURES)}')
@@ -93,11 +93,11 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[str | Path]) -> None
     """Check before long work that its results can be written, and over no input.
 
     Args:
-        outputs: files to write.
-        inputs: files and folders that the work reads.
+        outputs: Files to write.
+        inputs: Files and folders that the work reads.
 
     Raises:
-        UserError: an output has no folder, is a folder, an input, or the same as
+        UserError: An output has no folder, is a folder, an input, or the same as
             another output.
     """
     taken = {Path(name).resolve() for name in inputs}

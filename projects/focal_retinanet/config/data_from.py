@@ -23,12 +23,12 @@ def resolve_data_from(cfg: Config, other: str | Path | None = None) -> Config:
     """Return the config with the data of its ``data_from``, or itself without one.
 
     Args:
-        cfg: config of a detector, read from a file.
-        other: config that replaces the one that ``data_from`` names.
+        cfg: Config of a detector, read from a file.
+        other: Config that replaces the one that ``data_from`` names.
 
     Raises:
-        FileNotFoundError: the other config does not exist.
-        UserError: the other config lacks a data loader.
+        FileNotFoundError: The other config does not exist.
+        UserError: The other config lacks a data loader.
     """
     if other is None:
         if KEY not in cfg:

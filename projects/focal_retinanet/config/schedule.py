@@ -25,7 +25,7 @@ def set_epochs(cfg: Config, epochs: int, flag: str = '--epochs') -> None:
         flag: Argument that gave the number, for errors.
 
     Raises:
-        UserError: the config trains by iterations, or a part of the schedule would
+        UserError: The config trains by iterations, or a part of the schedule would
             have no epoch.
     """
     _set_length(cfg, epochs, 'epochs', flag, '--iters')
@@ -40,7 +40,7 @@ def set_iters(cfg: Config, iters: int, flag: str = '--iters') -> None:
         flag: Argument that gave the number, for errors.
 
     Raises:
-        UserError: the config trains by epochs, or a part of the schedule would have
+        UserError: The config trains by epochs, or a part of the schedule would have
             no iteration.
     """
     _set_length(cfg, iters, 'iters', flag, '--epochs')

@@ -20,7 +20,7 @@ def describe_wrong_argument(error: TypeError) -> str | None:
     """Explain that a component does not have an argument, or lacks one.
 
     Args:
-        error: error of mmengine's registry while it built a component.
+        error: Error of mmengine's registry while it built a component.
 
     Returns:
         One line, or None if the config does not have to do with the error.
@@ -48,7 +48,7 @@ def describe_refused_value(error: Exception) -> str | None:
     """Explain that a component refuses a value of the config.
 
     Args:
-        error: error that was raised while mmengine's registry built a component.
+        error: Error that was raised while mmengine's registry built a component.
 
     Returns:
         One line, or None unless code raised the error on purpose, with a message.

@@ -11,7 +11,7 @@ def inner_built_datasets(dataset: Dataset) -> Iterator[Dataset]:
     The counterpart of :func:`focal_retinanet.config.dataset_configs.inner_datasets`.
 
     Args:
-        dataset: data set, or a ``ConcatDataset``, ``RepeatDataset``,
+        dataset: Data set, or a ``ConcatDataset``, ``RepeatDataset``,
             ``ClassBalancedDataset``, ... of others.
     """
     wrapped = getattr(dataset, 'dataset', None)

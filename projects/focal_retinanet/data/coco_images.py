@@ -156,7 +156,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """Return the (width, height) of an image as mmcv reads it, EXIF rotation applied.
 
     Raises:
-        OSError: there is no image in the file, or the file cannot be opened.
+        OSError: There is no image in the file, or the file cannot be opened.
     """
     header = _read_header(str(path), 'color')
     return header.width, header.height

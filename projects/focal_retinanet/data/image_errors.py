@@ -12,7 +12,7 @@ class NamedImageErrors(BaseTransform):
     """mmcv's ``LoadImageFromFile``, whose errors name the file.
 
     Args:
-        load: transform that loads the image.
+        load: Transform that loads the image.
     """
 
     def __init__(self, load: LoadImageFromFile) -> None:
@@ -22,7 +22,7 @@ class NamedImageErrors(BaseTransform):
         """Load the image of ``img_path``.
 
         Raises:
-            UserError: the file cannot be read, or its size is not the ``width`` and
+            UserError: The file cannot be read, or its size is not the ``width`` and
                 ``height`` of its annotations, so that boxes are at the wrong place.
         """
         path = results.get('img_path')

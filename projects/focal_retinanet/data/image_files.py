@@ -21,11 +21,11 @@ def find_inputs(inputs: Iterable[str], out_dir: Path | None = None) -> list[Path
     A link to nothing in a folder is one of its files, whose reader says what it is.
 
     Args:
-        inputs: paths, folders and globs.
-        out_dir: folder of results, whose pictures are no inputs of a folder or a glob.
+        inputs: Paths, folders and globs.
+        out_dir: Folder of results, whose pictures are no inputs of a folder or a glob.
 
     Raises:
-        UserError: an input does not exist, holds no image or video, or is of a kind
+        UserError: An input does not exist, holds no image or video, or is of a kind
             that cannot be read.
     """
     files: dict[Path, None] = {}
@@ -73,11 +73,11 @@ def read_frames(path: Path, ignores_orientation: bool = False) -> Iterator[np.nd
     """Yield the image, or the frames of the video, (H, W, 3) uint8 BGR.
 
     Args:
-        path: file of an image or a video.
+        path: File of an image or a video.
         ignores_orientation: Whether the EXIF rotation of an image is left out.
 
     Raises:
-        UserError: the file cannot be decoded.
+        UserError: The file cannot be decoded.
     """
     if not is_video(path):
         flags = _AS_STORED if ignores_orientation else cv2.IMREAD_COLOR
@@ -101,7 +101,7 @@ def read_annotated_image(
     """Return the image with or without its EXIF rotation, whichever fits its boxes.
 
     Args:
-        path: image file.
+        path: Image file.
         size: (width, height) in the annotation file, which tells whether its boxes
             are in pixels of the rotated photo or of the stored one.
         ignores_orientation: Whether they are in those of the stored photo where both
@@ -111,7 +111,7 @@ def read_annotated_image(
         (H, W, 3) uint8 BGR.
 
     Raises:
-        UserError: the file cannot be decoded, or has another size.
+        UserError: The file cannot be decoded, or has another size.
     """
     found = []
     both = (cv2.IMREAD_COLOR, _AS_STORED)
@@ -133,14 +133,14 @@ def read_small_image(path: Path, max_pixels: int) -> np.ndarray:
     A file of a few kilobytes may have pixels that do not fit into memory.
 
     Args:
-        path: image file; its content counts, not its suffix.
-        max_pixels: largest number of pixels that is decoded.
+        path: Image file; its content counts, not its suffix.
+        max_pixels: Largest number of pixels that is decoded.
 
     Returns:
         (H, W, 3) uint8 BGR.
 
     Raises:
-        UserError: the file is no image that can be decoded, or has too many pixels.
+        UserError: The file is no image that can be decoded, or has too many pixels.
     """
     too_large = UserError(f'{path} has more than {max_pixels / 1e6:g} million pixels')
     with warnings.catch_warnings():

@@ -27,8 +27,8 @@ class Example:
     """One image as the network gets it, alone in its batch.
 
     Attributes:
-        name: path of the file, or number in the data set.
-        sample: mmdet's sample; its boxes are (M, 4) xyxy in pixels of the input.
+        name: Path of the file, or number in the data set.
+        sample: Sample of mmdet; its boxes are (M, 4) xyxy in pixels of the input.
         input_shape: (height, width) with padding.
         image: (H, W, 3) uint8 RGB with padding; None if it was not asked for.
     """
@@ -53,9 +53,9 @@ class TrainingImages(Dataset):
     """Examples of a data set; augmentation depends on seed and index alone.
 
     Args:
-        dataset: data set of mmdet, whose pipeline ends in PackDetInputs.
-        preprocessor: preprocessor of the detector.
-        seed: seed of the augmentation.
+        dataset: Data set of mmdet, whose pipeline ends in PackDetInputs.
+        preprocessor: Preprocessor of the detector.
+        seed: Seed of the augmentation.
         with_image: Whether examples have their pixels.
     """
 
@@ -77,7 +77,7 @@ class TrainingImages(Dataset):
     def __getitem__(self, index: int) -> Example:
         """
         Raises:
-            UserError: the pipeline gives no boxes.
+            UserError: The pipeline gives no boxes.
         """
         seed = (self.seed * 1_000_003 + index) % 2**32
         random.seed(seed)
@@ -108,12 +108,12 @@ def annotated_dataset(cfg: Config, split: str, model: nn.Module) -> Dataset:
     load them last, in pixels of the original image, for metrics.
 
     Args:
-        cfg: config with ``{split}_dataloader``.
+        cfg: Config with ``{split}_dataloader``.
         split: 'train', 'val' or 'test'.
-        model: detector whose head has to fit the number of classes.
+        model: Detector whose head has to fit the number of classes.
 
     Raises:
-        DataError: the annotation file does not fit.
+        DataError: The annotation file does not fit.
     """
     dataset = copy.deepcopy(cfg[f'{split}_dataloader'].dataset)
     for part in inner_datasets(dataset):
@@ -137,7 +137,7 @@ def check_has_boxes(sample: DetDataSample) -> None:
     """Check that a pipeline has loaded boxes.
 
     Raises:
-        UserError: the sample has no ground-truth boxes.
+        UserError: The sample has no ground-truth boxes.
     """
     if 'bboxes' not in sample.get('gt_instances', {}):
         raise UserError(
@@ -150,8 +150,8 @@ def picture_of_input(inputs: Tensor, preprocessor: nn.Module) -> Tensor:
     """Turn an input of the network back into a picture.
 
     Args:
-        inputs: image as the preprocessor gives it, (3, H, W).
-        preprocessor: preprocessor of the detector.
+        inputs: Image as the preprocessor gives it, (3, H, W).
+        preprocessor: Preprocessor of the detector.
 
     Returns:
         (H, W, 3) uint8 RGB on the CPU.

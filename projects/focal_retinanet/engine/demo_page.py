@@ -31,7 +31,7 @@ def import_gradio():
     """Return the package gradio, which sends nothing about its use to anyone.
 
     Raises:
-        UserError: it is not installed.
+        UserError: It is not installed.
     """
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
     try:
@@ -58,18 +58,18 @@ def demo_server(
     Pictures are in a folder for temporary files meanwhile, which is deleted afterwards.
 
     Args:
-        detector: model to try.
-        title: title of the page.
-        host: address to listen on; ``0.0.0.0`` lets other machines in.
-        port: port to listen on.
-        max_size: largest file that is accepted, in MB.
-        score_thr: lowest score that is drawn, before a visitor moves the slider.
+        detector: Model to try.
+        title: Title of the page.
+        host: Address to listen on; ``0.0.0.0`` lets other machines in.
+        port: Port to listen on.
+        max_size: Largest file that is accepted, in MB.
+        score_thr: Lowest score that is drawn, before a visitor moves the slider.
 
     Yields:
         The page, with its address ``local_url``.
 
     Raises:
-        UserError: gradio is not installed, or nothing can listen on the port.
+        UserError: Gradio is not installed, or nothing can listen on the port.
     """
     gradio = import_gradio()
     if ':' in host and not host.startswith('['):
@@ -117,12 +117,12 @@ def demo_page(detector: Detector, title: str, score_thr: float) -> 'gradio.Block
     slider draws the detections of the last picture again.
 
     Args:
-        detector: model to try.
-        title: title of the page.
-        score_thr: lowest score that is drawn, before a visitor moves the slider.
+        detector: Model to try.
+        title: Title of the page.
+        score_thr: Lowest score that is drawn, before a visitor moves the slider.
 
     Raises:
-        UserError: gradio is not installed.
+        UserError: Gradio is not installed.
     """
     gradio = import_gradio()
 
@@ -199,7 +199,7 @@ def detect_upload(detector: Detector, file: Path) -> Detections:
     """Return the detections in a picture, under its name without the server's folders.
 
     Raises:
-        UserError: the file is no picture, or one of too many pixels.
+        UserError: The file is no picture, or one of too many pixels.
     """
     try:
         image = read_small_image(file, MAX_PIXELS)

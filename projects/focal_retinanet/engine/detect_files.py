@@ -27,15 +27,15 @@ def detect_files(
     Equal names of files from several folders get numbers in ``vis/``.
 
     Args:
-        detector: detector to run.
-        files: images and videos; a file that cannot be read is passed over.
-        out_dir: folder of the results, which exists.
-        score_thr: lowest score that is drawn; the JSON has all detections.
-        batch_size: number of images that are detected at a time.
+        detector: Detector to run.
+        files: Images and videos; a file that cannot be read is passed over.
+        out_dir: Folder of the results, which exists.
+        score_thr: Lowest score that is drawn; the JSON has all detections.
+        batch_size: Number of images that are detected at a time.
 
     Raises:
-        UserError: after the work, if files could not be read or pictures could not
-            be written.
+        UserError: Files could not be read, or pictures could not be written; raised
+            after all other files are done.
     """
     (out_dir / 'vis').mkdir(exist_ok=True)
     detections = CocoDetections(detector.classes)

@@ -65,12 +65,12 @@ class Detections:
     """The N detections in one image, the best scores first.
 
     Attributes:
-        name: path of the image, ``clip.mp4#000012`` for a frame, or ``array#000003``;
+        name: Path of the image, ``clip.mp4#000012`` for a frame, or ``array#000003``;
             both count from 0.
-        file: file of the image or the video; None for an array.
-        image: image, (H, W, 3) uint8 BGR. Keep the numbers instead of this object if
+        file: File of the image or the video; None for an array.
+        image: Image, (H, W, 3) uint8 BGR. Keep the numbers instead of this object if
             there are many images.
-        sample: detections as mmdet has them, on the CPU.
+        sample: Detections as mmdet has them, on the CPU.
     """
 
     name: str
@@ -103,8 +103,8 @@ class Detections:
         """Return the image with the detections from a score on, (H, W, 3) uint8 BGR.
 
         Args:
-            score_thr: lowest score that is drawn.
-            out: array that holds the image and is drawn on, such as ``image`` itself
+            score_thr: Lowest score that is drawn.
+            out: Array that holds the image and is drawn on, such as ``image`` itself
                 if nobody needs it any more (default: a copy).
         """
         visualizer = self._visualizer
@@ -144,28 +144,28 @@ class Detector:
     Its classes are the config's, or the checkpoint's if the config names none.
 
     Args:
-        config: config file, ``TABLE.py:ROW`` for a row of a table, or a config.
-        checkpoint: file with the weights, or a file of ``tools/export.py``.
-        device: device of the model, such as 'cpu' or 'cuda:0' (default: the first
+        config: Config file, ``TABLE.py:ROW`` for a row of a table, or a config.
+        checkpoint: File with the weights, or a file of ``tools/export.py``.
+        device: Device of the model, such as 'cpu' or 'cuda:0' (default: the first
             GPU, or the CPU without one). An exported file runs on the CPU.
-        cfg_options: settings of the config to override, by their keys.
+        cfg_options: Settings of the config to override, by their keys.
         unsafe_checkpoint: Whether to load any file and run the code that it may hold.
-        tile: side of the tiles into which larger images are cut, in pixels (default:
+        tile: Side of the tiles into which larger images are cut, in pixels (default:
             no image is cut), see :mod:`focal_retinanet.engine.tiles`.
-        overlap: share of a side that neighbouring tiles have in common at least.
+        overlap: Share of a side that neighbouring tiles have in common at least.
         full_image: Whether a large image also goes through the model as a whole, for
             objects that are larger than the overlap.
-        warn: function that gets a line if the checkpoint was trained on other
+        warn: Function that gets a line if the checkpoint was trained on other
             classes, or on the same classes in another order, or if an exported file
             has other settings.
 
     Attributes:
-        warning: the line about the classes that ``warn`` got, or None.
+        warning: The line about the classes that ``warn`` got, or None.
 
     Raises:
-        UnsafeCheckpointError: the checkpoint holds code.
-        FileNotFoundError: the config or the checkpoint does not exist.
-        UserError: the checkpoint does not fit this model's head, there is no such row
+        UnsafeCheckpointError: The checkpoint holds code.
+        FileNotFoundError: The config or the checkpoint does not exist.
+        UserError: The checkpoint does not fit this model's head, there is no such row
             of a table, no one reads an option, or the test pipeline reads images in
             another way than ``cv2.imread`` in colour.
         ValueError: ``tile`` is below 32, or ``overlap`` is not in [0, 1).
@@ -245,22 +245,22 @@ class Detector:
         are those of the images alone.
 
         Args:
-            inputs: image, folder, glob or video by its path, image as an array
+            inputs: Image, folder, glob or video by its path, image as an array
                 (H, W, 3) uint8 BGR, or any iterable of these.
-            batch_size: number of images that are read and detected at a time, and of
+            batch_size: Number of images that are read and detected at a time, and of
                 tiles of a large image, which is read alone.
-            on_error: function that gets the error of an input that does not exist or
+            on_error: Function that gets the error of an input that does not exist or
                 cannot be read, which is then left out (default: the error is raised).
-            on_tiles: function that gets the name of a large image after each batch of
+            on_tiles: Function that gets the name of a large image after each batch of
                 its tiles, the number of tiles that are done, and the number of all.
 
         Yields:
             Detections of each image, and of each frame of a video.
 
         Raises:
-            UserError: an input does not exist, holds no image or video, or cannot be
+            UserError: An input does not exist, holds no image or video, or cannot be
                 read.
-            ValueError: an array is no image, or ``batch_size`` is below 1.
+            ValueError: An array is no image, or ``batch_size`` is below 1.
         """
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, not {batch_size}')

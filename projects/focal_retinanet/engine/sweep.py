@@ -50,10 +50,10 @@ class SweepRun:
     """A config with a seed.
 
     Attributes:
-        name: name of the config, such as ``table1b_gamma-2.0``.
+        name: Name of the config, such as ``table1b_gamma-2.0``.
         seed: ``randomness.seed``.
-        cfg: whole config.
-        folder: work directory.
+        cfg: Whole config.
+        folder: Work directory.
     """
 
     name: str
@@ -77,7 +77,7 @@ class SweepRun:
         """Return whether the run has ended well before.
 
         Raises:
-            UserError: a run of another config has ended in this folder, or would be
+            UserError: A run of another config has ended in this folder, or would be
                 resumed.
         """
         is_resumed = (self.folder / LATEST).exists()
@@ -96,10 +96,10 @@ class Outcome:
     """Outcome of a run.
 
     Attributes:
-        run: the run.
-        seconds: duration of the run.
-        error: what went wrong, or None.
-        summary: last results of the run in a few words.
+        run: The run.
+        seconds: Duration of the run.
+        error: What went wrong, or None.
+        summary: Last results of the run in a few words.
     """
 
     run: SweepRun
@@ -118,20 +118,20 @@ def plan(
     """Return the runs of tables, rows and configs, ordered by seed.
 
     Args:
-        items: files of tables or configs, or ``TABLE.py:ROW``.
-        seeds: seeds of each of them.
-        work_dir: folder in which each run has its folder ``NAME/seed-N``.
-        base: config that takes the place of the tables' own, and of what a
+        items: Files of tables or configs, or ``TABLE.py:ROW``.
+        seeds: Seeds of each of them.
+        work_dir: Folder in which each run has its folder ``NAME/seed-N``.
+        base: Config that takes the place of the tables' own, and of what a
             config's ``data_from`` names.
-        cfg_options: options of ``--cfg-options``.
+        cfg_options: Options of ``--cfg-options``.
 
     Returns:
         The runs, and by its name each row that repeats an earlier one, with the name
         of that one.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UserError: there is no such row, two configs have one name, no one reads an
+        FileNotFoundError: There is no such file.
+        UserError: There is no such row, two configs have one name, no one reads an
             option, another argument sets it, or a seed is asked for twice.
     """
     for key, argument in _SET_ELSEWHERE.items():
@@ -184,10 +184,10 @@ def execute(
     """Do the runs that are not done yet; one that fails does not stop the rest.
 
     Args:
-        runs: runs in the order in which they start.
-        train: command that trains; the config and options are added to it.
-        jobs: number of runs at a time.
-        report: function that is given a line for each run that ends.
+        runs: Runs in the order in which they start.
+        train: Command that trains; the config and options are added to it.
+        jobs: Number of runs at a time.
+        report: Function that is given a line for each run that ends.
         is_local: Whether the jobs share this machine's cores and GPUs; if not, the
             command runs them on other machines.
 
@@ -195,7 +195,7 @@ def execute(
         The outcomes of those that were run.
 
     Raises:
-        UserError: a folder holds a run of another config.
+        UserError: A folder holds a run of another config.
     """
     to_do = [run for run in runs if not run.is_done()]
     if len(to_do) < len(runs):
@@ -286,7 +286,7 @@ class _Gpus:
     """GPUs to give to runs: no two share one while another has none.
 
     Args:
-        names: names of the GPUs, as in ``CUDA_VISIBLE_DEVICES``.
+        names: Names of the GPUs, as in ``CUDA_VISIBLE_DEVICES``.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

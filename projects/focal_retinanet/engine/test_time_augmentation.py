@@ -12,7 +12,7 @@ def use_test_time_augmentation(cfg: Config) -> None:
     """Average over the image and its mirror image, unless the config says how.
 
     Args:
-        cfg: config of a run, whose model and test pipelines are changed. Its
+        cfg: Config of a run, whose model and test pipelines are changed. Its
             ``tta_model`` and ``tta_pipeline`` are used where it has them.
     """
     cfg.setdefault(

@@ -17,7 +17,7 @@ def scale_lr(cfg: Config) -> None:
     """Let mmengine scale the learning rate to the batch size of this run.
 
     Raises:
-        UserError: the config does not say for how many images its rate is.
+        UserError: The config does not say for how many images its rate is.
     """
     if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
         raise UserError(
@@ -34,11 +34,11 @@ def stop_early(cfg: Config, patience: int) -> None:
     the patience.
 
     Args:
-        cfg: config of a run, is changed.
-        patience: number of validations.
+        cfg: Config of a run, is changed.
+        patience: Number of validations.
 
     Raises:
-        UserError: the config has no validation, or too few of them to stop earlier.
+        UserError: The config has no validation, or too few of them to stop earlier.
     """
     if not cfg.get('val_dataloader'):
         raise UserError(
@@ -85,7 +85,7 @@ def average_weights(cfg: Config) -> None:
     of iterations. A hook that the config has already stays.
 
     Args:
-        cfg: config of a run, is changed.
+        cfg: Config of a run, is changed.
     """
     hooks = list(cfg.get('custom_hooks') or [])
     if not any(type_name(hook) == 'EMAHook' for hook in hooks):

@@ -22,10 +22,10 @@ class AnchorLogits:
         image: (H, W, 3) uint8 RGB, in the size that the network saw, with padding.
         gt_bboxes: (G, 4) xyxy, absolute pixels of ``image``.
         gt_labels: (G,) int64.
-        levels: class logits of each level, (h, w, A, K).
-        labels: labels of each level, (h, w, A): class, K for background, -1 ignored.
-        strides: stride of each level, (horizontal, vertical) in pixels of ``image``.
-        file: path of the image.
+        levels: Class logits of each level, (h, w, A, K).
+        labels: Labels of each level, (h, w, A): class, K for background, -1 ignored.
+        strides: Stride of each level, (horizontal, vertical) in pixels of ``image``.
+        file: Path of the image.
     """
 
     image: Tensor
@@ -48,14 +48,14 @@ def anchor_logits(
     """Run a detector over annotated images.
 
     Args:
-        model: detector with a sigmoid ``focal_retinanet.RetinaHead``; it is set to
+        model: Detector with a sigmoid ``focal_retinanet.RetinaHead``; it is set to
             evaluation mode.
-        dataset: data set of
+        dataset: Data set of
             :func:`focal_retinanet.data.training_images.annotated_dataset`.
-        indices: indices of the images.
+        indices: Indices of the images.
 
     Raises:
-        UserError: the model has another head, or an image has no boxes loaded.
+        UserError: The model has another head, or an image has no boxes loaded.
     """
     head = model.bbox_head if hasattr(model, 'bbox_head') else None
     if not isinstance(head, RetinaHead) or not head.use_sigmoid_cls:
@@ -95,7 +95,7 @@ def focal_loss_of(model: nn.Module) -> FocalLoss:
     """Return the classification loss of a detector.
 
     Raises:
-        UserError: the loss is not this project's sigmoid focal loss.
+        UserError: The loss is not this project's sigmoid focal loss.
     """
     loss = getattr(getattr(model, 'bbox_head', None), 'loss_cls', None)
     if not isinstance(loss, FocalLoss):

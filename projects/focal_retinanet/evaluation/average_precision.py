@@ -49,13 +49,13 @@ class MatchedDetections:
     Boxes are COCO's: xywh in absolute pixels. The 100 best scores of an image count.
 
     Args:
-        coco: ground truth.
-        detections: dicts with ``image_id``, ``category_id``, ``bbox``, ``score``.
-        cat_ids: categories that count (default: all categories).
+        coco: Ground truth.
+        detections: Dicts with ``image_id``, ``category_id``, ``bbox``, ``score``.
+        cat_ids: Categories that count (default: all categories).
 
     Attributes:
-        img_ids: ids of the I images, in the order of the weights.
-        cat_ids: ids of the K categories, in the order of the APs.
+        img_ids: Ids of the I images, in the order of the weights.
+        cat_ids: Ids of the K categories, in the order of the APs.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class MatchedDetections:
         """Return the AP of each IoU threshold and class.
 
         Args:
-            area: one of ``AREAS``.
+            area: One of ``AREAS``.
             weights: int (I,), number of copies of each image (default: 1). The
                 result is pycocotools' for a data set that has these copies side by
                 side, but for the arbitrary order of equal scores within an image.
@@ -115,7 +115,7 @@ def precision_at_recalls(
         right: (R,) number of correct detections up to each correct one, the best
             scores first.
         counted: (R,) number of all detections up to each correct one.
-        objects: number of objects, at least 1.
+        objects: Number of objects, at least 1.
     """
     precision = right / (counted + np.spacing(1))
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
@@ -128,7 +128,7 @@ def precision_recall(scores: np.ndarray, right: np.ndarray, objects: int) -> np.
     Args:
         scores: (D,) scores of the detections of one class that count.
         right: bool (D,), whether each has found an object.
-        objects: number of objects, at least 1.
+        objects: Number of objects, at least 1.
     """
     at = np.flatnonzero(right[np.argsort(-scores, kind='stable')])
     return precision_at_recalls(np.arange(1, len(at) + 1), at + 1, objects)

@@ -34,10 +34,10 @@ def resampled_ap(
     A resample without objects gives NaN.
 
     Args:
-        matches: detections of one run.
-        resamples: result of :func:`resample_images`. Runs are paired if all of them
+        matches: Detections of one run.
+        resamples: Result of :func:`resample_images`. Runs are paired if all of them
             get the same resamples.
-        progress: function that wraps the iteration.
+        progress: Function that wraps the iteration.
     """
     aps = [matches.average_precision(weights=row) for row in progress(resamples)]
     flat = np.stack(aps).reshape(len(aps), -1)
@@ -51,12 +51,12 @@ class Difference:
     """Difference of the APs of two models.
 
     Attributes:
-        ap: difference of their mean APs over the seeds.
-        low, high: interval by paired bootstrap over the images.
-        p_images: two-sided p-value of the same bootstrap.
-        p_seeds: p-value of Welch's t-test over the seeds; None if a model has only
+        ap: Difference of their mean APs over the seeds.
+        low, high: Interval by paired bootstrap over the images.
+        p_images: Two-sided p-value of the same bootstrap.
+        p_seeds: P-value of Welch's t-test over the seeds; None if a model has only
             one seed.
-        confidence: confidence level of the interval and of the verdict.
+        confidence: Confidence level of the interval and of the verdict.
     """
 
     ap: float
@@ -109,7 +109,7 @@ def holm(p_values: Sequence[float]) -> tuple[list[float], list[float]]:
     """Correct p-values of M comparisons by Holm's step-down method.
 
     Args:
-        p_values: p-value of each comparison.
+        p_values: P-value of each comparison.
 
     Returns:
         Corrected p-values, and the confidence level at which each comparison is tested:

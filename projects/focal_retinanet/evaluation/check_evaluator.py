@@ -35,15 +35,15 @@ def check_evaluator(
     has ``indices``, AP is that of these images alone.
 
     Args:
-        evaluator: built evaluator.
-        dataset: built data set that it evaluates.
-        ann_files: annotation file of each COCO metric, for messages.
-        key: name of the evaluator in the config.
-        logger: logger for warnings.
+        evaluator: Built evaluator.
+        dataset: Built data set that it evaluates.
+        ann_files: Annotation file of each COCO metric, for messages.
+        key: Name of the evaluator in the config.
+        logger: Logger for warnings.
 
     Raises:
-        DataError: the evaluator and the data set do not belong together.
-        UserError: the file of mmdet's own metric has an error.
+        DataError: The evaluator and the data set do not belong together.
+        UserError: The file of mmdet's own metric has an error.
     """
     names = iter(ann_files)
     for metric, own_dataset in _coco_metrics(evaluator, dataset):

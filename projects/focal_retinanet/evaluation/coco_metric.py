@@ -34,12 +34,12 @@ class CocoMetric(MMDetCocoMetric):
             mmdet's ``use_mp_eval`` always take pycocotools.
         classwise: Whether the AP of each class is on the console and among the
             metrics (default: on the console alone, for 2 to 20 classes).
-        *args, **kwargs: arguments of mmdet's metric.
+        *args, **kwargs: Arguments of mmdet's metric.
 
     Raises:
-        ValueError: there is no such backend.
-        ImportError: the named backend is not installed.
-        UserError: the annotation file has an error.
+        ValueError: There is no such backend.
+        ImportError: The named backend is not installed.
+        UserError: The annotation file has an error.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class CocoMetric(MMDetCocoMetric):
         """Collect a batch, as mmdet's metric does.
 
         Raises:
-            UserError: there is no ground truth for the detections.
+            UserError: There is no ground truth for the detections.
         """
         needs_file = self._coco_api is None and not self.format_only
         if needs_file and any('instances' not in sample for sample in data_samples):

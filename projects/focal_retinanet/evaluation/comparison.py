@@ -35,24 +35,24 @@ def compare(
     """Return the numbers of all models, and how each differs from one of them.
 
     Args:
-        models: one or more models.
-        ann_file: path of the COCO JSON (default: that of the configs).
-        reference: name of the model that the others are compared to (default: the
+        models: One or more models.
+        ann_file: Path of the COCO JSON (default: that of the configs).
+        reference: Name of the model that the others are compared to (default: the
             first one).
-        num_resamples: number of resamples for the intervals; 0 for none.
-        seed: seed of the resampling.
+        num_resamples: Number of resamples for the intervals; 0 for none.
+        seed: Seed of the resampling.
         corrects: Whether the differences are corrected for their number, by Holm's
             method.
-        progress: function that wraps an iteration, given its description.
-        warn: function that gets a line for each number that cannot be measured.
+        progress: Function that wraps an iteration, given its description.
+        warn: Function that gets a line for each number that cannot be measured.
 
     Returns:
         Content of ``--json``: 'models', with every number at full precision, or None
         if it is not measured; 'differences'; and how they are made.
 
     Raises:
-        FileNotFoundError: there is no such annotation file.
-        UserError: see :func:`~focal_retinanet.evaluation.ground_truth.read_ground_truth`;
+        FileNotFoundError: There is no such annotation file.
+        UserError: See :func:`~focal_retinanet.evaluation.ground_truth.read_ground_truth`;
             or there is no such reference.
     """
     truth = read_ground_truth(models, ann_file, warn)

@@ -26,7 +26,7 @@ def complexity(cfg: Config) -> tuple[int, int, tuple[int, int]]:
         the padded size of the image, (height, width).
 
     Raises:
-        ValueError: the test pipeline has no size.
+        ValueError: The test pipeline has no size.
     """
     model_cfg = cfg.model.get('detector') or cfg.model  # of an exported file
     model_cfg = copy.deepcopy(model_cfg)  # detectors write into their config

@@ -31,9 +31,9 @@ def confusion_matrix(
     which its IoU is highest, if it is at least 0.5. Crowds do not count.
 
     Args:
-        images: detections of all images.
-        cat_ids: ids of the K categories, in the order of the rows.
-        score_thr: lowest score of a detection that counts.
+        images: Detections of all images.
+        cat_ids: Ids of the K categories, in the order of the rows.
+        score_thr: Lowest score of a detection that counts.
 
     Returns:
         int64 (K + 1, K + 1): objects of a class (rows) by the class of their detection
@@ -64,8 +64,8 @@ def confusion_table(matrix: np.ndarray, names: Sequence[str]) -> list[list[str]]
     """Return rows of text, the heads first: the matrix, or its most frequent errors.
 
     Args:
-        matrix: result of :func:`confusion_matrix`.
-        names: names of the classes in its order.
+        matrix: Result of :func:`confusion_matrix`.
+        names: Names of the classes in its order.
     """
     labels = [*names, NOTHING]
     if len(names) <= MOST_CLASSES:

@@ -48,12 +48,12 @@ class ImageDetections:
     by score, so a score threshold changes no kind of the detections above it.
 
     Attributes:
-        image_id: id in the ground truth.
-        bboxes, scores, category_ids: detections, (D, 4), (D,), (D,).
+        image_id: Id in the ground truth.
+        bboxes, scores, category_ids: Detections, (D, 4), (D,), (D,).
         kinds: (D,) indices into ``KINDS``.
         objects: (D,) index of the object that the detection has found, would find
             with the right class or box, or repeats; else -1.
-        gt_bboxes, gt_category_ids: objects, (G, 4), (G,).
+        gt_bboxes, gt_category_ids: Objects, (G, 4), (G,).
         gt_crowd: (G,) bool, whether the object is a crowd, which is never missed.
         found_by: (G,) index of the detection that has found the object, or -1.
         missed: (G,) bool, whether the object is ``MISSED``.
@@ -95,11 +95,11 @@ def classify_detections(
     """Return the kinds of all detections and objects, images in the order of ids.
 
     Args:
-        coco: ground truth.
-        detections: dicts with ``image_id``, ``category_id``, ``bbox`` (xywh,
+        coco: Ground truth.
+        detections: Dicts with ``image_id``, ``category_id``, ``bbox`` (xywh,
             absolute pixels) and ``score``. The best 100 of a class in an image count,
             as in COCO's evaluation.
-        cat_ids: categories that count (default: all categories).
+        cat_ids: Categories that count (default: all categories).
     """
     cat_ids = sorted(coco.cats if cat_ids is None else cat_ids)
     by_image: dict[int, list[dict]] = {img_id: [] for img_id in sorted(coco.imgs)}
@@ -137,7 +137,7 @@ def classify_image(
         bboxes, scores, category_ids: (D, 4) xyxy in absolute pixels, (D,), (D,), in
             any order. The best 100 of a class count.
         gt_bboxes, gt_category_ids, gt_crowd: (G, 4), (G,), (G,) bool.
-        image_id: id of the result.
+        image_id: Id of the result.
     """
     kept = _best_of_each_class(scores, category_ids)
     bboxes, scores, category_ids = bboxes[kept], scores[kept], category_ids[kept]
@@ -216,7 +216,7 @@ class _Detections:
     Attributes:
         scores, classes, kinds: (D,) each.
         object_classes: (D,) class of the object that each is about, or -1.
-        objects, missed: number of objects of each class.
+        objects, missed: Number of objects of each class.
     """
 
     def __init__(self, images: Sequence[ImageDetections]) -> None:
@@ -250,7 +250,7 @@ class _Detections:
             corrected: bool (D,), detections that get the class of their object and
                 count as correct.
             deleted: bool (D,), detections that do not count.
-            objects: number of objects of each class, if not all of them count.
+            objects: Number of objects of each class, if not all of them count.
         """
         classes = np.where(corrected, self.object_classes, self.classes)
         right = (self.kinds == KINDS.index(CORRECT)) | corrected

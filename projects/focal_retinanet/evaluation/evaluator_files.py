@@ -28,9 +28,9 @@ def coco_metrics(
     """Yield the configs of an evaluator's COCO metrics, each with its data set's.
 
     Args:
-        evaluator: config of a metric, of a ``MultiDatasetsEvaluator``, whose
+        evaluator: Config of a metric, of a ``MultiDatasetsEvaluator``, whose
             metrics have a data set each, or a list of metrics.
-        dataset: config of the data set, or None.
+        dataset: Config of the data set, or None.
     """
     metrics = list(metric_configs(evaluator))
     datasets = [dataset] * len(metrics)
@@ -47,12 +47,12 @@ def name_ann_files(evaluator: object, dataset: Mapping | None, key: str) -> None
     """Give COCO metrics without ``ann_file`` the file of their data set.
 
     Args:
-        evaluator: config of the evaluator, which is changed.
-        dataset: config of its data set.
-        key: name of the evaluator in the config.
+        evaluator: Config of the evaluator, which is changed.
+        dataset: Config of its data set.
+        key: Name of the evaluator in the config.
 
     Raises:
-        UserError: the data set has several files.
+        UserError: The data set has several files.
     """
     for metric, own_dataset in coco_metrics(evaluator, dataset):
         if metric.get('ann_file') is not None or _packs_instances(own_dataset):
@@ -74,8 +74,8 @@ def sources_to_evaluate(
     """Return what a data set reads; boxes are needed only if a metric reads them.
 
     Args:
-        evaluator: config of the evaluator, with its ``ann_file``.
-        dataset: config of its data set.
+        evaluator: Config of the evaluator, with its ``ann_file``.
+        dataset: Config of its data set.
     """
     needing = {
         Path(metric['ann_file'])

@@ -29,9 +29,9 @@ class GroundTruth:
     """Objects that detectors are compared to.
 
     Attributes:
-        ann_file: path of the COCO JSON.
-        coco: content of the file.
-        classes: names of the categories that count, by their ids in rising order.
+        ann_file: Path of the COCO JSON.
+        coco: Content of the file.
+        classes: Names of the categories that count, by their ids in rising order.
     """
 
     ann_file: str
@@ -47,13 +47,13 @@ def read_ground_truth(
     """Read the ground truth of models and check it against their detections.
 
     Args:
-        models: models with detections.
-        ann_file: path of the COCO JSON (default: that of the models' configs).
-        warn: function that gets a line for each part of the file that is left out, and
+        models: Models with detections.
+        ann_file: Path of the COCO JSON (default: that of the models' configs).
+        warn: Function that gets a line for each part of the file that is left out, and
             for what else the numbers do not show.
 
     Raises:
-        UserError: there is no ground truth, or it has errors or no objects; or the
+        UserError: There is no ground truth, or it has errors or no objects; or the
             models have different ground truths or classes; or detections have ids
             that it does not have, or are of a part of its images.
     """
@@ -102,12 +102,12 @@ def load_coco(
     """Read an annotation file, check it, and prepare it by :func:`prepare_coco`.
 
     Args:
-        ann_file: path of the COCO JSON.
+        ann_file: Path of the COCO JSON.
         needs_boxes: Whether a file without boxes is an error.
-        warn: function that gets a line for each part of the file that is left out.
+        warn: Function that gets a line for each part of the file that is left out.
 
     Raises:
-        UserError: the file has an error.
+        UserError: The file has an error.
     """
     try:
         content = read_coco(ann_file, needs_boxes)
@@ -125,7 +125,7 @@ def check_and_prepare(
     """Check the content of an annotation file, and prepare it in place.
 
     Raises:
-        UserError: the content has an error.
+        UserError: The content has an error.
     """
     report = check_coco(ann_file, coco=content, needs_boxes=needs_boxes)
     if report.errors:

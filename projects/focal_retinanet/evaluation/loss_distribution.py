@@ -17,7 +17,7 @@ class LossDistribution:
     """Losses of the anchors of some images, in rising order.
 
     Attributes:
-        gamma: focusing parameter.
+        gamma: Focusing parameter.
         positives, negatives: float64 (P,), (N,), each sorted, each summing to 1.
     """
 
@@ -38,15 +38,15 @@ def loss_distributions(
     The loss of an anchor is its sum over the classes.
 
     Args:
-        images: logits and labels of the anchors of each image.
-        gammas: focusing parameters.
-        alpha: balancing parameter.
-        max_negatives: largest number of negatives per image, drawn at random; all
+        images: Logits and labels of the anchors of each image.
+        gammas: Focusing parameters.
+        alpha: Balancing parameter.
+        max_negatives: Largest number of negatives per image, drawn at random; all
             positives count.
-        seed: seed of the random draw.
+        seed: Seed of the random draw.
 
     Raises:
-        UserError: the images have no positive anchor.
+        UserError: The images have no positive anchor.
     """
     rng = np.random.default_rng(seed)
     positives, negatives = [[] for _ in gammas], [[] for _ in gammas]
@@ -77,8 +77,8 @@ def share_of_hardest(losses: np.ndarray, fraction: float) -> float:
     """Return the share of the loss that the hardest anchors have.
 
     Args:
-        losses: losses of :class:`LossDistribution`, sorted, with a sum of 1.
-        fraction: fraction of the anchors, from 0 to 1.
+        losses: Losses of :class:`LossDistribution`, sorted, with a sum of 1.
+        fraction: Fraction of the anchors, from 0 to 1.
     """
     return float(losses[len(losses) - round(fraction * len(losses)) :].sum())
 

@@ -36,12 +36,12 @@ class Run:
     """One training run, or the detections of any detector.
 
     Attributes:
-        path: work directory, or file of detections.
-        detections: detections in COCO's format, boxes xywh in absolute pixels.
+        path: Work directory, or file of detections.
+        detections: Detections in COCO's format, boxes xywh in absolute pixels.
         split: 'val' or 'test', the split of the detections.
-        cfg: config; None for a file of detections.
-        scalars: lines of mmengine's log that have a 'time'.
-        note: which of several evaluations the detections are of, or None.
+        cfg: Config; None for a file of detections.
+        scalars: Lines of mmengine's log that have a 'time'.
+        note: Note that says which of several evaluations the detections are of, or None.
     """
 
     path: Path
@@ -139,8 +139,8 @@ class Model:
     """A config that is trained with one seed or several.
 
     Attributes:
-        name: name of the config, the folder or the file.
-        runs: one run per seed.
+        name: Name of the config, the folder or the file.
+        runs: One run per seed.
     """
 
     name: str
@@ -157,15 +157,15 @@ def find_models(
     """Read the models of work directories, folders of seeds and files of detections.
 
     Args:
-        paths: see :func:`~focal_retinanet.evaluation.work_dirs.read_work_dirs`.
+        paths: See :func:`~focal_retinanet.evaluation.work_dirs.read_work_dirs`.
         skip_errors: If true, what cannot be read is left out instead of an error.
 
     Returns:
         The models in the order of the paths, and why others are left out.
 
     Raises:
-        FileNotFoundError: there is no such path.
-        UserError: a file has no valid detections, or nothing is left.
+        FileNotFoundError: There is no such path.
+        UserError: A file has no valid detections, or nothing is left.
     """
     skip = (UserError, FileNotFoundError) if skip_errors else (NotInWorkDirError,)
     found, left_out = read_work_dirs(paths, _read_run, skip, 'nothing to compare')

@@ -40,7 +40,7 @@ class ScoredDetections:
     Attributes:
         scores: (D,) scores, in any order.
         right: (D,) bool, whether each detection has found an object.
-        objects: number of objects.
+        objects: Number of objects.
     """
 
     scores: np.ndarray
@@ -132,8 +132,8 @@ def thresholds_table(
     """Return rows of text, the heads first: the best F1 of each class and of all.
 
     Args:
-        by_class: detections by their category.
-        names: names of the categories.
+        by_class: Detections by their category.
+        names: Names of the categories.
         score_thr: If given, the numbers at this threshold are there too.
     """
     numbers = ['F1', 'precision', 'recall']

@@ -30,14 +30,14 @@ class TrainingLog:
     """One training run: N logged iterations and M validations.
 
     Attributes:
-        path: work directory, or file of scalars.
+        path: Work directory, or file of scalars.
         iterations: (N,) int64, rising; iterations that are done at each line.
         seconds: (N,) seconds of training up to there, without validation; NaN if no
             time is logged.
         training: (N,) values of each key; NaN in lines without it.
         validated: (M,) int64, rising; iterations that are done at each validation.
         validation: (M,) values of each key; NaN in lines without it.
-        learning_rate: the optimizer's, without the schedule; None if unknown.
+        learning_rate: The optimizer's, without the schedule; None if unknown.
     """
 
     path: Path
@@ -76,7 +76,7 @@ class TrainingLog:
         """Return iterations, seconds and values of a key, up to a divergence.
 
         Raises:
-            KeyError: the log has no such key.
+            KeyError: The log has no such key.
         """
         name = self.find(key)
         if name in self.training:
@@ -112,14 +112,14 @@ def find_training_logs(
     """Read the logs of work directories, folders of seeds and files of scalars.
 
     Args:
-        paths: see :func:`~focal_retinanet.evaluation.work_dirs.read_work_dirs`.
+        paths: See :func:`~focal_retinanet.evaluation.work_dirs.read_work_dirs`.
 
     Returns:
         The models in the order of the paths, and why others are left out.
 
     Raises:
-        FileNotFoundError: there is no such path.
-        UserError: nothing is left.
+        FileNotFoundError: There is no such path.
+        UserError: Nothing is left.
     """
     skip = (UserError,)
     found, left_out = read_work_dirs(paths, read_training_log, skip, 'nothing to plot')
@@ -133,7 +133,7 @@ def read_training_log(path: str | Path) -> TrainingLog:
     earlier one, the later log counts.
 
     Raises:
-        UserError: the log is missing, empty, or no log.
+        UserError: The log is missing, empty, or no log.
     """
     path = Path(path)
     files = sorted(path.glob(SCALARS)) if path.is_dir() else [path]
@@ -184,7 +184,7 @@ def seconds_of_training(
     Args:
         iterations: (N,) rising.
         times: (N,) seconds per iteration.
-        window: length of the window in iterations.
+        window: Length of the window in iterations.
 
     Returns:
         (N,) seconds, rising; all NaN if one time is.

@@ -29,10 +29,10 @@ def read_work_dirs(
     with several seeds.
 
     Args:
-        paths: work directories, folders of seeds, or files.
-        read: function that reads one seed's work directory, or a file.
-        skip: errors that leave a seed out.
-        nothing: message if nothing is left.
+        paths: Work directories, folders of seeds, or files.
+        read: Function that reads one seed's work directory, or a file.
+        skip: Errors that leave a seed out.
+        nothing: Message if nothing is left.
 
     Returns:
         Name and seeds of each model, in the order of the paths; and the messages of
@@ -40,8 +40,8 @@ def read_work_dirs(
         the whole path where names would be equal.
 
     Raises:
-        FileNotFoundError: there is no such path.
-        UserError: nothing is left.
+        FileNotFoundError: There is no such path.
+        UserError: Nothing is left.
     """
     found, left_out = [], []
     for path in map(Path, paths):
@@ -72,7 +72,7 @@ def read_scalars(file: Path) -> list[dict]:
     An incomplete last line is left out: the run was killed or is still writing.
 
     Raises:
-        UserError: the file is not such a log.
+        UserError: The file is not such a log.
     """
     try:
         lines = file.read_text().splitlines()

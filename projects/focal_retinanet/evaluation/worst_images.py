@@ -28,9 +28,9 @@ def worst_images(
     """Rank images by two measures, the worst first.
 
     Args:
-        images: images with their detections.
-        score_thr: lowest score of a detection that finds an object.
-        most: largest number of images of each ranking.
+        images: Images with their detections.
+        score_thr: Lowest score of a detection that finds an object.
+        most: Largest number of images of each ranking.
 
     Returns:
         ``lowest_ap50``: images with objects; ``most_missed``: images with missed
@@ -59,8 +59,8 @@ def errors_table(
     """Return rows of text, the heads first: number and cost of each kind of error.
 
     Args:
-        images: images with their detections.
-        score_thr: lowest score of the second number; the first is over all scores.
+        images: Images with their detections.
+        score_thr: Lowest score of the second number; the first is over all scores.
     """
     costs = cost_of_errors(images)
     rows = [

@@ -31,7 +31,7 @@ def read_metafiles(root: Path) -> dict[str, list[dict]]:
     """Read the models of each metafile in the index.
 
     Args:
-        root: folder of the project.
+        root: Folder of the project.
 
     Returns:
         Models by metafile: 'cherry' stands for ``configs/cherry/metafile.yml``, and
@@ -48,12 +48,12 @@ def fill_tables(page: str, text: str, models: Mapping[str, Sequence[dict]]) -> s
     """Return the text of a page with new tables from the metafiles.
 
     Args:
-        page: path of the page from the folder of the project, for the links.
-        text: text of the page.
-        models: models by metafile, see :func:`read_metafiles`.
+        page: Path of the page from the folder of the project, for the links.
+        text: Text of the page.
+        models: Models by metafile, see :func:`read_metafiles`.
 
     Raises:
-        UserError: a table names a metafile that is not in the index or a row that
+        UserError: A table names a metafile that is not in the index or a row that
             none of its metafiles has, a model lacks metadata that its table shows, or
             a metafile has several data sets, or differences from several models.
     """
@@ -96,18 +96,18 @@ def with_comparison(
     """Return a metafile with a comparison's models, in place of models of these names.
 
     Args:
-        metafile: file in a folder of configs, which may not exist yet.
+        metafile: File in a folder of configs, which may not exist yet.
             ``metafile-DATA.yml`` has rows that are trained on that data, whose names
             end in it.
-        comparison: output of ``tools/compare.py --json``.
-        dataset: name of the data set.
-        metadata: entries for all models, such as the commit and the hardware.
+        comparison: Output of ``tools/compare.py --json``.
+        dataset: Name of the data set.
+        metadata: Entries for all models, such as the commit and the hardware.
 
     Returns:
         Content of the metafile, which is not written, and names of the new models.
 
     Raises:
-        UserError: the folder has no config of a model.
+        UserError: The folder has no config of a model.
     """
     content = yaml.safe_load(metafile.read_text()) if metafile.exists() else {}
     models = {model['Name']: model for model in content.get('Models', [])}

@@ -32,11 +32,11 @@ class Exportable(nn.Module):
     the exported file does none of it.
 
     Args:
-        model: trained detector in evaluation mode.
+        model: Trained detector in evaluation mode.
         raw: Whether to leave decoding, threshold and suppression out.
 
     Raises:
-        UserError: the model has a part that cannot be exported; the error names it.
+        UserError: The model has a part that cannot be exported; the error names it.
     """
 
     def __init__(self, model: nn.Module, raw: bool = False) -> None:

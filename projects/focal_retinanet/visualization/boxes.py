@@ -13,9 +13,9 @@ def show_image(axes: Axes, image: np.ndarray, **kwargs: Any) -> None:
     """Show an image without ticks, so that pixel i covers [i, i + 1] of the axes.
 
     Args:
-        axes: axes to draw on; the image fills them.
+        axes: Axes to draw on; the image fills them.
         image: (H, W, 3) uint8 RGB.
-        kwargs: further arguments of ``imshow``.
+        kwargs: Further arguments of ``imshow``.
     """
     height, width = image.shape[:2]
     axes.imshow(image, extent=(0, width, height, 0), **kwargs)
@@ -35,12 +35,12 @@ def draw_boxes(
     """Draw the outlines of boxes, the last one on top.
 
     Args:
-        axes: axes of :func:`show_image`.
+        axes: Axes of :func:`show_image`.
         boxes: (N, 4) xyxy.
-        color, line: colour and line style of all boxes, or of each.
-        width: width of the lines, in points.
-        halo: width of a white line below, in points; 0 for none.
-        kwargs: further properties of the lines.
+        color, line: Colour and line style of all boxes, or of each.
+        width: Width of the lines, in points.
+        halo: Width of a white line below, in points; 0 for none.
+        kwargs: Further properties of the lines.
     """
     x1, y1, x2, y2 = np.asarray(boxes, float).reshape(-1, 4).T
     corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], axis=1).reshape(-1, 4, 2)

@@ -13,9 +13,9 @@ class Curve:
     """Curve of one run, or of several seeds; all arrays are (N,) and finite.
 
     Attributes:
-        x: iterations or seconds.
-        y: values; the mean of several seeds.
-        low, high: lowest and highest value of the seeds; None for one run.
+        x: Iterations or seconds.
+        y: Values; the mean of several seeds.
+        low, high: Lowest and highest value of the seeds; None for one run.
         diverged: Whether the curve ends where the run diverged.
     """
 
@@ -30,10 +30,10 @@ def curves_of(model: ModelLogs, key: str, x: str, smooth: int) -> list[Curve]:
     """Return one curve of a model's healthy seeds, and one per diverged seed.
 
     Args:
-        model: logs of the model.
-        key: key of the log.
+        model: Logs of the model.
+        key: Key of the log.
         x: 'iterations' or 'time'.
-        smooth: number of logged losses to average.
+        smooth: Number of logged losses to average.
     """
     healthy, curves = [], []
     for log in model.logs:
@@ -58,7 +58,7 @@ def mean_of_seeds(seeds: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) ->
     same iterations.
 
     Args:
-        seeds: iterations, x and y of each seed, (N,) arrays whose N may differ.
+        seeds: Iterations, x and y of each seed, (N,) arrays whose N may differ.
     """
     begin = max(iterations[0] for iterations, _, _ in seeds)
     end = min(iterations[-1] for iterations, _, _ in seeds)

@@ -51,19 +51,19 @@ def draw_curves(
     thin line of its own.
 
     Args:
-        models: logs of the models.
+        models: Logs of the models.
         file: PNG, SVG or PDF to write.
-        keys: keys of the log, or AP, AP50, AP75, APs, APm, APl (default:
+        keys: Keys of the log, or AP, AP50, AP75, APs, APm, APl (default:
             :func:`default_keys`).
         x: 'iterations', or 'time' for the time of training without validation.
-        smooth: number of logged losses to average.
-        title: title of the figure.
+        smooth: Number of logged losses to average.
+        title: Title of the figure.
 
     Returns:
         Notes on what the figure does not show, and why.
 
     Raises:
-        UserError: no log has a key, or there are too many models to tell apart.
+        UserError: No log has a key, or there are too many models to tell apart.
     """
     if len(models) > style.MOST_LOOKS:
         raise UserError(
@@ -161,7 +161,7 @@ def _draw_panel(
     """Draw the curves of all models for a key, and note which have none.
 
     Args:
-        length: length of the x-axis' unit in that of the curves.
+        length: Length of the x-axis' unit in that of the curves.
     """
     reason = ': not validated yet, or no object was found' if is_ap(key) else ''
     notes = [

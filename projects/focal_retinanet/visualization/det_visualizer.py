@@ -53,12 +53,12 @@ class DetVisualizer(DetLocalVisualizer):
     mmdet draws masks, with these colours, names and scores.
 
     Args:
-        name: name of the instance.
-        bbox_color: colour of all boxes (default: the palette's).
-        text_color: colour of all letters (default: black or white).
-        line_width: width of the lines in pixels, in an image of about 900x900;
+        name: Name of the instance.
+        bbox_color: Colour of all boxes (default: the palette's).
+        text_color: Colour of all letters (default: black or white).
+        line_width: Width of the lines in pixels, in an image of about 900x900;
             smaller images have thinner lines.
-        kwargs: further arguments of mmdet's visualizer.
+        kwargs: Further arguments of mmdet's visualizer.
     """
 
     _blank = -1  # number of artists on the canvas of an image without drawings

@@ -58,11 +58,11 @@ def draw_detections(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        detections: detections of this image, in its pixels.
-        classes: names of the category ids, in any script.
-        score_thr: lowest score that counts.
-        title: title of the picture.
-        dpi: dots per inch; the picture is 10 inches wide.
+        detections: Detections of this image, in its pixels.
+        classes: Names of the category ids, in any script.
+        score_thr: Lowest score that counts.
+        title: Title of the picture.
+        dpi: Dots per inch; the picture is 10 inches wide.
 
     Returns:
         (h, w, 3) uint8 RGB.
@@ -100,10 +100,10 @@ def draw_grid(
 
     Args:
         images: (H, W, 3) uint8 RGB each.
-        detections: detections of each image.
-        titles: title of each image.
-        score_thr: lowest score that counts.
-        columns: number of columns of the sheet.
+        detections: Detections of each image.
+        titles: Title of each image.
+        score_thr: Lowest score that counts.
+        columns: Number of columns of the sheet.
 
     Returns:
         (h, w, 3) uint8 RGB, about 2000 pixels wide.
@@ -158,7 +158,7 @@ def _detections(
     place shows through.
 
     Args:
-        classes: names of the category ids; None gives boxes without labels.
+        classes: Names of the category ids; None gives boxes without labels.
     """
     boxes = []
     for index in best_last(detections.scores):
@@ -184,9 +184,9 @@ def _write_labels(
     """Write labels on the pixels of a drawn figure, (h, w, 3) uint8 RGB.
 
     Args:
-        axes: axes of the figure, with an image.
-        boxes: boxes in that image; of equal scores the last has its label first.
-        size: size of the letters in pixels.
+        axes: Axes of the figure, with an image.
+        boxes: Boxes in that image; of equal scores the last has its label first.
+        size: Size of the letters in pixels.
     """
     labelled = [one for one in reversed(boxes) if one.text]
     labelled.sort(key=lambda one: -one.score)

@@ -24,7 +24,7 @@ def read_differences(file: Path) -> list[dict]:
         :func:`~focal_retinanet.evaluation.comparison.compare`.
 
     Raises:
-        UserError: the file cannot be read, is no such comparison, or has no
+        UserError: The file cannot be read, is no such comparison, or has no
             differences.
     """
     try:
@@ -57,16 +57,16 @@ def draw_differences(
     the comparisons have positions.
 
     Args:
-        groups: differences of each comparison, all to one reference.
-        labels: names of the comparisons, which the axis shows without positions.
+        groups: Differences of each comparison, all to one reference.
+        labels: Names of the comparisons, which the axis shows without positions.
         file: PNG, SVG or PDF to write.
-        positions: number of each comparison on the horizontal axis.
-        xlabel: label of the horizontal axis.
+        positions: Number of each comparison on the horizontal axis.
+        xlabel: Label of the horizontal axis.
         is_log: Whether the horizontal axis is logarithmic.
-        title: title of the figure.
+        title: Title of the figure.
 
     Raises:
-        UserError: the references differ, there are too many models to tell apart, or
+        UserError: The references differ, there are too many models to tell apart, or
             a position does not fit the axis.
     """
     references = {gap['reference'] for group in groups for gap in group}

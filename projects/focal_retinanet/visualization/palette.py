@@ -24,8 +24,8 @@ def class_colours(num_classes: int, given: object = None) -> list[Colour]:
     all earlier ones. The same arguments give the same colours.
 
     Args:
-        num_classes: number of colours, N.
-        given: palette of the metainfo: a list of RGB colours in [0, 255] of any
+        num_classes: Number of colours, N.
+        given: Palette of the metainfo: a list of RGB colours in [0, 255] of any
             length, one colour for all classes, a name that mmdet knows ('coco',
             'voc', 'citys', a colour), or None. mmdet writes 'random' for None.
 
@@ -33,7 +33,7 @@ def class_colours(num_classes: int, given: object = None) -> list[Colour]:
         N tuples of RGB in [0, 255].
 
     Raises:
-        UserError: the palette has another form.
+        UserError: The palette has another form.
     """
     colours = _given_colours(num_classes, given)[:num_classes]
     return colours + list(_more_colours(tuple(colours), num_classes - len(colours)))
@@ -43,10 +43,10 @@ def with_class_colours(meta: Mapping | None) -> dict:
     """Return a copy of a data set's metainfo with a colour for each of its classes.
 
     Args:
-        meta: metainfo with or without 'classes' and 'palette', or None.
+        meta: Metainfo with or without 'classes' and 'palette', or None.
 
     Raises:
-        UserError: the palette has no known form.
+        UserError: The palette has no known form.
     """
     meta = dict(meta or {})
     classes = meta.get('classes')
@@ -96,7 +96,7 @@ def rgb(colour: Sequence[int] | str) -> Colour:
     """Return a colour, RGB or one of matplotlib's names, as RGB in [0, 255].
 
     Raises:
-        ValueError: there is no such colour.
+        ValueError: There is no such colour.
     """
     if isinstance(colour, str):
         return tuple(round(255 * part) for part in to_rgb(colour))

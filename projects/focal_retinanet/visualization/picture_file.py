@@ -16,11 +16,11 @@ class PictureFile:
     writes nothing after it.
 
     Args:
-        path: file to write.
-        fps: frames per second of a video; None for an image.
+        path: File to write.
+        fps: Frames per second of a video; None for an image.
 
     Attributes:
-        error: why the file is incomplete, with its name; None if it is complete.
+        error: Reason why the file is incomplete, with its name; None if it is complete.
     """
 
     def __init__(self, path: Path, fps: float | None = None) -> None:

@@ -27,10 +27,10 @@ def draw_thresholds(
     A vertical line and dots are at the best F1.
 
     Args:
-        by_class: detections by their category.
-        names: names of the categories.
+        by_class: Detections by their category.
+        names: Names of the categories.
         file: PNG, SVG or PDF to write.
-        width: width of the figure in inches.
+        width: Width of the figure in inches.
     """
     # Classes may have equal names.
     with_objects = [(names[i], one) for i, one in by_class.items() if one.objects]

@@ -31,15 +31,15 @@ def draw_survival(
     learning rates, have one colour and one marker.
 
     Args:
-        models: logs of the models.
+        models: Logs of the models.
         file: PNG, SVG or PDF to write.
-        title: title of the figure.
+        title: Title of the figure.
 
     Returns:
         A note for each run that is left out, because its config is missing.
 
     Raises:
-        UserError: there are too many models to tell apart, or nothing to draw.
+        UserError: There are too many models to tell apart, or nothing to draw.
     """
     runs: dict[str, list[TrainingLog]] = {}
     notes = []

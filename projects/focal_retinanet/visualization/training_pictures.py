@@ -27,11 +27,11 @@ def save_training_pictures(
     Those of an earlier call are deleted.
 
     Args:
-        indices: indices of the images.
-        images: images, with their pixels.
-        rule: anchors and their assigner; None draws the objects alone.
-        classes: names of the classes.
-        folder: folder of the pictures.
+        indices: Indices of the images.
+        images: Images, with their pixels.
+        rule: Anchors and their assigner; None draws the objects alone.
+        classes: Names of the classes.
+        folder: Folder of the pictures.
 
     Returns:
         The files.
@@ -60,8 +60,8 @@ def show_pictures(files: Sequence[Path], interval: float) -> None:
     """Open each picture in a window, if there is a display.
 
     Args:
-        files: files of the pictures.
-        interval: seconds that each picture is shown; 0 waits for a key.
+        files: Files of the pictures.
+        interval: Seconds that each picture is shown; 0 waits for a key.
     """
     has_display = os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')
     if sys.platform.startswith('linux') and not has_display:

@@ -31,15 +31,15 @@ def save_worst_images(
     Those of an earlier call are deleted.
 
     Args:
-        images: images in their order.
-        truth: ground truth of the images.
-        img_dir: folder of the image files.
-        folder: folder of the pictures, which is made; the sheet is beside it.
-        score_thr: lowest score that is drawn.
+        images: Images in their order.
+        truth: Ground truth of the images.
+        img_dir: Folder of the image files.
+        folder: Folder of the pictures, which is made; the sheet is beside it.
+        score_thr: Lowest score that is drawn.
         ignores_orientation: Whether images are read without their EXIF rotation.
 
     Raises:
-        UserError: an image file is absent, cannot be read, or has another size than
+        UserError: An image file is absent, cannot be read, or has another size than
             its annotations say.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,16 +22,16 @@ def find_data(folder: str | Path, seed: int = 0) -> DataFolder:
     """Find out the format of a folder, and read its annotations.
 
     Args:
-        folder: folder that an annotation tool or a data hub has exported.
-        seed: seed of the choice of validation images, if the data set names none.
+        folder: Folder that an annotation tool or a data hub has exported.
+        seed: Seed of the choice of validation images, if the data set names none.
 
     Returns:
         A data set that has at least the splits ``train`` and ``val``.
 
     Raises:
-        FormatError: the folder has no known format, or more than one, or its files
+        FormatError: The folder has no known format, or more than one, or its files
             cannot be read.
-        UserError: a package that reads its format is not installed.
+        UserError: A package that reads its format is not installed.
     """
     folder = Path(folder).absolute()
     if folder.is_file():

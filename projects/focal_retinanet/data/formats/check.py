@@ -19,10 +19,10 @@ def check_found(data: DataFolder) -> list[str]:
     """Return warnings about all splits, those of :func:`check_coco` and some more.
 
     Args:
-        data: data set as it was read.
+        data: Data set as it was read.
 
     Raises:
-        FormatError: with all errors of all splits, and the warnings about these.
+        FormatError: The data have errors; it has those of all splits, and the warnings.
     """
     try:
         classes = data.classes

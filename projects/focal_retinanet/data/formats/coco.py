@@ -32,10 +32,10 @@ def find_coco(folder: Path) -> DataFolder | None:
     """Return the data set if a folder has COCO files, else None.
 
     Args:
-        folder: folder that is searched.
+        folder: Folder that is searched.
 
     Raises:
-        FormatError: there are two files for one split, no file for training, a file
+        FormatError: There are two files for one split, no file for training, a file
             that cannot be read, or one whose images are nowhere.
     """
     readable, problems = _read_all(_json_files(folder))
@@ -139,7 +139,7 @@ def _image_dir(file: Path, coco: dict, split: str, folder: Path) -> Path:
     """Return the folder that has most of a sample of a file's images.
 
     Raises:
-        FormatError: no folder has any of them.
+        FormatError: No folder has any of them.
     """
     images = [i for i in coco['images'] if isinstance(i, dict)]
     names = [

@@ -27,14 +27,14 @@ class Split:
     """Images and boxes of one split.
 
     Attributes:
-        coco: content of a COCO file; boxes are xywh in absolute pixels.
-        img_dir: folder that the file names of the images are relative to.
-        source: file or folder that the annotations are from.
+        coco: Content of a COCO file; boxes are xywh in absolute pixels.
+        img_dir: Folder that the file names of the images are relative to.
+        source: File or folder that the annotations are from.
         ann_file: COCO file of the user's with this content; None if there is none, so
             that one has to be written.
-        is_size_known: whether the sizes of the images are those of whoever drew the
+        is_size_known: Whether the sizes of the images are those of whoever drew the
             boxes. If not, they were read from the images.
-        doubts: warnings about the annotations, from their conversion.
+        doubts: Warnings about the annotations, from their conversion.
     """
 
     coco: dict
@@ -50,9 +50,9 @@ class DataFolder:
     """Contents of a folder of data.
 
     Attributes:
-        format: name of the format.
-        splits: split by name, ``train`` and ``val`` and perhaps ``test``.
-        notes: sentences about what was assumed.
+        format: Name of the format.
+        splits: Split by name, ``train`` and ``val`` and perhaps ``test``.
+        notes: Sentences about what was assumed.
     """
 
     format: str
@@ -78,7 +78,7 @@ def read_list(file: Path) -> list[str]:
     """Return the lines of a list of images that are not blank, without their ends.
 
     Raises:
-        FormatError: the file cannot be read as UTF-8.
+        FormatError: The file cannot be read as UTF-8.
     """
     try:
         lines = file.read_text(encoding='utf-8-sig').splitlines()
@@ -94,11 +94,11 @@ def complete(found: DataFolder, seed: int) -> DataFolder:
     """Hold out validation images from the training images if there are none.
 
     Args:
-        found: data set with a split ``train``; it is changed in place.
-        seed: seed of the choice.
+        found: Data set with a split ``train``; it is changed in place.
+        seed: Seed of the choice.
 
     Raises:
-        FormatError: there are fewer than two images to choose from.
+        FormatError: There are fewer than two images to choose from.
     """
     if 'val' in found.splits:
         return found

@@ -38,12 +38,12 @@ def find_voc(folder: Path) -> DataFolder | None:
     """Return the data set if a folder has XML files of Pascal VOC, else None.
 
     Args:
-        folder: folder that is searched.
+        folder: Folder that is searched.
 
     Raises:
-        FormatError: the XML files or their images cannot be read, or a list names an
+        FormatError: The XML files or their images cannot be read, or a list names an
             image that is not there.
-        UserError: the package supervision is not installed.
+        UserError: The package supervision is not installed.
     """
     names = [name for names in SPLIT_NAMES.values() for name in names]
     together = [folder / 'Annotations', folder / 'annotations', folder]
@@ -88,11 +88,11 @@ class _Xml(NamedTuple):
     """What a folder of XML files has.
 
     Attributes:
-        source: the folder.
-        classes: names of the classes, in the order of ``class_id``.
-        boxes: boxes by image file.
-        with_size: image files whose XML file has their size.
-        without: image files that have no XML file.
+        source: The folder.
+        classes: Names of the classes, in the order of ``class_id``.
+        boxes: Boxes by image file.
+        with_size: Image files whose XML file has their size.
+        without: Image files that have no XML file.
     """
 
     source: Path
@@ -113,7 +113,7 @@ def _read(supervision, source: Path, folder: Path) -> _Xml:
     """Read a folder of XML files.
 
     Raises:
-        FormatError: an XML file cannot be read, has no image, or has the size of
+        FormatError: An XML file cannot be read, has no image, or has the size of
             another one.
     """
     stems = _stems(source)
@@ -148,7 +148,7 @@ def _check_sizes(source: Path, images: Collection[Path]) -> set[Path]:
     """Return the images whose XML file has their size.
 
     Raises:
-        FormatError: an image has another size than its XML file says.
+        FormatError: An image has another size than its XML file says.
     """
     sizes = {}
     for image in images:
@@ -196,7 +196,7 @@ def _image_dir(stems: set[str], source: Path, folder: Path) -> Path:
     """Return the folder that has an image for most XML files.
 
     Raises:
-        FormatError: no folder has any.
+        FormatError: No folder has any.
     """
     counts = {}
     for place in dict.fromkeys(

@@ -13,12 +13,12 @@ def split_by_lists(
     """Return the boxes of each split that a list names, and notes.
 
     Args:
-        boxes: boxes by image file.
-        source: folder of the XML files.
-        folder: folder of the data set.
+        boxes: Boxes by image file.
+        source: Folder of the XML files.
+        folder: Folder of the data set.
 
     Raises:
-        FormatError: a list cannot be read, is empty, or names an image that is not
+        FormatError: A list cannot be read, is empty, or names an image that is not
             there, or there is none for training.
     """
     for place in (folder / 'ImageSets' / 'Main', source, folder):
@@ -58,7 +58,7 @@ def _find_lists(place: Path) -> tuple[dict[str, Path], list[Path]]:
     """Return the list of each split in a folder, and those that are not needed.
 
     Raises:
-        FormatError: there are lists, and none says what to train on.
+        FormatError: There are lists, and none says what to train on.
     """
     lists, spare = {}, []
     for split, names in SPLIT_NAMES.items():
@@ -84,7 +84,7 @@ def _stems_in(file: Path, known: dict[str, Path]) -> list[str]:
     """Return the stems of the images that a list names.
 
     Raises:
-        FormatError: there is none, or one is not known.
+        FormatError: There is none, or one is not known.
     """
     lines = read_list(file)
     if not lines:

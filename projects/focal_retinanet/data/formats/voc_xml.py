@@ -16,7 +16,7 @@ def size_in(file: Path) -> tuple[float, float] | None:
         The size; None if there is none, or it is 0 as some tools write it.
 
     Raises:
-        FormatError: it is no number.
+        FormatError: It is no number.
     """
     root = parse(file).getroot()
     texts = [(root.findtext(f'size/{key}') or '').strip() for key in _SIZE]

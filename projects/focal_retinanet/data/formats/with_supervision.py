@@ -20,11 +20,11 @@ def import_supervision(format_name: str, folder: Path):
     """Return the package supervision.
 
     Args:
-        format_name: format that it reads.
-        folder: data set in this format.
+        format_name: Format that it reads.
+        folder: Data set in this format.
 
     Raises:
-        UserError: it is not installed.
+        UserError: It is not installed.
     """
     try:
         import supervision
@@ -47,15 +47,15 @@ def to_split(
     """Return a split; boxes are cut off at the borders of their images.
 
     Args:
-        detections: boxes, xyxy in absolute pixels, and ``class_id``, the index of a class, by image file.
-        classes: names of the classes.
-        img_dir: folder that the file names become relative to.
-        source: file or folder that the annotations are from.
-        label_file: function from an image file to the file of its boxes.
-        if_outside: what to do where boxes lie outside of their images.
+        detections: Boxes, xyxy in absolute pixels, and ``class_id``, the index of a class, by image file.
+        classes: Names of the classes.
+        img_dir: Folder that the file names become relative to.
+        source: File or folder that the annotations are from.
+        label_file: Function from an image file to the file of its boxes.
+        if_outside: What to do where boxes lie outside of their images.
 
     Raises:
-        FormatError: an image cannot be read.
+        FormatError: An image cannot be read.
     """
     images, annotations = [], []
     outside, cut = [], []  # an image file for each such box

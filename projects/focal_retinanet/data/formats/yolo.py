@@ -33,12 +33,12 @@ def find_yolo(folder: Path) -> DataFolder | None:
     """Return the data set if a folder has YOLO's data.yaml, else None.
 
     Args:
-        folder: folder that is searched.
+        folder: Folder that is searched.
 
     Raises:
-        FormatError: there are several such files, or one whose images or labels cannot
+        FormatError: There are several such files, or one whose images or labels cannot
             be read.
-        UserError: the package supervision is not installed.
+        UserError: The package supervision is not installed.
     """
     files = {
         file: content
@@ -119,7 +119,7 @@ def _check_names(content: dict, yaml_file: Path) -> None:
     """Check that each class has its number and a name.
 
     Raises:
-        FormatError: the names are no list and no numbered ones, or their number is
+        FormatError: The names are no list and no numbered ones, or their number is
             not ``nc``.
     """
     names = content['names']
@@ -158,7 +158,7 @@ def _images(
     """Yield the image files of a split.
 
     Raises:
-        FormatError: there is no such folder or list, or no image in it.
+        FormatError: There is no such folder or list, or no image in it.
     """
     places = [
         _existing(str(part), yaml_file, content, split)
@@ -224,7 +224,7 @@ def _boxes(supervision, files: Iterable[Path], yaml_file: Path) -> tuple[list, d
     """Return the names of the classes, and the boxes by image file.
 
     Raises:
-        FormatError: a label file cannot be read.
+        FormatError: A label file cannot be read.
     """
     files = set(files)
     boxes, classes = {}, []

@@ -56,7 +56,7 @@ def safe_loading(allow_unsafe: bool = False) -> Iterator[None]:
     """Enforce safe loading for a while, and leave the process as it was.
 
     Args:
-        allow_unsafe: see :func:`enforce_safe_loading`.
+        allow_unsafe: See :func:`enforce_safe_loading`.
     """
     loaders = dict(CheckpointLoader._schemes)
     with (

@@ -27,16 +27,16 @@ def keep_what_fits(
     loads it finds all of them.
 
     Args:
-        model: detector, perhaps wrapped, with its initial weights.
-        checkpoint: checkpoint as it was loaded, or the weights alone; its
+        model: Detector, perhaps wrapped, with its initial weights.
+        checkpoint: Checkpoint as it was loaded, or the weights alone; its
             ``state_dict`` is replaced, or added.
-        file: file of the checkpoint, for messages.
+        file: File of the checkpoint, for messages.
 
     Returns:
         One line, or two if something does not fit.
 
     Raises:
-        UserError: no weight fits.
+        UserError: No weight fits.
     """
     theirs = {
         name.removeprefix('module.'): value

@@ -49,7 +49,7 @@ def convert(weights: Mapping[str, Tensor]) -> Converted:
         weights: Weights by torchvision's names, of any of its versions.
 
     Raises:
-        UserError: the weights are of another model.
+        UserError: The weights are of another model.
     """
     if 'head.classification_head.cls_logits.weight' in weights:
         return _convert_retinanet(weights)

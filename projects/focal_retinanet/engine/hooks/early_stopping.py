@@ -19,7 +19,7 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
     best score and the number of validations since.
 
     Args:
-        *args, **kwargs: arguments of mmengine's hook; ``min_delta`` is in units of the
+        *args, **kwargs: Arguments of mmengine's hook; ``min_delta`` is in units of the
             metric, and mmengine's default of 0.1 is 10 points of AP.
     """
 

@@ -42,12 +42,12 @@ class Choices:
     Attributes:
         scale: (longer, shorter) side of the input, at most, as ``Resize`` takes it.
         crop: (height, width) of the crops of training images, or None.
-        anchors: settings of the anchor generator.
-        batch_size: images of an iteration.
-        lr: learning rate.
-        max_iters: iterations of training.
-        weights: checkpoint of the backbone.
-        preprocessor: settings of the preprocessor that the weights need.
+        anchors: Settings of the anchor generator.
+        batch_size: Images of an iteration.
+        lr: Learning rate.
+        max_iters: Iterations of training.
+        weights: Checkpoint of the backbone.
+        preprocessor: Settings of the preprocessor that the weights need.
     """
 
     scale: Choice
@@ -64,12 +64,12 @@ def choose_settings(data: DataFolder, recipe: Recipe, bases: Path) -> Choices:
     """Choose the settings of a config.
 
     Args:
-        data: data set without errors.
-        recipe: model and optimizer.
-        bases: folder of the configs that the config inherits from.
+        data: Data set without errors.
+        recipe: Model and optimizer.
+        bases: Folder of the configs that the config inherits from.
 
     Raises:
-        FormatError: there is no object to learn.
+        FormatError: There is no object to learn.
     """
     train = data.splits['train']
     boxes, box_sizes = _objects(train)

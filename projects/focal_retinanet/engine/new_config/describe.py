@@ -14,8 +14,8 @@ def describe_found(data: DataFolder, folder: Path) -> str:
     """Return the format, the splits with their classes, and the notes.
 
     Args:
-        data: data set without errors.
-        folder: folder of the data set.
+        data: Data set without errors.
+        folder: Folder of the data set.
     """
     lines = [f'Found    {data.format} in {folder}']
     for split_name, split in data.splits.items():

@@ -25,12 +25,12 @@ def write_config(
     """Write a config, and COCO files of the splits that have none of their own.
 
     Args:
-        out: file of the config.
-        data: data set.
-        recipe: model and optimizer.
-        choices: settings.
-        bases: folder of the configs that it inherits from.
-        command: command that writes it.
+        out: File of the config.
+        data: Data set.
+        recipe: Model and optimizer.
+        choices: Settings.
+        bases: Folder of the configs that it inherits from.
+        command: Command that writes it.
 
     Returns:
         The files that were written, the config first.

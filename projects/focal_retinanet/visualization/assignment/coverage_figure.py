@@ -36,8 +36,8 @@ def save_coverage_figure(
 
     Args:
         file: PNG, SVG or PDF to write.
-        coverage: coverage of a data set with at least one object.
-        rule: anchors whose sizes and ratios are marked; None draws the objects alone.
+        coverage: Coverage of a data set with at least one object.
+        rule: Anchors whose sizes and ratios are marked; None draws the objects alone.
     """
     kinds = coverage.kinds
     levels: list[Tensor] = []

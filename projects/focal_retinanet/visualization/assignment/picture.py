@@ -48,11 +48,11 @@ def save_assignment_picture(
     Args:
         file: PNG, SVG or PDF to write.
         image: (H, W, 3) uint8 RGB, the input of the network, with its padding.
-        assignment: assignment of this image; None draws the objects alone.
+        assignment: Assignment of this image; None draws the objects alone.
         gt_bboxes: (M, 4) xyxy in pixels of the image.
-        labels: class name of each object, in any script.
-        title: title of the figure.
-        strides: stride of each level, in pixels.
+        labels: Class name of each object, in any script.
+        title: Title of the figure.
+        strides: Stride of each level, in pixels.
         crowds: (C, 4) xyxy, ignored regions.
     """
     levels = []

@@ -26,11 +26,11 @@ def add_labels(
     The places depend on the layout, so the rest of the figure must be complete.
 
     Args:
-        axes: axes of a ``new_figure`` with an image, whose first row is at the top.
+        axes: Axes of a ``new_figure`` with an image, whose first row is at the top.
         boxes: (N, 4) xyxy in the units of the axes, the most important ones first.
         texts: N texts in any script.
         colours: N colours of the labels' frames.
-        size: size of the letters, in points.
+        size: Size of the letters, in points.
     """
     artists = [
         axes.text(

@@ -73,7 +73,7 @@ def letter_sizes(boxes: np.ndarray, image_size: tuple[int, int]) -> list[int]:
 
     Args:
         boxes: (N, 4) xyxy in pixels.
-        image_size: width and height of the image.
+        image_size: Width and height of the image.
     """
     boxes = np.asarray(boxes, float).reshape(-1, 4)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

@@ -36,7 +36,7 @@ def font_families(texts: Iterable[str], warn: bool = True) -> list[str]:
     Fonts that matplotlib does not know yet are added to its font manager.
 
     Args:
-        texts: texts to draw.
+        texts: Texts to draw.
         warn: Whether to warn of characters without a font, once each per process.
 
     Returns:
@@ -68,7 +68,7 @@ def use_fonts_for_all_text(figure: Figure, warn: bool = True) -> None:
     """Give every text of a complete figure the families that its characters need.
 
     Args:
-        figure: figure with all its texts.
+        figure: Figure with all its texts.
         warn: Whether to warn of characters without a font.
     """
     for axes in figure.axes:

@@ -15,7 +15,7 @@ def place_labels(
         boxes: (N, 4) xyxy in pixels of the image, the most important ones first.
         sizes: (N, 2) width and height of the labels in the same pixels. Larger
             labels count as large as the image.
-        image_size: width and height of the image.
+        image_size: Width and height of the image.
 
     Returns:
         (N, 4) xyxy of the labels, within the image; NaN for a label without a place.

@@ -20,9 +20,9 @@ def plot_loss_cdf(
     """Draw the cumulative normalised loss of positives and negatives, rising.
 
     Args:
-        distributions: one distribution per gamma.
+        distributions: One distribution per gamma.
         file: PNG, SVG or PDF to write.
-        title: title of the figure.
+        title: Title of the figure.
     """
     with new_figure(7.2, 3.2) as figure:
         left, right = figure.subplots(1, 2, sharey=True)

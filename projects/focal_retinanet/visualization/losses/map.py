@@ -27,7 +27,7 @@ def loss_maps(
     Args:
         logits: (h, w, A, K).
         labels: (h, w, A), class, K for background, -1 for ignored anchors.
-        gamma, alpha: parameters of the focal loss.
+        gamma, alpha: Parameters of the focal loss.
 
     Returns:
         For the anchors and classes of each cell: sum of the cross entropy (gamma =
@@ -58,9 +58,9 @@ def plot_loss_map(
     Both losses have the same logarithmic scale on all levels.
 
     Args:
-        image: logits and labels of the anchors of an image.
+        image: Logits and labels of the anchors of an image.
         file: PNG, SVG or PDF to write.
-        gamma, alpha: parameters of the focal loss.
+        gamma, alpha: Parameters of the focal loss.
     """
     maps = [
         loss_maps(logits, labels, gamma, alpha)

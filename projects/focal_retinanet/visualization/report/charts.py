@@ -46,7 +46,7 @@ def draw_precision_recall(curves: Mapping[str, np.ndarray], file: Path) -> Path 
     """Draw one line per model, with its AP50 in the legend.
 
     Args:
-        curves: results of :func:`class_precision_recall` by the model's name.
+        curves: Results of :func:`class_precision_recall` by the model's name.
         file: SVG to write.
 
     Returns:
@@ -127,7 +127,7 @@ def draw_errors(costs: Mapping[str, Mapping[str, float]], file: Path) -> Path | 
     """Draw the cost of each kind of error, one bar per model.
 
     Args:
-        costs: results of ``cost_of_errors`` by the model's name.
+        costs: Results of ``cost_of_errors`` by the model's name.
         file: SVG to write.
 
     Returns:
@@ -164,10 +164,10 @@ def draw_histogram(
     """Draw the number of values in each bin.
 
     Args:
-        values: values to count, from the first edge on. The last bin has all that are
+        values: Values to count, from the first edge on. The last bin has all that are
             larger, too, and its label says so.
-        edges: edges of the bins, rising.
-        x, y: labels of the axes.
+        edges: Edges of the bins, rising.
+        x, y: Labels of the axes.
         file: SVG to write.
     """
     with style.new_figure(WIDTH, 2.4) as figure:

@@ -14,11 +14,11 @@ class Compared:
     """The comparisons that are possible.
 
     Attributes:
-        models: models that have numbers.
+        models: Models that have numbers.
         common: ``compare``'s numbers of all models on one ground truth, or None.
-        why_not: why there are no common numbers.
-        alone: numbers of each model by its name; the common ones if there are any.
-        left_out: models without numbers, and why.
+        why_not: Reason why there are no common numbers.
+        alone: Numbers of each model by its name; the common ones if there are any.
+        left_out: Models without numbers, and why.
     """
 
     models: list[Model] = field(default_factory=list)
@@ -40,11 +40,11 @@ def compare_what_can_be(
     """Compare all models on one ground truth, or else each one by itself.
 
     Args:
-        models, ann_file, reference, num_resamples, seed, corrects, callbacks: see
+        models, ann_file, reference, num_resamples, seed, corrects, callbacks: See
             ``compare``.
 
     Raises:
-        UserError: no model has numbers, or there is no such reference.
+        UserError: No model has numbers, or there is no such reference.
     """
     if reference is not None and reference not in [model.name for model in models]:
         names = ', '.join(model.name for model in models)

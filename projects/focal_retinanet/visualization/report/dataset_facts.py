@@ -16,12 +16,12 @@ class DatasetFacts:
     """Facts about a ground truth. Crowds are no objects.
 
     Attributes:
-        images: number of images.
-        empty: number of images without an object.
+        images: Number of images.
+        empty: Number of images without an object.
         image_sizes: (width, height) and number of images, the most common first.
-        classes: name, number of objects and number of images of each class.
-        crowds: number of crowds, which need not be found.
-        sizes: number of small, medium and large objects, as COCO defines them.
+        classes: Name, number of objects and number of images of each class.
+        crowds: Number of crowds, which need not be found.
+        sizes: Number of small, medium and large objects, as COCO defines them.
         sides: (G,) square root of each object's area, in pixels.
         per_image: (I,) number of objects of each image.
     """

@@ -17,7 +17,7 @@ def check_own_files(out: Path) -> None:
     """Check that the folders of a report hold nothing but an earlier report.
 
     Raises:
-        UserError: they hold another file.
+        UserError: They hold another file.
     """
     foreign = sorted(_files(out) - _listed(out))
     if foreign:
@@ -32,7 +32,7 @@ def replaced_files(out: Path) -> Iterator[None]:
     """Delete the files of an earlier report, and list what the block writes.
 
     Raises:
-        UserError: the folders of a report hold another file.
+        UserError: The folders of a report hold another file.
     """
     check_own_files(out)
     for name in _listed(out):

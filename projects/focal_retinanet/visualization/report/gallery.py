@@ -50,7 +50,7 @@ def worst_images(models: Sequence[Sequence[ImageDetections]]) -> list[int]:
     Images without objects, which have no AP, come last.
 
     Args:
-        models: detections of each model in all images of the same ground truth.
+        models: Detections of each model in all images of the same ground truth.
     """
     ids = [image.image_id for image in models[0]]
     table = np.array([[image_ap50(image) for image in images] for images in models])
@@ -70,12 +70,12 @@ def write_gallery(
     """Write an index file, and data files of ``PAGE`` images each.
 
     Args:
-        folder: folder for the files NAME.js, NAME-0.js, NAME-1.js ...
-        name: name of the model in file names.
-        images: images to show, in this order.
+        folder: Folder for the files NAME.js, NAME-0.js, NAME-1.js ...
+        name: Name of the model in file names.
+        images: Images to show, in this order.
         infos: COCO's entry of each image, by its id.
-        thumbnails: file name of each thumbnail, by the image's id; None for no image.
-        class_ids: category ids in the order of their numbers in the files.
+        thumbnails: File name of each thumbnail, by the image's id; None for no image.
+        class_ids: Category ids in the order of their numbers in the files.
     """
     numbers = {cat_id: number for number, cat_id in enumerate(class_ids)}
     records = [

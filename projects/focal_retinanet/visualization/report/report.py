@@ -43,8 +43,8 @@ class EvaluatedModels:
     """Models with the same ground truth, and the kinds of their detections.
 
     Attributes:
-        truth: ground truth.
-        runs: detections of each model, seed and image.
+        truth: Ground truth.
+        runs: Detections of each model, seed and image.
     """
 
     truth: GroundTruth
@@ -68,22 +68,22 @@ def write_report(
     """Write a report that opens from disk, without a server or a network.
 
     Args:
-        paths: models, see :func:`~focal_retinanet.evaluation.runs.find_models`.
-        out: folder to write.
-        ann_file, reference, num_resamples, seed, corrects, progress: see
+        paths: Models, see :func:`~focal_retinanet.evaluation.runs.find_models`.
+        out: Folder to write.
+        ann_file, reference, num_resamples, seed, corrects, progress: See
             :func:`~focal_retinanet.evaluation.comparison.compare`.
-        img_dir: folder of the images (default: that of the configs).
-        max_images: number of images in the gallery, the worst ones.
+        img_dir: Folder of the images (default: that of the configs).
+        max_images: Number of images in the gallery, the worst ones.
         overwrite: Whether the folder may have files already. Those of an earlier
             report are deleted, and an ``index.html`` is replaced.
-        warn: function that gets a line for each part that the report lacks. The page
+        warn: Function that gets a line for each part that the report lacks. The page
             shows these lines too.
 
     Returns:
         The page, ``out/index.html``.
 
     Raises:
-        UserError: no model has numbers, there is no such reference, or the folder
+        UserError: No model has numbers, there is no such reference, or the folder
             has files already; with ``overwrite``, files that no report wrote in the
             folders ``charts``, ``data``, ``images`` or ``static``.
     """

@@ -113,10 +113,11 @@ def thresholds(
     """Show each model's threshold of the best F1, and its confusion of classes there.
 
     Args:
-        folder, number: see the head of this file.
-        images: detections of each model.
-        scored: the same detections by category.
-        classes: names of the categories.
+        folder: Folder of the charts.
+        number: Number of the ground truth.
+        images: Detections of each model.
+        scored: The same detections by category.
+        classes: Names of the categories.
     """
     shown = []
     for index, (name, by_class) in enumerate(scored.items()):

@@ -16,11 +16,11 @@ class Thumbnails:
     """JPEGs in one folder, with numbers as names.
 
     Args:
-        folder: folder to write, which the first thumbnail creates.
+        folder: Folder to write, which the first thumbnail creates.
 
     Attributes:
-        missing: image files that do not exist, in order.
-        unfit: what is wrong with each file that cannot be decoded, or that has another
+        missing: Image files that do not exist, in order.
+        unfit: What is wrong with each file that cannot be decoded, or that has another
             size than the image of the boxes, in order.
     """
 
@@ -36,7 +36,7 @@ class Thumbnails:
         """Return the name of an image's thumbnail; None if there is no such image.
 
         Args:
-            file: path of the image.
+            file: Path of the image.
             size: (width, height) in which its boxes are annotated.
             ignores_orientation: Whether the boxes are those of the image without its
                 EXIF rotation, where the size does not tell.
