@@ -113,10 +113,11 @@ def test_the_file_is_checked_and_takes_the_place_of_the_checkpoint(
 
     names = dict(fill=fill)
     exec(code, names)
-    n = len(found)
-    np.testing.assert_allclose(names['scores'][0, :n], found.scores, atol=1e-6)
-    boxes = names['boxes'][:n].clip(0, (160, 80, 160, 80))
-    np.testing.assert_allclose(boxes, found.boxes, atol=1e-3)
+    # As the page says of a fixed shape.
+    boxes = names['boxes'].clip(0, (160, 80, 160, 80))
+    stays = (boxes[:, 2:] - boxes[:, :2] > 1e-3).all(1) & (names['scores'][0] > 0)
+    np.testing.assert_allclose(names['scores'][0, stays], found.scores, atol=1e-6)
+    np.testing.assert_allclose(boxes[stays], found.boxes, atol=1e-3)
     file = tmp_path / 'model.onnx'
 
     cfg = tiny_config.copy()

@@ -100,6 +100,7 @@ def export_detector(
         raw=raw,
         precision='fp32',
         pad=exportable.pad_pixel(),
+        clip_border=exportable.head.bbox_coder.clip_border,
     )
     program = torch_export.trace(exportable, shape)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix='.export-') as folder:

@@ -138,23 +138,36 @@ class ExportedModel(BaseModel):
 
     def _detect(self, batch: np.ndarray) -> list[InstanceData]:
         """Return the detections in images (B, 3, H, W), in pixels of the input."""
-        height, width = batch.shape[2:]
         found = []
         for part in self.prepare(batch):
             for boxes, scores, labels in zip(*self.runtime(part), strict=True):
                 n = int((scores > 0).sum())
-                boxes = torch.from_numpy(boxes[:n].copy())
-                # A fixed shape may be larger than the image.
-                boxes[:, 0::2].clamp_(max=width)
-                boxes[:, 1::2].clamp_(max=height)
-                found.append(
-                    InstanceData(
-                        bboxes=boxes,
-                        scores=torch.from_numpy(scores[:n].copy()),
-                        labels=torch.from_numpy(labels[:n].copy()).long(),
-                    )
+                instances = InstanceData(
+                    bboxes=torch.from_numpy(boxes[:n].copy()),
+                    scores=torch.from_numpy(scores[:n].copy()),
+                    labels=torch.from_numpy(labels[:n].copy()).long(),
                 )
+                if part.shape[2:] != batch.shape[2:]:
+                    instances = self._without_padding(instances, *batch.shape[2:])
+                found.append(instances)
         return found[: len(batch)]
+
+    def _without_padding(
+        self, found: InstanceData, height: int, width: int
+    ) -> InstanceData:
+        """Return what is left of detections in an image that a fixed shape filled up.
+
+        Inside the file, boxes end at the border of the fixed shape.
+        """
+        metadata = self.runtime.metadata
+        if not metadata.clip_border:
+            return found
+        found.bboxes[:, 0::2].clamp_(max=width)
+        found.bboxes[:, 1::2].clamp_(max=height)
+        if metadata.min_bbox_size is None or metadata.min_bbox_size < 0:
+            return found
+        sides = found.bboxes[:, 2:] - found.bboxes[:, :2]
+        return found[(sides > metadata.min_bbox_size).all(dim=1)]
 
     def prepare(self, batch: np.ndarray) -> list[np.ndarray]:
         """Return images in batches of the file's shape.

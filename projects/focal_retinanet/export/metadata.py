@@ -45,6 +45,7 @@ class Metadata:
         precision: 'fp32' or 'int8'.
         input: Layout of the input, for readers of the file.
         pad: Pixel (3,) uint8, BGR, that fills what a fixed shape has beyond an image.
+        clip_border: Whether boxes end at the border of the input.
         version: Version of this package.
     """
 
@@ -61,6 +62,7 @@ class Metadata:
     nms_pre: int | None = None
     min_bbox_size: float | None = None
     nms: dict | None = None
+    clip_border: bool = True
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))
