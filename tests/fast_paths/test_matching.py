@@ -291,14 +291,23 @@ def test_fake_tensors(real_anchors, backend):
     assert backend == ['plain']
 
 
-@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16, torch.float16])
-def test_anchors_of_another_dtype_are_matched_by_pytorch(dtype, backend):
+def test_anchors_of_64_bits_are_matched_by_pytorch(backend):
+    anchors, gt_bboxes = inputs(backend.device)
+    ours = match_plainly(anchors.double(), gt_bboxes)
+    anchors, gt_bboxes = inputs()
+    expected = by_mmdet(anchors.double(), [gts.double() for gts in gt_bboxes])
+    assert_same(ours, expected)
+    assert backend == ['plain']
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_anchors_of_16_bits_are_matched_in_fp32(dtype, backend):
     anchors, gt_bboxes = inputs(backend.device)
     ours = match_plainly(anchors.to(dtype), gt_bboxes)
     anchors, gt_bboxes = inputs()
-    expected = by_mmdet(anchors.to(dtype), [gts.to(dtype) for gts in gt_bboxes])
+    expected = by_mmdet(anchors.to(dtype).float(), gt_bboxes)
     assert_same(ours, expected)
-    assert backend == ['plain']
+    assert backend == [backend.name]
 
 
 def test_integer_anchors_are_refused(backend):

@@ -234,6 +234,19 @@ def test_boxes_of_any_strides_and_type():
     assert torch.equal(in_fp64, expected)
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_boxes_of_16_bits_match_as_in_fp32(dtype):
+    """An area of more than 256x256 pixels is no number of fp16."""
+    anchors = torch.tensor([[0, 0, 512, 512], [512, 0, 640, 128], [0, 512, 64, 576]])
+    gts = torch.tensor([[8, 8, 520, 512], [512, 0, 640, 120]])
+    expected = match_max_iou(anchors.float(), gts.float())
+    assert expected[0].tolist() == [1, 2, 0]
+    found = match_max_iou(anchors.to(dtype), gts.to(dtype))
+    assert all(map(torch.equal, found, expected))
+    ious = pairwise_iou(gts.to(dtype), anchors.to(dtype))
+    assert torch.equal(ious, pairwise_iou(gts.float(), anchors.float()))
+
+
 @pytest.mark.parametrize('tile', [2**24, 5 * 300 * 4, 1])
 @pytest.mark.parametrize('gt_max_assign_all', [True, False])
 def test_tiles_of_any_size_with_any_function(tile, gt_max_assign_all, monkeypatch):

@@ -68,7 +68,8 @@ def match_max_iou(
 
     Returns:
         - (N,) int64: 0 for background, -1 for ignored, i + 1 for object i.
-        - (N,) highest IoU of each anchor; 0 without objects, -1 if excluded.
+        - (N,) highest IoU of each anchor, fp32 (fp64 for fp64 anchors); 0 without
+          objects, -1 if excluded.
 
     Raises:
         ValueError: Boxes are not (M, 4), unless ``iou_fn`` takes others, or
@@ -114,7 +115,8 @@ def match_max_iou_batch(
     Returns:
         - (B, N) int64: 0 for background, -1 for ignored, i + 1 for object i, with
           objects counted over all images.
-        - (B, N) highest IoU of each anchor; 0 without objects, -1 if excluded.
+        - (B, N) highest IoU of each anchor, fp32 (fp64 for fp64 anchors; what
+          ``iou_fn`` returns, if given); 0 without objects, -1 if excluded.
 
     Raises:
         ValueError: See :func:`match_max_iou`.
@@ -122,6 +124,7 @@ def match_max_iou_batch(
     _check_shapes(anchors, gt_bboxes, excluded, any_boxes=iou_fn is not None)
     if iou_fn is not None:
         return plain.match(anchors, gt_bboxes, rule, excluded, iou_fn)
+    anchors = plain.as_wide(anchors)
     tensors = (anchors, *gt_bboxes, excluded)
     backend = next(b for b in BACKENDS if b.is_available(*tensors))
     return backend.match(anchors, gt_bboxes, rule, excluded)

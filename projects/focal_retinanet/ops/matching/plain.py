@@ -28,8 +28,10 @@ def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
         boxes2: Boxes (N, 4), likewise.
 
     Returns:
-        IoU (..., M, N); 0 if both boxes are degenerate.
+        IoU (..., M, N), fp32 for fp16 and bf16 boxes, whose areas fp16 cannot hold; 0
+        if both boxes are degenerate.
     """
+    boxes1, boxes2 = as_wide(boxes1), as_wide(boxes2)
     left1, top1, right1, bottom1 = boxes1[..., None].unbind(-2)  # (..., M, 1) each
     left2, top2, right2, bottom2 = boxes2.unbind(-1)  # (N,) each
     area1 = (right1 - left1) * (bottom1 - top1)
@@ -39,6 +41,11 @@ def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     intersection = width.mul_(height)
     union = (area1 + area2).sub_(intersection).clamp_(min=1e-6)
     return intersection.div_(union)
+
+
+def as_wide(boxes: Tensor) -> Tensor:
+    """Return boxes of 16 bits in fp32, and others as they are."""
+    return boxes.float() if boxes.dtype in (torch.float16, torch.bfloat16) else boxes
 
 
 def is_available(anchors: Tensor, *others: Tensor | None) -> bool:
