@@ -357,6 +357,51 @@ def test_jit_trace(backend, layout):
     assert_same(others, targets, lambda m, t: traced(*m, t))
 
 
+class WeightedLoss(nn.Module):
+    def forward(self, *inputs):
+        *maps, targets, weights = inputs
+        return fused(maps, targets, weights=weights)
+
+
+def _every_second(x):
+    return x.repeat_interleave(2, dim=-1)[..., ::2]
+
+
+#: Maps of the same values in other layouts, of which a traced program knows nothing.
+RELAID = {
+    'every second column': lambda maps: [_every_second(m) for m in maps],
+    'transposed': lambda maps: [m.mT.contiguous().mT for m in maps],
+    'one image, expanded': lambda maps: [m[:1].expand_as(m) for m in maps],
+    'one level channels-last': lambda maps: [
+        maps[0].to(memory_format=torch.channels_last),
+        *maps[1:],
+    ],
+}
+
+
+@needs_operators
+@pytest.mark.parametrize('relaid', RELAID)
+@pytest.mark.parametrize('way', ['torch.export', 'torch.jit.trace'])
+def test_a_traced_program_takes_any_layout(backend, way, relaid):
+    maps = [m.detach() for m in make_maps()]
+    targets = make_targets()
+    inputs = (*maps, targets, torch.rand(targets.shape))
+    if way == 'torch.export':
+        program = torch.export.export(WeightedLoss(), inputs).module()
+    else:
+        program = torch.jit.trace(WeightedLoss(), inputs)
+    others = [m.detach().requires_grad_() for m in RELAID[relaid](maps)]
+    targets, weights = targets.flip(0), torch.rand(targets.shape)
+    strided = _every_second(targets), _every_second(weights)
+    assert not (others[0].is_contiguous() or strided[0].is_contiguous())
+    loss = program(*others, *strided)
+    expected = (elements(others, targets) * weights.view(-1, 1)).sum() * 0.3
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
+    found = torch.autograd.grad(loss, others)
+    for a, b in zip(found, torch.autograd.grad(expected, others), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-7)
+
+
 @needs_operators
 def test_fake_tensors(backend, layout):
     with FakeTensorMode():

@@ -98,6 +98,8 @@ def test_one_hot_labels_may_have_any_shape(loss):
         (HingeLoss, dict(margin=0)),
         (HingeLoss, dict(margin=1.5)),
         (HingeLoss, dict(use_sigmoid=False)),
+        (FocalLossStar, dict(alpha=-1)),
+        (HingeLoss, dict(alpha=[0.5, 1.5])),
     ],
 )
 def test_bad_arguments_are_named(loss, bad):

@@ -52,7 +52,8 @@ def focal_loss_star(
         logits).
 
     Raises:
-        ValueError: Shapes do not fit, or (on a CPU) an index is not in 0..K.
+        ValueError: Shapes do not fit, ``alpha`` is not in [0, 1], or (on a CPU) an
+            index is not in 0..K.
     """
     x, y, ignored = binary_targets(logits, targets, ignore_index)
     loss_pos = F.softplus(-(gamma * x + beta))  # y = 1, x_t = x
@@ -85,7 +86,8 @@ def hinge_loss(
         logits).
 
     Raises:
-        ValueError: Shapes do not fit, or (on a CPU) an index is not in 0..K.
+        ValueError: Shapes do not fit, ``alpha`` is not in [0, 1], or (on a CPU) an
+            index is not in 0..K.
     """
     x, y, ignored = binary_targets(logits, targets, ignore_index)
     p = x.sigmoid()

@@ -176,6 +176,22 @@ def test_infinite_logits(form, label_smoothing, gamma, dtype):
         assert pulls.tolist() == [x > 0 for x in expected]
 
 
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
+@pytest.mark.parametrize('target', [0, 1, 2])
+def test_softmax_with_ruled_out_classes_is_as_cross_entropy(gamma, target):
+    """They have the probability 0, and the class 0 has 1: the modulating factor is 1."""
+    gradients = []
+    for loss_of in (
+        lambda x, t: softmax_focal_loss(x, t, gamma=gamma, alpha=None),
+        F.cross_entropy,
+    ):
+        logits = torch.tensor([[3.0, -torch.inf, -torch.inf]], requires_grad=True)
+        loss = loss_of(logits, torch.tensor([target])).sum()
+        assert loss == (torch.inf if target else 0)
+        gradients += torch.autograd.grad(loss, logits)
+    assert torch.equal(*gradients)
+
+
 def test_gradient_of_labels_of_any_value():
     torch.manual_seed(0)
     logits = torch.randn(5, 3, dtype=torch.float64)
@@ -265,11 +281,20 @@ def test_index_and_one_hot_targets_agree():
         (torch.tensor([0.0, 1.0]), {}, 'integer class indices'),
         (torch.tensor([0, 1, 2]), {}, r'shape \(2,\)'),
         (torch.tensor([0, 1]), {'alpha': [0.1, 0.2]}, 'alpha has 2 numbers for 3'),
+        (torch.tensor([0, 1]), {'alpha': -1}, r'alpha must be in \[0, 1\], got -1'),
     ],
 )
 def test_bad_input_is_named(targets, options, says):
     with pytest.raises(ValueError, match=says):
         sigmoid_focal_loss(torch.zeros(2, 3), targets, **options)
+
+
+def test_softmax_takes_any_alpha_but_a_negative_one():
+    logits, targets = torch.zeros(2, 3), torch.tensor([0, 2])
+    loss = softmax_focal_loss(logits, targets, alpha=[1.0, 0.0, 3.0])
+    torch.testing.assert_close(loss, math.log(3) * 4 / 9 * torch.tensor([1.0, 3.0]))
+    with pytest.raises(ValueError, match=r'alpha must be >= 0, got -0\.5'):
+        softmax_focal_loss(logits, targets, alpha=[1.0, -0.5, 3.0])
 
 
 def test_softmax_over_one_class_is_refused():

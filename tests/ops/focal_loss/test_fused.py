@@ -271,6 +271,23 @@ def test_second_backward_equals_the_first(backend, random_maps, dtype):
         torch.testing.assert_close(x.grad, once * 2, rtol=0, atol=0)
 
 
+@pytest.mark.skipif(
+    not hasattr(torch._C._autograd, '_get_current_graph_task_keep_graph'),
+    reason='this torch does not tell that a graph is kept, and raises an error',
+)
+def test_a_gradient_may_be_changed_in_place_before_the_second_backward(
+    backend, random_maps
+):
+    levels = random_maps(SIZES, 6)
+    loss = sigmoid_focal_loss_sum(levels, random_targets(levels, 3), 3)
+    first = torch.autograd.grad(loss, levels, retain_graph=True)
+    expected = [gradient.clone() for gradient in first]
+    for gradient in first:
+        gradient.mul_(100)
+    second = torch.autograd.grad(loss, levels)
+    assert all(map(torch.equal, second, expected))
+
+
 def test_gradient_adds_to_that_of_another_loss(backend, random_maps):
     levels = random_maps([(4, 5)], 6)
     activations = levels[0] * 1.0  # not a leaf, used twice
@@ -384,6 +401,7 @@ TARGETS = torch.zeros(2, 8, dtype=torch.int64)
         ([ZEROS], TARGETS.to('meta'), {}, 'targets .* on cpu; got .* on meta'),
         ([ZEROS], TARGETS, dict(weights=torch.ones(8)), 'weights must have'),
         ([ZEROS], TARGETS, dict(alpha=[0.1, 0.2]), 'alpha has 2 numbers for 3'),
+        ([ZEROS], TARGETS, dict(alpha=1.5), r'alpha must be in \[0, 1\], got 1.5'),
         ([ZEROS[:, :5]], TARGETS, {}, 'levels have 5 channels'),
         ([ZEROS.long()], TARGETS, {}, 'levels must be floating'),
         # The kernel would read all levels like the first one.

@@ -17,6 +17,7 @@ from focal_retinanet.models.losses.use_sigmoid import SaysUseSigmoid
 from focal_retinanet.ops.fast_paths.overrides import has_hooks, overridden
 from focal_retinanet.ops.focal_loss.definition import (
     Alpha,
+    check_alpha,
     sigmoid_focal_loss,
     softmax_focal_loss,
 )
@@ -63,7 +64,7 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
         super().__init__()
         if not 0 <= gamma < math.inf:
             raise ValueError(f'gamma must be a number >= 0, got {gamma}')
-        _check_alpha(alpha, use_sigmoid)
+        check_alpha(alpha, highest=1 if use_sigmoid else math.inf)
         if not 0 <= label_smoothing < 1:
             raise ValueError(
                 f'label_smoothing must be in [0, 1), got {label_smoothing}'
@@ -251,19 +252,3 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
             f'use_sigmoid={self.use_sigmoid}, gamma={self.gamma}, '
             f'alpha={self.alpha}, loss_weight={self.loss_weight}'
         )
-
-
-def _check_alpha(alpha: Alpha, use_sigmoid: bool) -> None:
-    """Check that no anchor would get a negative weight.
-
-    Raises:
-        ValueError: One would.
-    """
-    highest = 1 if use_sigmoid else math.inf
-    for number in alpha if isinstance(alpha, Sequence) else [alpha]:
-        if number is not None and not 0 <= number <= highest:
-            bounds = 'in [0, 1]' if use_sigmoid else '>= 0'
-            raise ValueError(
-                f'alpha must be {bounds}, got {number}; for no weights, which '
-                "torchvision's alpha=-1 means, give None"
-            )

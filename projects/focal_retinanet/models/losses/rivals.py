@@ -12,7 +12,7 @@ from focal_retinanet.models.losses.reduction import (
     reduce_loss,
 )
 from focal_retinanet.models.losses.use_sigmoid import SaysUseSigmoid
-from focal_retinanet.ops.focal_loss.definition import Alpha
+from focal_retinanet.ops.focal_loss.definition import Alpha, check_alpha
 from focal_retinanet.ops.rivals import focal_loss_star, hinge_loss
 from focal_retinanet.registry import MODELS
 
@@ -21,8 +21,8 @@ class BinaryLoss(nn.Module, metaclass=SaysUseSigmoid):
     """Base class of losses of K binary classifiers, called like ``FocalLoss``.
 
     Args:
-        alpha: Weight of y = 1, with 1 - alpha for y = 0: a number, one number per
-            class, or None for no weights.
+        alpha: Weight of y = 1 in [0, 1], with 1 - alpha for y = 0: a number, one
+            number per class, or None for no weights.
         reduction: 'none', 'mean' or 'sum'.
         loss_weight: Factor of the result.
         ignore_index: Target of anchors without a loss.
@@ -30,7 +30,7 @@ class BinaryLoss(nn.Module, metaclass=SaysUseSigmoid):
             it from the config.
 
     Raises:
-        ValueError: The reduction is unknown, or ``use_sigmoid`` is false.
+        ValueError: An argument is out of range, or ``use_sigmoid`` is false.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class BinaryLoss(nn.Module, metaclass=SaysUseSigmoid):
         super().__init__()
         if not use_sigmoid:
             raise LossArgumentError(f'{type(self).__name__} needs use_sigmoid=True')
+        check_alpha(alpha)
         check_reduction(reduction)
         self.alpha = alpha
         self.reduction = reduction

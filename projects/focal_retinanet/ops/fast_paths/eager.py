@@ -67,6 +67,15 @@ def has_tangents(*tensors: Tensor | None) -> bool:
     )
 
 
+def is_graph_kept() -> bool:
+    """Whether another backward pass may follow this one (``retain_graph=True``).
+
+    An old torch, such as 2.1, does not tell; the answer is no then.
+    """
+    ask = getattr(torch._C._autograd, '_get_current_graph_task_keep_graph', None)
+    return ask is not None and ask()
+
+
 def is_compiling() -> bool:
     """Whether ``torch.compile`` or ``torch.export`` is tracing this call."""
     if hasattr(torch.compiler, 'is_compiling'):

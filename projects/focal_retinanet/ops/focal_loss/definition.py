@@ -15,6 +15,7 @@ for gamma < 1.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -44,8 +45,8 @@ def sigmoid_focal_loss(
             should say no) and ``ignore_index`` is ignored; or one-hot or soft labels
             of the logits' shape, which may then be any shape, such as (B, K, H, W).
         gamma: Focusing parameter, >= 0. 0 gives alpha-balanced cross entropy.
-        alpha: Weight of y = 1, with 1 - alpha for y = 0: a number, K numbers (one per
-            class), or None for no weights.
+        alpha: Weight of y = 1 in [0, 1], with 1 - alpha for y = 0: a number, K numbers
+            (one per class), or None for no weights.
         label_smoothing: Epsilon in [0, 1). The cross entropy uses the label
             ``y * (1 - epsilon) + epsilon / 2``; ``a_t`` and the modulating factor use
             the true label.
@@ -57,8 +58,8 @@ def sigmoid_focal_loss(
         logits).
 
     Raises:
-        ValueError: Shapes do not fit, or (on a CPU, where the check is free) an index
-            is not in 0..K.
+        ValueError: Shapes do not fit, a weight is negative, or (on a CPU, where the
+            check is free) an index is not in 0..K.
     """
     x, y, ignored = binary_targets(logits, targets, ignore_index)
     if activated:
@@ -98,7 +99,7 @@ def softmax_focal_loss(
         targets: Class indices (N,), integers in 0..C-1 or ``ignore_index``; or one-hot
             labels (N, C).
         gamma: Focusing parameter, >= 0.
-        alpha: Weight of all classes, or C numbers, or None for no weights.
+        alpha: Weight of all classes, >= 0, or C numbers, or None for no weights.
         label_smoothing: Epsilon in [0, 1). The cross entropy uses the label
             ``y * (1 - epsilon) + epsilon / C``; alpha and the modulating factor use
             the true label.
@@ -109,8 +110,8 @@ def softmax_focal_loss(
         Loss (N,) of each anchor, fp32 (fp64 for fp64 logits).
 
     Raises:
-        ValueError: Shapes do not fit, C < 2, or (on a CPU) an index is not in
-            0..C-1 or labels are not one-hot.
+        ValueError: Shapes do not fit, C < 2, a weight is negative, or (on a CPU) an
+            index is not in 0..C-1 or labels are not one-hot.
     """
     if logits.dim() != 2:
         raise ValueError(f'logits must be (N, C), got shape {tuple(logits.shape)}')
@@ -135,9 +136,12 @@ def softmax_focal_loss(
         log_p = F.log_softmax(x, dim=1)
         # From the other classes' logits, log(1 - p_y) is exact where p_y rounds to 1.
         others = x.scatter(1, index, float('-inf'))
-        log_one_minus_p_y = torch.logsumexp(others, 1, keepdim=True) - torch.logsumexp(
-            x, 1, keepdim=True
-        )
+        # Where all others are -inf, p_y = 1, and logsumexp has the gradient NaN.
+        is_certain = others.isneginf().all(1, keepdim=True)
+        log_others = torch.logsumexp(
+            others.masked_fill(is_certain, 0), 1, keepdim=True
+        ).masked_fill(is_certain, -torch.inf)
+        log_one_minus_p_y = log_others - torch.logsumexp(x, 1, keepdim=True)
 
     cross_entropy = -log_p.gather(1, index)
     if label_smoothing:
@@ -146,6 +150,7 @@ def softmax_focal_loss(
     loss = cross_entropy
     if gamma != 0:
         loss = modulated(cross_entropy, log_one_minus_p_y, gamma)
+    check_alpha(alpha, highest=math.inf)
     if alpha is not None:
         a = alpha_tensor(alpha, num_classes, x.dtype, x.device)
         loss = (a[index] if a.dim() else a) * loss
@@ -183,6 +188,7 @@ def binary_targets(
 
 def alpha_t(alpha: float | Sequence[float], y: Tensor) -> Tensor:
     """Return alpha where y = 1 and 1 - alpha where y = 0, for labels y (N, K, ...)."""
+    check_alpha(alpha)
     num_classes = y.size(1) if y.dim() > 1 else 1
     a = alpha_tensor(alpha, num_classes, y.dtype, y.device)
     if a.dim():
@@ -254,6 +260,25 @@ def _as_indices(logits: Tensor, targets: Tensor) -> Tensor:
             f'{tuple(targets.shape)}'
         )
     return targets.to(torch.int64)
+
+
+def check_alpha(alpha: Alpha, highest: float = 1) -> None:
+    """Check that no anchor gets a negative weight.
+
+    Args:
+        alpha: A number, one number per class, or None.
+        highest: Highest number that is allowed: 1 where 1 - alpha is a weight, too.
+
+    Raises:
+        ValueError: A number is not in 0..highest.
+    """
+    for number in alpha if isinstance(alpha, Sequence) else [alpha]:
+        if number is not None and not 0 <= number <= highest:
+            bounds = '>= 0' if highest == math.inf else f'in [0, {highest}]'
+            raise ValueError(
+                f'alpha must be {bounds}, got {number}; for no weights, which '
+                "torchvision's alpha=-1 means, give None"
+            )
 
 
 def alpha_tensor(

@@ -17,6 +17,7 @@ from focal_retinanet.ops.fast_paths.eager import (
     has_tangents,
     is_compiling,
     is_eager,
+    is_graph_kept,
     is_transformed,
 )
 from focal_retinanet.ops.fast_paths.once_differentiable import refuse_second_derivative
@@ -24,11 +25,16 @@ from focal_retinanet.ops.focal_loss import backends, operator
 from focal_retinanet.ops.focal_loss.definition import (
     Alpha,
     alpha_tensor,
+    check_alpha,
     check_indices,
     scaled,
     sigmoid_focal_loss,
 )
-from focal_retinanet.ops.focal_loss.terms import FocalTerms, count_anchors
+from focal_retinanet.ops.focal_loss.terms import (
+    FocalTerms,
+    count_anchors,
+    in_one_layout,
+)
 
 
 def sigmoid_focal_loss_sum(
@@ -56,7 +62,8 @@ def sigmoid_focal_loss_sum(
         scale: Factor of the result, a number or a scalar tensor. In a detector, it is
             one over the number of positives.
         gamma: Focusing parameter, >= 0.
-        alpha: Weight of y = 1, with 1 - alpha for y = 0: a number, K numbers or None.
+        alpha: Weight of y = 1 in [0, 1], with 1 - alpha for y = 0: a number, K numbers
+            or None.
         label_smoothing: Epsilon, for the cross entropy only.
         ignore_index: Target of anchors without a loss.
 
@@ -67,7 +74,8 @@ def sigmoid_focal_loss_sum(
 
     Raises:
         ValueError: Levels differ in more than their height and width, shapes or
-            devices do not fit, or (on a CPU) an index is not in 0..K.
+            devices do not fit, a weight is negative, or (on a CPU) an index is not in
+            0..K.
     """
     levels, terms = _prepare(
         levels,
@@ -137,7 +145,7 @@ def _prepare(
     ignore_index: int,
 ) -> tuple[list[Tensor], FocalTerms]:
     """Check the arguments, and convert them to those of the backends."""
-    levels = _in_one_layout(levels)
+    levels = in_one_layout(levels)
     logits = levels[0]
     if not torch.jit.is_tracing():  # sizes are tensors then
         _check_levels(levels, num_classes)
@@ -146,6 +154,7 @@ def _prepare(
         raise ValueError(f'targets must be integer class indices, got {targets.dtype}')
     targets = targets.to(torch.int64)  # uint8 has no -1
     check_indices(targets, num_classes, ignore_index)
+    check_alpha(alpha)
 
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     if alpha is None:
@@ -214,6 +223,8 @@ class _FusedFocalLoss(torch.autograd.Function):
         factor = backends.on_host(grad_output) if has_value else grad_output
         if isinstance(factor, Tensor) or factor != 1:
             grads = [grad * grad_output for grad in grads]  # keeps its dtype
+        elif is_graph_kept():  # whoever gets them may change them in place
+            grads = [grad.clone() for grad in grads]
         return [grad.to(ctx.dtype) for grad in grads]
 
 
@@ -272,11 +283,3 @@ def _check_anchors(
                 f'{name} must have the shape {shape} of the anchors of all levels, on '
                 f'{device}; got {tuple(tensor.shape)} on {tensor.device}'
             )
-
-
-def _in_one_layout(levels: Sequence[Tensor]) -> list[Tensor]:
-    """Return the maps, copied unless all are contiguous or all are channels-last."""
-    for layout in (torch.contiguous_format, torch.channels_last):
-        if all(level.is_contiguous(memory_format=layout) for level in levels):
-            return list(levels)
-    return [level.contiguous() for level in levels]

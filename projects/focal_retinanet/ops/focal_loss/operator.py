@@ -4,6 +4,9 @@
 ``focal_retinanet::sigmoid_focal_loss_sum``, and its shapes. The node calls the same
 kernels when the program runs. A saved program needs ``import focal_retinanet.ops``
 before it is loaded.
+
+A traced program may run on tensors of another layout than those it was traced with, and
+what had nothing to convert is no part of it. So the operator takes any layout.
 """
 
 from collections.abc import Sequence
@@ -12,7 +15,7 @@ import torch
 from torch import Tensor
 
 from focal_retinanet.ops.focal_loss.backends import compute_gradient, compute_loss
-from focal_retinanet.ops.focal_loss.terms import FocalTerms
+from focal_retinanet.ops.focal_loss.terms import FocalTerms, in_one_layout
 
 _ARGUMENTS = (
     'Tensor[] levels, Tensor targets, Tensor? weights, Tensor alpha_pos, '
@@ -32,7 +35,7 @@ def focal_loss_sum(
     """Return the loss times ``scale``, a scalar, differentiable once.
 
     Args:
-        levels: Logits (B, A*K, H, W) of each level, contiguous or channels-last.
+        levels: Logits (B, A*K, H, W) of each level.
         terms: Targets, weights and parameters.
         scale: Factor, a number or a scalar tensor.
     """
@@ -55,15 +58,28 @@ def focal_loss_sum(
 
 
 def _loss(levels, targets, weights, alpha_pos, alpha_neg, scale, *parameters):
-    terms = FocalTerms(targets, weights, alpha_pos, alpha_neg, *parameters)
-    return compute_loss(levels, terms, scale)
+    terms = _terms(targets, weights, alpha_pos, alpha_neg, *parameters)
+    return compute_loss(in_one_layout(levels), terms, scale)
 
 
 def _gradient(
     grad_output, levels, targets, weights, alpha_pos, alpha_neg, scale, *parameters
 ):
-    terms = FocalTerms(targets, weights, alpha_pos, alpha_neg, *parameters)
-    return compute_gradient(levels, terms, (grad_output * scale).to(alpha_pos.dtype))
+    terms = _terms(targets, weights, alpha_pos, alpha_neg, *parameters)
+    factor = (grad_output * scale).to(alpha_pos.dtype)
+    grads = compute_gradient(in_one_layout(levels), terms, factor)
+    # The layout that the program was told, which differs where a level was copied.
+    promised = [torch.empty_like(level) for level in levels]
+    return [
+        grad if grad.stride() == other.stride() else other.copy_(grad)
+        for grad, other in zip(grads, promised, strict=True)
+    ]
+
+
+def _terms(targets, weights, *others):
+    if weights is not None:
+        weights = weights.contiguous()
+    return FocalTerms(targets.contiguous(), weights, *others)
 
 
 def _remember(ctx, inputs, output):

@@ -1,7 +1,9 @@
-"""Inputs of the fused focal loss besides the logits, as all backends take them."""
+"""Inputs of the fused focal loss, as all backends take them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -39,3 +41,11 @@ def count_anchors(level: Tensor, num_classes: int) -> int:
     """Return the number of anchors per image in logits (B, A*K, H, W) of a level."""
     _, channels, height, width = level.shape
     return height * width * (channels // num_classes)
+
+
+def in_one_layout(levels: Sequence[Tensor]) -> list[Tensor]:
+    """Return the maps, copied unless all are contiguous or all are channels-last."""
+    for layout in (torch.contiguous_format, torch.channels_last):
+        if all(level.is_contiguous(memory_format=layout) for level in levels):
+            return list(levels)
+    return [level.contiguous() for level in levels]
