@@ -37,6 +37,7 @@ from focal_retinanet.engine.hooks.iteration_seed import (
     IterationSeedHook,
     with_seeded_batches,
 )
+from focal_retinanet.engine.hooks.missed_validation import MissedValidationHook
 from focal_retinanet.engine.hooks.nothing_found import NothingFoundHook
 from focal_retinanet.engine.hooks.plain_checkpoint import PlainCheckpointHook
 from focal_retinanet.engine.work_dir import (
@@ -57,7 +58,13 @@ from focal_retinanet.registry import RUNNERS
 from focal_retinanet.visualization.file_names import unique_names
 
 #: Hooks of every run, whatever its config names.
-_HOOKS = (PlainCheckpointHook, BestCheckpointHook, AnchorReachHook, NothingFoundHook)
+_HOOKS = (
+    PlainCheckpointHook,
+    BestCheckpointHook,
+    AnchorReachHook,
+    NothingFoundHook,
+    MissedValidationHook,
+)
 
 
 @RUNNERS.register_module()
@@ -76,6 +83,7 @@ class Runner(MMEngineRunner):
     - checkpoints load with ``torch.load(..., weights_only=True)``, and must fit the
       model, see :mod:`focal_retinanet.engine.checkpoints.fit`;
     - a training starts from the weights that fit, and ends with its best checkpoint;
+    - a resumed training makes up for a validation during which it was stopped;
     - objects out of reach of the anchors are a warning, and so are the likely causes
       of finding nothing;
     - a work directory can be resumed after it was moved or copied, see

@@ -73,8 +73,6 @@ def stop_early(cfg: Config, patience: int) -> None:
                 min_delta=_MIN_DELTA,
             )
         )
-    if not any(type_name(hook) == 'MissedValidationHook' for hook in hooks):
-        hooks.append(dict(type='focal_retinanet.MissedValidationHook'))
     cfg.custom_hooks = hooks
 
 

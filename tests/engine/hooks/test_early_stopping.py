@@ -7,10 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.hooks import EMAHook
-from mmengine.runner import EpochBasedTrainLoop
 
 from focal_retinanet.engine.hooks import EarlyStoppingHook
-from focal_retinanet.engine.hooks.early_stopping import _is_due
 from focal_retinanet.engine.runner import Runner
 from focal_retinanet.engine.training_flags import average_weights, stop_early
 
@@ -120,29 +118,6 @@ def test_early_stopping_and_the_average_resume_exactly(
     resumed = runs.train(cfg, tmp_path / 'validating', resume=True, **own)
     assert 'it is validated now' in runs.log_of(resumed)
     assert_same_end(runs, whole, resumed)
-
-
-@pytest.mark.parametrize(
-    ('done', 'begin', 'is_due'),
-    [(0, 1, False), (2, 1, False), (3, 1, True), (6, 7, False), (8, 1, True)],
-)
-def test_when_a_validation_is_due(done, begin, is_due):
-    loop = SimpleNamespace(iter=done, max_iters=8, val_interval=3, val_begin=begin)
-    assert _is_due(loop) == is_due
-    # The same in epochs of 5 iterations, and within one of them.
-    by_epochs = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
-    vars(by_epochs).update(
-        _iter=5 * done,
-        _epoch=done,
-        _max_epochs=8,
-        _max_iters=40,
-        val_interval=3,
-        val_begin=begin,
-        dataloader=range(5),
-    )
-    assert _is_due(by_epochs) == is_due
-    by_epochs._iter += 1
-    assert not _is_due(by_epochs)
 
 
 @pytest.mark.parametrize(

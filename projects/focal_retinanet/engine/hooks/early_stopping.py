@@ -3,12 +3,12 @@
 import math
 
 from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
-from mmengine.hooks import Hook
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, Runner
 
 from focal_retinanet.registry import HOOKS
 
-_STATE = 'early_stopping'
+#: Name of the hook's state in a checkpoint.
+STATE = 'early_stopping'
 
 
 @HOOKS.register_module()
@@ -31,7 +31,7 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
             super().before_run(runner)
 
     def before_train(self, runner: Runner) -> None:
-        state = runner.message_hub.runtime_info.get(_STATE)
+        state = runner.message_hub.runtime_info.get(STATE)
         if state is not None:
             self.best_score, self.wait_count = state['best_score'], state['wait_count']
             stops = state['stops']
@@ -56,7 +56,7 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
                 f'{self.best_score:.3f} in {self.wait_count} validations'
             )
         runner.message_hub.update_info(
-            _STATE,
+            STATE,
             dict(
                 best_score=self.best_score,
                 wait_count=self.wait_count,
@@ -67,42 +67,5 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
         )
 
 
-@HOOKS.register_module()
-class MissedValidationHook(Hook):
-    """Validate at the start of a resumed run if its checkpoint was not validated.
-
-    The state of :class:`EarlyStoppingHook` says which iterations were validated.
-
-    A checkpoint is saved before its validation, and again afterwards only if it is the
-    best one. A run that resumes from the first file has no record of the validation,
-    and mmengine skips it. Early stopping and the best checkpoint could then differ from
-    those of a run that never stopped.
-    """
-
-    # After all others are ready to train, the CheckpointHook among them.
-    priority = 'LOWEST'
-
-    def before_train(self, runner: Runner) -> None:
-        loop = runner.train_loop
-        state = runner.message_hub.runtime_info.get(_STATE, {})
-        is_done = state.get('iter') == loop.iter
-        if runner.val_loop is not None and not is_done and _is_due(loop):
-            runner.logger.info(
-                'The checkpoint has no record of its validation: it is validated now'
-            )
-            runner.val_loop.run()
-
-
 def _is_training(runner: Runner) -> bool:
     return isinstance(runner._train_loop, BaseLoop)
-
-
-def _is_due(loop: BaseLoop) -> bool:
-    """Whether a validation follows the iterations that are done."""
-    step, last = loop.iter, loop.max_iters
-    if isinstance(loop, EpochBasedTrainLoop):
-        if loop.iter != loop.epoch * len(loop.dataloader):  # within an epoch
-            return False
-        step, last = loop.epoch, loop.max_epochs
-    is_time = step % loop.val_interval == 0 or step == last
-    return step > 0 and step >= loop.val_begin and is_time
