@@ -86,7 +86,7 @@ def load_config(args: argparse.Namespace) -> Config:
     for key in ('model', f'{args.split}_dataloader'):
         if cfg.get(key) is None:
             raise UserError(f'{args.config} has no {key}; is it the config of a run?')
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    init_default_scope(cfg.get('default_scope') or 'mmdet')
     return cfg
 
 

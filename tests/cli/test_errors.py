@@ -61,3 +61,12 @@ def test_of_several_processes_the_first_one_says_it(monkeypatch, capsys):
     assert printed(capsys, fail) == 'error: no'
     monkeypatch.setenv('RANK', '1')
     assert printed(capsys, fail) == 1
+
+
+def test_what_the_disk_refuses_is_said_with_its_file(capsys):
+    def fail():
+        raise PermissionError(13, 'Permission denied', 'work_dirs/mine')
+
+    assert printed(capsys, fail) == 'error: work_dirs/mine: Permission denied'
+    with pytest.raises(OSError, match='no file'), clear_errors():
+        raise OSError('no file')

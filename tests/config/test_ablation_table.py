@@ -68,6 +68,16 @@ def test_options_are_on_top_of_a_row(table):
         load_with_options(f'{table}:gamma-.5', {'model.chanels': 3})
 
 
+@pytest.mark.parametrize('text', ['', 'default_scope = None\n'])
+def test_a_config_without_a_scope_has_mmdets(tmp_path, text):
+    """A config of mmdet's new style names classes, and its tools add names to it."""
+    file = tmp_path / 'mine.py'
+    file.write_text(f'{text}model = dict(channels=8)\n')
+    assert load_with_options(str(file), None).default_scope == 'mmdet'
+    file.write_text("default_scope = 'mine'\n")
+    assert load_with_options(str(file), None).default_scope == 'mine'
+
+
 def test_mistakes_are_named(table):
     with pytest.raises(UserError, match=r"no row 'gama'.*gamma-\.5, plain, other"):
         load_config_or_row(f'{table}:gama')

@@ -238,6 +238,12 @@ def test_variables_of_the_file_are_named_with_what_has_their_value():
     ]:
         with pytest.raises(UserError, match=rf'Set {by}; or'):
             merge_options(cfg, {key: 'new'})
+    # mmengine marks the variables of a base of another package.
+    steps = [dict(type='Resize', scale=(64, 64))]
+    cfg.steps = [dict(steps[0], _scope_='mmdet')]
+    cfg.train_dataloader.dataset.pipeline = steps
+    with pytest.raises(UserError, match=r'Set train_dataloader\.dataset\.pipeline; or'):
+        merge_options(cfg, {'steps.0.scale': (32, 32)})
     # A hook of the user's own may read these.
     merge_options(cfg, {'mine.rate': 0.2, 'near': 'y'})
     assert (cfg.mine.rate, cfg.near) == (0.2, 'y')

@@ -40,3 +40,11 @@ def test_a_good_config_and_one_that_is_absent(tmp_path):
     (tmp_path / 'lost.py').write_text("_base_ = 'absent.py'\n")
     with pytest.raises(FileNotFoundError, match=r'absent\.py'):
         read_config(tmp_path / 'lost.py')
+
+
+def test_a_quote_in_the_name_of_a_folder_is_named(tmp_path):
+    file = tmp_path / "John's" / 'mine.py'
+    file.parent.mkdir()
+    file.write_text("x = 1\nann_file = '{{ fileDirname }}/train.json'\n")
+    with pytest.raises(UserError, match=r'mine\.py, line 2: .* are there quotes in it'):
+        read_config(file)

@@ -19,6 +19,7 @@ from mmengine.config import ConfigDict
 from PIL import Image
 from torch import nn
 
+from focal_retinanet.cli.errors import UserError
 from focal_retinanet.data import check_data as module
 from focal_retinanet.data.check_data import (
     DataError,
@@ -167,7 +168,13 @@ def test_a_subclass_that_reads_as_coco_is_checked(dataset):
 
 
 def test_without_an_annotation_file_or_not_on_disk(dataset):
-    check(ConfigDict(type='CocoDataset'))
+    for absent in ('ann_file', 'data_prefix'):
+        with pytest.raises(UserError, match=f'a CocoDataset .* has no {absent}: name'):
+            check(ConfigDict({k: v for k, v in dataset.items() if k != absent}))
+    degrade(dataset, category_id=9)
+    dataset.backend_args = dict(backend='local')
+    with pytest.raises(DataError, match='unknown category_id 9'):
+        check(dataset)
     dataset.backend_args = dict(backend='petrel')
     dataset.ann_file = 's3://bucket/ann.json'
     check(dataset)

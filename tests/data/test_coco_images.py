@@ -90,6 +90,11 @@ def test_more_than_8_bits(tmp_path):
     assert errors == []
     assert 'a.tif has more than 8 bits (1 of 2)' in warning
     assert 'convert the images to 8 bits' in warning
+    # Pillow reads 8 of 16 bits a colour without a word.
+    for name in ('c.png', 'c.tif'):
+        cv2.imwrite(str(tmp_path / name), np.full((40, 60, 3), 900, np.uint16))
+        _, (warning,) = check_images(tmp_path, [name], sizes[:1])
+        assert f'{name} has more than 8 bits' in warning
     assert check_images(tmp_path, ['a.tif'], sizes[:1], 'unchanged') == ([], [])
 
 

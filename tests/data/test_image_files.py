@@ -1,5 +1,6 @@
 """Images and videos are read as they should be, or named."""
 
+import os
 from unittest import mock
 
 import cv2
@@ -39,6 +40,31 @@ def test_a_folder_with_the_name_of_an_image_is_no_image(tmp_path):
         assert find_inputs([given]) == [file]
     with pytest.raises(UserError, match='holds no image or video'):
         find_inputs([f'{tmp_path}/*.tif'])
+
+
+def test_linked_folders_are_searched_once(tmp_path):
+    store, folder = tmp_path / 'store', tmp_path / 'images'
+    for place in (store, folder):
+        place.mkdir()
+        (place / 'a.png').touch()
+    (folder / 'linked').symlink_to(store)
+    (folder / 'around').symlink_to(folder)
+    assert find_inputs([str(folder)]) == [folder / 'a.png', folder / 'linked' / 'a.png']
+
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+    """It comes from an old archive; Python has surrogates for its bytes."""
+    image = np.full((4, 6, 3), 7, np.uint8)
+    file = tmp_path / os.fsdecode(b'caf\xe9.png')
+    try:
+        file.write_bytes(cv2.imencode('.png', image)[1].tobytes())
+    except OSError:
+        pytest.skip('this disk has UTF-8 names only')
+    assert find_inputs([str(tmp_path)]) == [file]
+    (frame,) = read_frames(file)
+    assert np.array_equal(frame, image)
+    with pytest.raises(UserError, match='name is not UTF-8: rename it'):
+        next(read_frames(file.with_suffix('.mp4')))
 
 
 @pytest.mark.parametrize('content', [b'', b'no image', None])

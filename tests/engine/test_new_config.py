@@ -223,6 +223,12 @@ def test_annotations_that_are_made_lie_beside_the_config(shapes_root, tmp_path, 
         file = tmp_path / 'shapes' / 'annotations' / f'{split}.json'
         assert cfg[f'{split}_dataloader'].dataset.ann_file == str(file)
         assert file.is_file()
+    # mmengine writes the name of the folder into the text.
+    quoted = tmp_path / "John's" / 'shapes.py'
+    cfg = write(data, quoted)
+    made = quoted.with_suffix('') / 'annotations' / 'train.json'
+    assert cfg.train_dataloader.dataset.ann_file == str(made)
+    assert made.is_file()
     # Moved together, they still fit.
     (tmp_path / 'moved').mkdir()
     moved = tmp_path / 'moved' / 'shapes.py'

@@ -258,6 +258,27 @@ def test_data_that_does_not_fit_stops_before_the_first_iteration(
     assert not list((tmp_path / 'work').glob('*.pth'))
 
 
+def test_too_few_images_for_a_batch_are_said(runs, tiny_config):
+    loader = tiny_config.train_dataloader
+    loader.update(batch_size=1000, drop_last=True, batch_sampler=None)
+    with pytest.raises(UserError, match=r'images make no batch of 1000, .*drop_last'):
+        runs.train(tiny_config)
+
+
+def test_parts_of_a_data_set_may_differ_in_their_colours(runs, tiny_config, tmp_path):
+    part = tiny_config.train_dataloader.dataset
+    classes = tuple(part.metainfo.classes)
+    other = copy.deepcopy(part)
+    other.metainfo.palette = [(i, 2, 3) for i in range(len(classes))]
+    tiny_config.train_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[part, other]
+    )
+    runner = runs.train(tiny_config)
+    saved = torch.load(tmp_path / 'work' / 'epoch_1.pth', weights_only=True)
+    assert tuple(saved['meta']['dataset_meta']['classes']) == classes
+    assert runner.iter
+
+
 def test_wrapped_data_sets_are_checked(runs, tiny_config):
     dataset = copy.deepcopy(tiny_config.train_dataloader.dataset)
     dataset.ann_file = 'annotations/nope.json'

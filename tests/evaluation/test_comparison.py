@@ -114,6 +114,16 @@ def test_the_latest_evaluation_counts_also_in_a_copy(data, make_run, tmp_path):
     assert f'{run} has 2 evaluations; the latest counts, {later}' in said[0]
 
 
+def test_a_training_inside_of_another_ones_folder_lends_nothing(
+    data, make_run, tmp_path
+):
+    _, good, bad = data
+    run = make_run(tmp_path / 'run', bad)
+    make_run(run / 'fine-tuned', good)
+    models, _ = find_models([run, run / 'fine-tuned'])
+    assert [model.runs[0].detections for model in models] == [bad, good]
+
+
 def test_more_objects_than_count_are_said(tmp_path, to_coco):
     def content(count):
         box = dict(image_id=1, bbox=[1, 1, 9, 9], area=81, iscrowd=0, category_id=2)

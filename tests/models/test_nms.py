@@ -1,5 +1,6 @@
 """Suppression of a batch against mmcv's, image by image."""
 
+import mmcv.ops
 import pytest
 import torch
 from mmcv.ops import batched_nms
@@ -81,6 +82,17 @@ def test_equals_mmcv_image_by_image(counts, max_per_img, nms):
     assert_same(batch, before)  # the input does not change
     theirs = [by_mmdet(results, nms, max_per_img) for results in batch]
     assert_same(ours, theirs)
+
+
+@pytest.mark.usefixtures('backend')
+@pytest.mark.parametrize('name', ['nms', 'soft_nms'])
+def test_mmcvs_function_by_itself_or_by_its_path(name):
+    """As in a config of mmdet's new style, and in the work directory's copy of it."""
+    expected = batch_nms(detections(50, 0), dict(NMS, type=name), 20, K)
+    for kind in (getattr(mmcv.ops, name), f'mmcv.ops.{name}'):
+        nms = dict(NMS, type=kind)
+        assert_same(batch_nms(detections(50, 0), nms, 20, K), expected)
+        assert nms['type'] is kind
 
 
 @pytest.mark.usefixtures('backend')

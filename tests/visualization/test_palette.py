@@ -78,6 +78,8 @@ def test_metainfo_is_copied():
     assert meta['palette'] == [RED]
     assert with_class_colours(dict(classes='cat', palette=None))['palette'] == [BLUE]
     assert with_class_colours(None) == {}
+    # mmdet's data sets of parts that differ have a list.
+    assert with_class_colours([meta, dict(classes=('a', 'b'))]) == result
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,10 @@ def clear_errors() -> Iterator[None]:
         yield
     except (UserError, FileNotFoundError) as error:
         _exit(_without_traceback(str(error)))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _exit(f'{error.filename}: {error.strerror}')
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         text = _of_config(error)
         if text is None:

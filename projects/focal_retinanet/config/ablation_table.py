@@ -135,6 +135,8 @@ def load_with_options(
     """
     rest = dict(options or {})
     cfg = load_config_or_row(name, rest.pop(DATA_FROM, None))
+    if cfg.get('default_scope') is None:  # as in mmdet's configs of the new style
+        cfg.default_scope = 'mmdet'
     merge_options(cfg, rest, source)
     return cfg
 

@@ -120,9 +120,18 @@ def _with_the_same_end(path: tuple[str, ...], cfg: Mapping[str, Any]) -> list[st
 def _comes_from(key: str, value: Any, name: str, other: Any) -> bool:
     if type(value) is not type(other):
         return False
-    if value == other:
+    if _without_scope(value) == _without_scope(other):
         is_telling = isinstance(value, str | list | tuple | dict) and bool(value)
         return name == key or is_telling
     if not isinstance(value, str) or not value or not other.startswith(value):
         return False
     return value.endswith('/') or other[len(value)] == '/'
+
+
+def _without_scope(value: Any) -> Any:
+    """Return a value without the ``_scope_`` that a base of another package adds."""
+    if isinstance(value, Mapping):
+        return {k: _without_scope(v) for k, v in value.items() if k != '_scope_'}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_without_scope, value))
+    return value

@@ -50,7 +50,12 @@ def _name_syntax_error(file: Path, error: SyntaxError) -> NoReturn:
             raise UserError(
                 f'{part}, line {found.lineno}: {found.msg}: {line}'
             ) from error
-    raise error
+    if isinstance(error.__context__, SyntaxError):  # mmengine's names a temporary file
+        error = error.__context__
+    raise UserError(
+        f'{file}, line {error.lineno}: {error.msg}, in the text that mmengine makes of '
+        'it. It puts in the name of the folder, for example: are there quotes in it?'
+    ) from error
 
 
 def _with_bases(file: Path) -> Iterator[Path]:

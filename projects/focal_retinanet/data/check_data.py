@@ -214,8 +214,9 @@ def coco_sources(
     for inner in inner_datasets(dataset):
         kind = inner.type
         kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-        is_local = inner.get('ann_file') and not inner.get('backend_args')
-        if is_local and _reads_coco(kind):
+        backend = (inner.get('backend_args') or {}).get('backend', 'local')
+        if backend in ('local', 'disk') and _reads_coco(kind):
+            _check_paths(inner, kind)
             root = Path(inner.get('data_root') or '')
             source = CocoSource(
                 root / inner.ann_file,
@@ -226,6 +227,20 @@ def coco_sources(
             )
             sources[source] = None
     return list(sources)
+
+
+def _check_paths(dataset: ConfigDict, kind: type) -> None:
+    """Raise UserError unless a data set's config says what to read."""
+    if kind.__init__ is not CocoDataset.__init__:  # which may have defaults
+        return
+    name = f'a {kind.__name__} of the config'
+    if not dataset.get('ann_file'):
+        raise UserError(f'{name} has no ann_file: name its annotation file')
+    if 'img' not in (dataset.get('data_prefix') or {}):
+        raise UserError(
+            f'{name}, with ann_file={dataset.ann_file!r}, has no data_prefix: name the '
+            "folder of its images by data_prefix=dict(img='...')"
+        )
 
 
 def _reads_coco(kind: object) -> bool:

@@ -184,10 +184,12 @@ def _read_header(path: str, color_type: str) -> _Header:
     """Read a header; raise OSError if the file is not a readable image."""
     is_raw = color_type == 'unchanged'
     is_oriented = not (color_type.endswith('ignore_orientation') or is_raw)
-    mode = ''
+    mode, is_deep = '', False
     try:
         with Image.open(path) as image:
             width, height = image.size
+            # Pillow's mode of 16 bits a colour is RGB, and that of its tiles RGB;16.
+            is_deep = any(';16' in str(tile[3]) for tile in image.tile)
             orientation = image.getexif().get(_ORIENTATION, 1)
             mode = image.mode
     except (UnidentifiedImageError, Image.DecompressionBombError):
@@ -195,7 +197,8 @@ def _read_header(path: str, color_type: str) -> _Header:
             raise OSError('it is empty') from None
         # OpenCV reads some formats that Pillow does not, and larger images.
         orientation = None
-    is_cut = mode[:1] in ('I', 'F') and not is_raw  # I;16, I;16B and others
+    is_deep |= mode[:1] in ('I', 'F')  # I;16, I;16B and others
+    is_cut = is_deep and not is_raw
     if orientation == 1 and mode not in ('I', 'F'):
         return _Header(width, height, 1, is_oriented, is_cut)
     # OpenCV's version decides for which formats the orientation is applied, and in

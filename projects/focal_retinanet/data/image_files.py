@@ -1,5 +1,6 @@
 """Image and video files: finding and reading them, with errors that name the file."""
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from glob import glob, has_magic
@@ -32,11 +33,7 @@ def find_inputs(inputs: Iterable[str], out_dir: Path | None = None) -> list[Path
     for given in inputs:
         path = Path(given)
         if path.is_dir():
-            found = [
-                p
-                for p in sorted(path.rglob('*'))
-                if p.suffix.lower() in _SUFFIXES and not p.is_dir()
-            ]
+            found = [p for p in files_below(path) if p.suffix.lower() in _SUFFIXES]
         elif path.is_file():
             found = [path]
         elif has_magic(given):
@@ -61,6 +58,19 @@ def find_inputs(inputs: Iterable[str], out_dir: Path | None = None) -> list[Path
     return list(files)
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Return the files of a folder and its subfolders, linked ones too, in order."""
+    files: list[Path] = []
+    seen = {os.path.realpath(folder)}
+    for place, names, found in os.walk(folder, followlinks=True):
+        files += [Path(place, name) for name in found]
+        # A link to a folder around it would lead there again and again.
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in names}
+        names[:] = [name for name in names if real[name] not in seen]
+        seen.update(real.values())
+    return sorted(files)
+
+
 _SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 _AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -83,6 +93,11 @@ def read_frames(path: Path, ignores_orientation: bool = False) -> Iterator[np.nd
         flags = _AS_STORED if ignores_orientation else cv2.IMREAD_COLOR
         yield _read_image(path, flags)
         return
+    if not _is_utf8(path):
+        raise UserError(
+            f'{path} cannot be opened as a video, because its name is not UTF-8: '
+            'rename it'
+        )
     video = cv2.VideoCapture(str(path))
     try:
         ok, frame = video.read()
@@ -168,13 +183,23 @@ _FORMATS = ('BMP', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 _DECODES_IN_PLACE = 'imread(filename[, dst[, flags]])' in (cv2.imread.__doc__ or '')
 
 
+def _is_utf8(path: Path) -> bool:
+    """Whether the name is text; other bytes of it are surrogates in Python."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     try:
         with path.open('rb') as file:
             if not file.read(1):
                 raise UserError(f'{path} is empty')
         image = None
-        if _DECODES_IN_PLACE:  # a large image needs its memory once
+        # A large image needs its memory once. OpenCV crashes on a name like Latin-1's.
+        if _DECODES_IN_PLACE and _is_utf8(path):
             image = cv2.imread(str(path), dst=None, flags=flags)
         if image is None or not image.size:
             # Any file name will do for NumPy, but not for OpenCV on Windows.

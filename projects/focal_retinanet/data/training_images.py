@@ -125,7 +125,7 @@ def annotated_dataset(cfg: Config, split: str, model: nn.Module) -> Dataset:
     # A logger without handlers prints warnings as they are.
     logger = logging.getLogger('training_images')
     with (
-        DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')),
+        DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmdet'),
         checked_loading(coco_sources(dataset), model, logger, set()),
     ):
         built = DATASETS.build(dataset)

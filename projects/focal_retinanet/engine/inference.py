@@ -190,7 +190,7 @@ class Detector:
             merge_options(cfg, cfg_options)
         else:
             cfg = load_with_options(str(config), cfg_options)
-        init_default_scope(cfg.get('default_scope', 'mmdet'))
+        init_default_scope(cfg.get('default_scope') or 'mmdet')
         if cfg.get('test_dataloader') is None:
             raise UserError(
                 f'{cfg.filename or "the config"} has no test_dataloader, whose pipeline '

@@ -12,15 +12,17 @@ from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from focal_retinanet.acceleration.accelerate import accelerate
 from focal_retinanet.acceleration.fast_conv import freeze_weights
 from focal_retinanet.acceleration.frozen import unfreeze_weights
 from focal_retinanet.cli.console import quiet_console
 from focal_retinanet.cli.errors import UserError
+from focal_retinanet.data.built_datasets import unite_metainfo
 from focal_retinanet.data.check_data import CocoSource, checked_loading, coco_sources
 from focal_retinanet.data.dataset_meta import describe_other_classes, meta_of
 from focal_retinanet.data.image_errors import name_image_errors
@@ -131,6 +133,13 @@ class Runner(MMEngineRunner):
     def _maybe_compile(self, target: str) -> None:
         """Do nothing: mmengine compiles the whole step, but losses do not compile."""
 
+    @staticmethod
+    def build_dataloader(*args, **kwargs) -> DataLoader:
+        """Build a data loader; its data set has one metainfo, also if it has parts."""
+        dataloader = MMEngineRunner.build_dataloader(*args, **kwargs)
+        unite_metainfo(dataloader.dataset)
+        return dataloader
+
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop, check its data, and seed its batches if a hook is there."""
         if isinstance(loop, BaseLoop):
@@ -144,6 +153,8 @@ class Runner(MMEngineRunner):
         with self._checked_loading(sources):
             loop = super().build_train_loop(loop)
         name_image_errors(loop.dataloader.dataset)
+        if isinstance(loop, EpochBasedTrainLoop):  # iterations may draw without end
+            _check_has_batches(loop.dataloader)
         return loop
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -378,3 +389,14 @@ class Runner(MMEngineRunner):
         if text is not None:
             self.logger.warning(text)
         return text is not None
+
+
+def _check_has_batches(dataloader: DataLoader) -> None:
+    """Raise UserError if an epoch would have no batch."""
+    if len(dataloader) == 0:
+        size = dataloader.batch_size or dataloader.batch_sampler.batch_size
+        raise UserError(
+            f'the {len(dataloader.dataset)} training images make no batch of '
+            f'{size}, as train_dataloader.drop_last leaves the last '
+            'one out: lower train_dataloader.batch_size, or set drop_last=False'
+        )

@@ -175,7 +175,9 @@ def find_models(
 def _read_run(path: Path) -> Run:
     if path.is_file():
         return Run(path, _read_detections(path))
-    files = sorted(path.rglob(DETECTIONS), key=_time)
+    # No deeper: a folder below may be the work directory of another training.
+    files = [*path.glob(DETECTIONS), *path.glob(f'*/{DETECTIONS}')]
+    files.sort(key=_time)
     if not files:
         raise NotInWorkDirError(
             f'{path}: no {DETECTIONS}; training writes it when it validates, and so '

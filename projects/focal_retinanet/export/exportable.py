@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.export.metadata import followed_settings
+from focal_retinanet.models.nms import nms_type
 from focal_retinanet.models.retina_head import RetinaHead
 from focal_retinanet.ops.box_deltas import decode_deltas
 from focal_retinanet.ops.nms.operator import batched_nms
@@ -208,7 +209,7 @@ def _check(model: nn.Module, raw: bool) -> None:
     if unknown := {key for key in cfg if key not in _TEST_CFG}:
         _refuse(f'test_cfg.{min(unknown)}', f'{", ".join(sorted(_TEST_CFG))}')
     nms = cfg.get('nms') or {}
-    if nms.get('type', 'nms') != 'nms' or 'iou_threshold' not in nms:
+    if nms_type(nms) != 'nms' or 'iou_threshold' not in nms:
         _refuse(f'test_cfg.nms={dict(nms)}', "dict(type='nms', iou_threshold=...)")
     if unknown := set(nms) - _NMS:
         _refuse(f'test_cfg.nms.{min(unknown)}', f'{", ".join(sorted(_NMS))}')

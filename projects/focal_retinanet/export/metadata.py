@@ -9,6 +9,7 @@ from mmengine.config import Config
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.dataset_configs import check_reads_colour, inner_datasets
 from focal_retinanet.config.metric_configs import type_name
+from focal_retinanet.models.nms import nms_type
 from focal_retinanet.version import __version__
 
 #: Key of the metadata in each kind of file.
@@ -85,7 +86,7 @@ def followed_settings(test_cfg: Mapping) -> dict:
         nms_pre=nms_pre if nms_pre > 0 else -1,
         min_bbox_size=max(test_cfg.get('min_bbox_size', -1), -1),
         nms=dict(
-            type=nms.get('type', 'nms'),
+            type=nms_type(nms),
             iou_threshold=nms.get('iou_threshold'),
             class_agnostic=nms.get('class_agnostic', False),
         ),

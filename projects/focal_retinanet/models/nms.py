@@ -1,8 +1,9 @@
 """Non-maximum suppression (section 4.1): the compiled kernel, or else mmcv's operator."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import mmcv.ops
 import torch
 from mmcv.ops import batched_nms
 from mmcv.ops import nms as mmcv_nms
@@ -54,6 +55,8 @@ def batch_nms(
     """
     counts = [len(results) for results in batch]
     limit = max_per_img if max_per_img > 0 else sum(counts)
+    if nms_cfg is not None:
+        nms_cfg = dict(nms_cfg, type=nms_type(nms_cfg))
     if not batch or not _is_plain(nms_cfg):
         return [_one_image(results, nms_cfg, limit) for results in batch]
     bboxes = torch.cat([get_box_tensor(results.bboxes) for results in batch])
@@ -96,6 +99,19 @@ def batch_nms(
     ]
 
 
+def nms_type(nms_cfg: Mapping) -> str | Callable:
+    """Return the ``type`` of a suppression, for mmcv's functions their name in mmcv.
+
+    A config of mmdet's new style has the function, and a copy of it, as in a work
+    directory, the function's path, which mmcv itself does not know.
+    """
+    kind = nms_cfg.get('type', 'nms')
+    if isinstance(kind, str):
+        return kind.rpartition('.')[2] if kind.startswith('mmcv.ops.') else kind
+    name = getattr(kind, '__name__', '')
+    return name if getattr(mmcv.ops, name, None) is kind else kind
+
+
 def _is_plain(nms_cfg: dict | None) -> bool:
     """Whether suppression is the usual one, by an IoU threshold only."""
     known = {'type', 'iou_threshold', 'class_agnostic', 'split_thr'}
@@ -103,7 +119,7 @@ def _is_plain(nms_cfg: dict | None) -> bool:
         nms_cfg is not None
         and 'iou_threshold' in nms_cfg
         and set(nms_cfg) <= known
-        and nms_cfg.get('type', 'nms') == 'nms'
+        and nms_cfg['type'] == 'nms'
     )
 
 
@@ -118,7 +134,7 @@ def _one_image(results: InstanceData, nms_cfg: dict | None, limit: int) -> Insta
     bboxes = get_box_tensor(results.bboxes).detach().float()
     detections, keep = batched_nms(bboxes, results.scores, results.labels, nms_cfg)
     results = _with_scores(results[keep])
-    if nms_cfg is not None and nms_cfg.get('type', 'nms') != 'nms':  # soft NMS
+    if nms_cfg is not None and nms_cfg['type'] != 'nms':  # soft NMS
         results.scores = detections[:, -1].to(results.scores)
     return results[:limit]
 

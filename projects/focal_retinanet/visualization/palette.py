@@ -39,15 +39,18 @@ def class_colours(num_classes: int, given: object = None) -> list[Colour]:
     return colours + list(_more_colours(tuple(colours), num_classes - len(colours)))
 
 
-def with_class_colours(meta: Mapping | None) -> dict:
+def with_class_colours(meta: Mapping | Sequence[Mapping] | None) -> dict:
     """Return a copy of a data set's metainfo with a colour for each of its classes.
 
     Args:
-        meta: Metainfo with or without 'classes' and 'palette', or None.
+        meta: Metainfo with or without 'classes' and 'palette', or None. Of several,
+            as a ``ConcatDataset`` of mmdet may have them, the first counts.
 
     Raises:
         UserError: The palette has no known form.
     """
+    if isinstance(meta, list | tuple):
+        meta = meta[0]
     meta = dict(meta or {})
     classes = meta.get('classes')
     if classes is not None:

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from layouts import ALL, CLASSES, TRUTH, assert_is_truth, boxes_of, yolo
+from PIL import Image
 
 from focal_retinanet.data.formats import FormatError, check_found, find_data
 
@@ -107,6 +108,27 @@ def test_yolo_errors(change, error, tmp_path, supervision):
     change(tmp_path)
     with pytest.raises(FormatError, match=error):
         find_data(tmp_path)
+
+
+def test_yolo_images_by_links(tmp_path, supervision):
+    yolo(tmp_path)
+    images = tmp_path / 'images' / 'train'
+    before = len(find_data(tmp_path).splits['train'].coco['images'])
+    (images / 'gone.png').symlink_to(tmp_path / 'nowhere.png')
+    with pytest.raises(FormatError, match=r'gone\.png cannot be read; is it a link'):
+        find_data(tmp_path)
+    (images / 'gone.png').unlink()
+    for kind in ('images', 'labels'):  # a part of the data on another disk
+        part = tmp_path / 'store' / kind
+        part.mkdir(parents=True)
+        (tmp_path / kind / 'train' / 'part').symlink_to(part)
+    Image.new('RGB', (40, 30)).save(images / 'part' / 'more.png')
+    (tmp_path / 'store' / 'labels' / 'more.txt').write_text('0 0.5 0.5 0.2 0.2\n')
+    coco = find_data(tmp_path).splits['train'].coco
+    assert len(coco['images']) == before + 1
+    (more,) = (i for i in coco['images'] if i['file_name'].endswith('part/more.png'))
+    (box,) = (a['bbox'] for a in coco['annotations'] if a['image_id'] == more['id'])
+    assert box == pytest.approx([16, 12, 8, 6])
 
 
 def test_yolo_boxes_in_pixels(tmp_path, supervision):

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmdet.models import FPN, PAFPN, RetinaNet
 from mmengine.config import Config
 from mmengine.optim import (
     CosineAnnealingLR,
@@ -144,6 +145,20 @@ def test_settings_of_the_model_that_change_are_named(options, expected):
 def test_a_checkpoint_without_a_config_says_nothing(cfg):
     checkpoint = dict(meta=dict(cfg=cfg))
     assert describe_changed_settings(checkpoint, CONFIG, 'epoch_1.pth') is None
+
+
+def test_a_class_is_the_same_by_its_path_in_another_module():
+    text = "model = dict(type='mmdet.models.RetinaNet', neck=dict(type='mmdet.FPN'))"
+    checkpoint = dict(meta=dict(cfg=text))
+
+    def changes(**model):
+        return describe_changed_settings(checkpoint, dict(model=model), 'epoch_1.pth')
+
+    assert changes(type=RetinaNet, neck=dict(type=FPN)) is None
+    said = changes(type=RetinaNet, neck=dict(type=PAFPN))
+    assert said.endswith('model.neck.type was mmdet.FPN, is mmdet.PAFPN')
+    said = changes(type=RetinaNet, neck=dict(type='focal_retinanet.FPN'))
+    assert said.endswith('model.neck.type was mmdet.FPN, is focal_retinanet.FPN')
 
 
 def test_a_resumed_training_says_it(runs, tiny_config, tmp_path):

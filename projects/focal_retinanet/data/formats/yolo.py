@@ -19,7 +19,7 @@ from focal_retinanet.data.formats.splits import (
     read_list,
 )
 from focal_retinanet.data.formats.with_supervision import import_supervision, to_split
-from focal_retinanet.data.image_files import IMAGE_SUFFIXES
+from focal_retinanet.data.image_files import IMAGE_SUFFIXES, files_below
 
 #: What :func:`find_yolo` looks for.
 LOOKED_FOR = 'YOLO: data.yaml or another *.yaml that has names and train'
@@ -166,7 +166,7 @@ def _images(
     ]
     count = 0
     for place in places:
-        for file in _listed(place) if place.is_file() else sorted(place.rglob('*')):
+        for file in _listed(place) if place.is_file() else files_below(place):
             if file.suffix.lower() in IMAGE_SUFFIXES:
                 count += 1
                 yield file
@@ -239,6 +239,10 @@ def _boxes(supervision, files: Iterable[Path], yaml_file: Path) -> tuple[list, d
         for path, found in data.annotations.items():
             if Path(path) in files:
                 boxes[Path(path)] = found
+    if missing := sorted(str(file) for file in files - boxes.keys()):
+        raise FormatError(
+            f'{yaml_file}: {few(missing)} cannot be read; is it a link to nothing?'
+        )
     return classes, boxes
 
 

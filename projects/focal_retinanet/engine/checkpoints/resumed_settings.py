@@ -108,8 +108,19 @@ def _flat(value: Any, key: str) -> dict[str, Any]:
     elif isinstance(value, list | tuple) and value:
         parts = [_flat(part, f'{key}.{index}') for index, part in enumerate(value)]
     else:
+        if key.endswith('.type'):
+            value = _class_name(value)
         return {key: list(value) if isinstance(value, tuple) else value}
     return {name: leaf for part in parts for name, leaf in part.items()}
+
+
+def _class_name(kind: Any) -> Any:
+    """Return package and name of a class, which text may name by another module."""
+    if isinstance(kind, type):
+        kind = f'{kind.__module__}.{kind.__qualname__}'
+    if not isinstance(kind, str) or '.' not in kind:
+        return kind
+    return f'{kind.partition(".")[0]}.{kind.rpartition(".")[2]}'
 
 
 def _assignments(text: Any) -> dict[str, Any]:

@@ -181,6 +181,8 @@ def use_visualization_hook(
     if show_dir is not None:
         hook['test_out_dir'] = show_dir
     cfg.default_hooks = {**hooks, 'visualization': hook}
+    if cfg.get('visualizer') is None:  # mmengine's default draws no detections
+        cfg.visualizer = dict(type='focal_retinanet.DetVisualizer')
 
 
 def _keys_of(dataset: object) -> list[tuple[str, Hashable]]:

@@ -65,17 +65,17 @@ def config_text(
     preprocessor = ', '.join(
         f'{key}={value!r}' for key, value in c.preprocessor.items()
     )
-    loader = {
-        name: 'ann_file={!r}, data_prefix=dict(img={!r})'.format(
-            *_files(name, split, out, root)
-        )
-        for name, split in data.splits.items()
-    }
+    loader = {}
+    for name, split in data.splits.items():
+        ann_file, prefix = _files(name, split, out, root)
+        ann_file = _quoted(ann_file, out.parent)
+        loader[name] = f'ann_file={ann_file}, data_prefix=dict(img={prefix!r})'
     shared = 'data_root=data_root, metainfo=metainfo, pipeline=_base_'
     lines = [
         f'"""{data.format}, images: {counts}. Each line says why it is as it is.',
         '',
-        f'Written by: {command}',
+        # A backslash begins a code in this text.
+        'Written by: ' + command.replace('\\', '\\\\'),
         '"""',
         '',
         f'_base_ = {base!r}  # {recipe.why}',
@@ -121,6 +121,18 @@ def config_text(
         '  # saved when validated',
     ]
     return '\n'.join(line for line in lines if line is not None) + '\n'
+
+
+def _quoted(ann_file: str, folder: Path) -> str:
+    """Return the text of a file in quotes that the name of its folder does not have.
+
+    mmengine puts the name in the place of ``fileDirname`` before it reads the text.
+    """
+    if 'fileDirname' not in ann_file:
+        return repr(ann_file)
+    text = f'{folder}/{ann_file}'
+    quote = next((q for q in ("'", '"') if q not in text), '"""')
+    return f'{quote}{ann_file}{quote}'
 
 
 def _step(key: str, kind: str) -> str:
