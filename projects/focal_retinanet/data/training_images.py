@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.dataset_configs import inner_datasets
 from focal_retinanet.config.metric_configs import type_name
+from focal_retinanet.data.built_datasets import unite_metainfo
 from focal_retinanet.data.check_data import checked_loading, coco_sources
 from focal_retinanet.data.image_errors import name_image_errors
 
@@ -129,6 +130,7 @@ def annotated_dataset(cfg: Config, split: str, model: nn.Module) -> Dataset:
         checked_loading(coco_sources(dataset), model, logger, set()),
     ):
         built = DATASETS.build(dataset)
+    unite_metainfo(built)
     name_image_errors(built)
     return built
 

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from focal_retinanet.cli.console import progress, quiet_mmengine, quiet_pycocotools
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.config.dataset_configs import inner_datasets
+from focal_retinanet.data.built_datasets import unite_metainfo
 from focal_retinanet.data.check_data import checked_loading, coco_sources
 from focal_retinanet.data.image_errors import name_image_errors
 from focal_retinanet.data.training_images import evenly_spread
@@ -89,6 +90,7 @@ def load_test_images(cfg: Config, model: nn.Module, num: int | None) -> TestImag
     with quiet_mmengine(), quiet_pycocotools():
         with checked_loading(coco_sources(config), model, logger, set()):
             dataset = DATASETS.build(config)
+        unite_metainfo(dataset)
         name_image_errors(dataset)
         indices = evenly_spread(len(dataset), num)
         built = None
