@@ -223,6 +223,23 @@ class Runs:
             runner.train()
         return runner
 
+    @classmethod
+    def stop_in_validation(cls, cfg, epoch, work_dir, **kwargs):
+        """Train, and stop in the validation after this epoch."""
+        runner = cls.build(cfg, work_dir, **kwargs)
+        run_iter = type(runner.val_loop).run_iter
+
+        def interrupt(loop, *args):
+            if runner.epoch == epoch:
+                raise Interruption
+            return run_iter(loop, *args)
+
+        with (
+            mock.patch.object(type(runner.val_loop), 'run_iter', interrupt),
+            pytest.raises(Interruption),
+        ):
+            runner.train()
+
     @staticmethod
     def by_iterations(cfg, workers=0, sampler='InfiniteSampler'):
         """Return a config that trains by iterations, 8 of 4 images each."""

@@ -48,8 +48,9 @@ def test_linked_folders_are_searched_once(tmp_path):
         place.mkdir()
         (place / 'a.png').touch()
     (folder / 'linked').symlink_to(store)
+    (folder / 'again').symlink_to(store)
     (folder / 'around').symlink_to(folder)
-    assert find_inputs([str(folder)]) == [folder / 'a.png', folder / 'linked' / 'a.png']
+    assert find_inputs([str(folder)]) == [folder / 'a.png', folder / 'again' / 'a.png']
 
 
 def test_a_name_that_is_not_utf_8(tmp_path):

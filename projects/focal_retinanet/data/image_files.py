@@ -59,15 +59,21 @@ def find_inputs(inputs: Iterable[str], out_dir: Path | None = None) -> list[Path
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return the files of a folder and its subfolders, linked ones too, in order."""
+    """Return the files of a folder and its subfolders, linked ones too, in order.
+
+    A subfolder that several links lead to is searched once.
+    """
     files: list[Path] = []
     seen = {os.path.realpath(folder)}
     for place, names, found in os.walk(folder, followlinks=True):
         files += [Path(place, name) for name in found]
-        # A link to a folder around it would lead there again and again.
-        real = {name: os.path.realpath(os.path.join(place, name)) for name in names}
-        names[:] = [name for name in names if real[name] not in seen]
-        seen.update(real.values())
+        paths = {name: os.path.join(place, name) for name in names}
+        names.clear()
+        for name in sorted(paths, key=lambda name: (os.path.islink(paths[name]), name)):
+            real = os.path.realpath(paths[name])
+            if real not in seen:
+                seen.add(real)
+                names.append(name)
     return sorted(files)
 
 

@@ -396,7 +396,7 @@ def _check_has_batches(dataloader: DataLoader) -> None:
     if len(dataloader) == 0:
         size = dataloader.batch_size or dataloader.batch_sampler.batch_size
         raise UserError(
-            f'the {len(dataloader.dataset)} training images make no batch of '
-            f'{size}, as train_dataloader.drop_last leaves the last '
-            'one out: lower train_dataloader.batch_size, or set drop_last=False'
+            f'the {len(dataloader.dataset)} training images make no batch of {size}, '
+            'as train_dataloader.drop_last leaves the last one out: lower '
+            'train_dataloader.batch_size, or set drop_last=False'
         )

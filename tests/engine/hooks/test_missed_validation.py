@@ -8,41 +8,14 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from focal_retinanet.engine.hooks.missed_validation import _is_due, _is_logged
 
-
-class Interruption(Exception): ...
-
-
-@pytest.fixture
-def stop_in_validation(runs, monkeypatch):
-    """Return a function that stops a training in the validation after an epoch."""
-
-    def run(cfg, work_dir, epoch):
-        runner = runs.build(cfg, work_dir)
-        run_iter = type(runner.val_loop).run_iter
-
-        def interrupt(loop, *args):
-            if runner.epoch == epoch:
-                raise Interruption
-            return run_iter(loop, *args)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(type(runner.val_loop), 'run_iter', interrupt)
-            with pytest.raises(Interruption):
-                runner.train()
-
-    return run
-
-
 SAYS = 'The checkpoint has no record of its validation: it is validated now'
 
 
 @pytest.mark.parametrize('epoch', [1, 2])
-def test_a_missed_validation_is_made_up_for(
-    runs, tiny_config, tmp_path, stop_in_validation, epoch
-):
+def test_a_missed_validation_is_made_up_for(runs, tiny_config, tmp_path, epoch):
     cfg = tiny_config
     cfg.train_cfg.update(max_epochs=2, val_interval=1)
-    stop_in_validation(cfg, tmp_path, epoch)
+    runs.stop_in_validation(cfg, epoch, tmp_path)
     before = set(tmp_path.glob('best_*'))
     resumed = runs.train(cfg, tmp_path, resume=True)
     assert runs.log_of(resumed).count(SAYS) == 1
