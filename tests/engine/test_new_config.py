@@ -1,5 +1,6 @@
 """A config that was written for a folder trains, is short, and says why."""
 
+import ast
 import importlib.util
 import sys
 from pathlib import Path
@@ -229,6 +230,12 @@ def test_annotations_that_are_made_lie_beside_the_config(shapes_root, tmp_path, 
     made = quoted.with_suffix('') / 'annotations' / 'train.json'
     assert cfg.train_dataloader.dataset.ann_file == str(made)
     assert made.is_file()
+    # The command of Windows, with what begins a code in a docstring.
+    recipe, choices = choose_recipe(), choose_settings(data, choose_recipe(), BASES)
+    command = 'python tools\\new_config.py C:\\Users\\x'
+    write_config(tmp_path / 'own.py', data, recipe, choices, BASES, command)
+    Config.fromfile(tmp_path / 'own.py')
+    assert command in ast.get_docstring(ast.parse((tmp_path / 'own.py').read_text()))
     # Moved together, they still fit.
     (tmp_path / 'moved').mkdir()
     moved = tmp_path / 'moved' / 'shapes.py'

@@ -193,3 +193,10 @@ def test_whatever_hook_a_config_names(hooks, expected):
         assert hook.score_thr == 0.5
     use_visualization_hook(cfg, show=True, show_dir=None, wait_time=2)
     assert cfg.default_hooks.visualization.wait_time == 2
+
+
+@pytest.mark.parametrize('own', [None, dict(type='Visualizer')])
+def test_a_config_without_a_visualizer_gets_one_that_draws_boxes(own):
+    cfg = Config(dict(default_hooks={}, visualizer=own))
+    use_visualization_hook(cfg, show=False, show_dir='out', wait_time=2)
+    assert cfg.visualizer == (own or dict(type='focal_retinanet.DetVisualizer'))
