@@ -137,7 +137,7 @@ def mmdet(inputs: Inputs) -> Contestant:
 
 def compiled(inputs: Inputs) -> Contestant:
     model = copy.deepcopy(inputs.stock)
-    accelerate(model, Config(dict(compile=True)), 'silent')
+    accelerate(model, Config(dict(compile=True)), 'silent', 'cpu')
     return _pytorch(inputs, model)
 
 

@@ -81,7 +81,7 @@ def build_detectors(
             'our model and the stock one do not have the same weights; name what '
             f'changes the architecture by --shared-options ({error})'
         ) from error
-    accelerate(ours, cfg, logger='silent')
+    accelerate(ours, cfg, 'silent', args.device)
     return Detectors(ours.to(args.device), stock.to(args.device), cfg)
 
 

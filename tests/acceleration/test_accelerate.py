@@ -35,7 +35,7 @@ def model():
 
 def test_off_by_default(model):
     before = copy.deepcopy(model)
-    accelerate(model, Config(), 'silent')
+    accelerate(model, Config(), 'silent', 'cpu')
     assert [type(m) for m in model.modules()] == [type(m) for m in before.modules()]
     assert model.bbox_head.weight.is_contiguous()
 
@@ -54,7 +54,7 @@ def test_off_by_default(model):
 )
 def test_results_do_not_change_at_any_size(model, settings):
     fast = copy.deepcopy(model)
-    accelerate(fast, Config(settings), 'silent')
+    accelerate(fast, Config(settings), 'silent', 'cpu')
     assert fast.state_dict().keys() == model.state_dict().keys()
     for size in ((16, 16), (20, 36)):
         images = torch.randn(2, 3, *size)
@@ -62,6 +62,21 @@ def test_results_do_not_change_at_any_size(model, settings):
         torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-5)
         if settings.get('channels_last'):
             assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_gpu_keeps_the_convolutions_of_pytorch(model, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        'focal_retinanet.acceleration.accelerate.print_log',
+        lambda line, logger: lines.append(line),
+    )
+    before = copy.deepcopy(model)
+    settings = dict(fold_batch_norm=True, channels_last=True, winograd=True)
+    accelerate(model, Config(settings), 'silent', torch.device('cuda', 0))
+    assert [type(m) for m in model.modules()] == [type(m) for m in before.modules()]
+    assert model.bbox_head.weight.is_contiguous(memory_format=torch.channels_last)
+    (line,) = lines
+    assert line.startswith('On cuda:0, fold_batch_norm and winograd')
 
 
 class _Other(nn.ReLU):
@@ -87,12 +102,12 @@ def test_detector_inside_of_a_wrapper_is_compiled(model, wrap, monkeypatch):
         lambda line, logger: lines.append(line),
     )
     settings = Config(dict(compile=dict(backend='eager')))
-    accelerate(wrap(model), settings, 'silent')
+    accelerate(wrap(model), settings, 'silent', 'cpu')
     (line,) = lines
     assert line.startswith('backbone, bbox_head will be compiled')
     assert model.backbone._compiled_call_impl is not None
     lines.clear()
-    accelerate(wrap(_Other()), settings, 'silent')
+    accelerate(wrap(_Other()), settings, 'silent', 'cpu')
     (line,) = lines
     assert line.startswith('Nothing will be compiled: _Other')
 

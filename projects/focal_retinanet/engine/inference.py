@@ -222,8 +222,9 @@ class Detector:
         if self.warning is not None:
             warn(self.warning)
         model.dataset_meta = meta
-        self.model: nn.Module = model.to(device or default_device()).eval()
-        accelerate(self.model, cfg, logger='silent')
+        device = device or default_device()
+        self.model: nn.Module = model.to(device).eval()
+        accelerate(self.model, cfg, 'silent', device)
         freeze_weights(self.model)
         self._cfg = cfg
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import ConfigDict
+from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.logging import MMLogger
@@ -127,7 +128,7 @@ class Runner(MMEngineRunner):
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model, and make it as fast as the config asks for."""
         model = super().build_model(model)
-        accelerate(model, self.cfg, self.logger)
+        accelerate(model, self.cfg, self.logger, get_device())
         return model
 
     def _maybe_compile(self, target: str) -> None:

@@ -93,7 +93,7 @@ def twins(path, randomize_batch_norms):
     torch.manual_seed(0)
     plain = randomize_batch_norms(_Network()).eval()
     fast = copy.deepcopy(plain)
-    accelerate(fast, Config(PATHS[path]), 'silent')
+    accelerate(fast, Config(PATHS[path]), 'silent', 'cpu')
     return plain, fast
 
 
