@@ -110,7 +110,8 @@ class FocalLoss(nn.Module, metaclass=SaysUseSigmoid):
                 raises one.
         """
         reduction = choose_reduction(self.reduction, reduction_override, avg_factor)
-        ignored = ignored_rows(pred, target, self.ignore_index)
+        is_counted = reduction == 'mean' and avg_factor is None
+        ignored = ignored_rows(pred, target, self.ignore_index) if is_counted else None
         if reduction != 'none' and self._is_fused(pred, target, weight):
             # Rows of classes are a channels-last map with one anchor per cell.
             level = pred.t()[None, :, :, None]  # (1, K, N, 1)

@@ -157,14 +157,15 @@ def _prepare(
     check_alpha(alpha)
 
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    if alpha is None:
-        alpha_pos = alpha_neg = torch.ones(
-            num_classes, dtype=dtype, device=logits.device
-        )
-    else:
+    if isinstance(alpha, Sequence):
         alpha_pos = alpha_tensor(alpha, num_classes, dtype, logits.device)
-        alpha_pos = alpha_pos.expand(num_classes).contiguous()
         alpha_neg = 1 - alpha_pos
+    else:
+        numbers = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+        alpha_pos, alpha_neg = (
+            torch.full((num_classes,), float(x), dtype=dtype, device=logits.device)
+            for x in numbers
+        )
     terms = FocalTerms(
         targets=targets.contiguous(),
         weights=None if weights is None else weights.to(dtype).contiguous(),
