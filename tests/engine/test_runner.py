@@ -211,6 +211,14 @@ def test_detections_of_several_data_sets_are_kept_apart(runs, tiny_config, tmp_p
     assert one == two != []
 
 
+def test_none_removes_a_default_hook(runs, tiny_config, tmp_path):
+    options = {'default_hooks.visualization': None, 'default_hooks.checkpoint': None}
+    runner = runs.train(tiny_config, tmp_path, **options)
+    kinds = {type(hook).__name__ for hook in runner.hooks}
+    assert 'DistSamplerSeedHook' in kinds
+    assert not kinds & {'DetVisualizationHook', 'CheckpointHook'}
+
+
 def test_validation_draws_where_it_is_asked_to(runs, tiny_config, tmp_path):
     runs.train(
         tiny_config, **{'default_hooks.visualization': dict(draw=True, interval=1)}

@@ -69,6 +69,16 @@ _HOOKS = (
     MissedValidationHook,
 )
 
+#: Default hooks that mmengine adds by itself, and leaves out only for None.
+_MMENGINE_HOOKS = (
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+)
+
 
 @RUNNERS.register_module()
 class Runner(MMEngineRunner):
@@ -287,6 +297,17 @@ class Runner(MMEngineRunner):
             module=model,
             broadcast_buffers=False,
             find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+        )
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """Register the default hooks; None removes any of them, not only mmengine's."""
+        given = hooks or {}
+        super().register_default_hooks(
+            {
+                name: hook
+                for name, hook in given.items()
+                if hook is not None or name in _MMENGINE_HOOKS
+            }
         )
 
     def register_hooks(self, *args, **kwargs) -> None:
