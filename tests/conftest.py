@@ -21,7 +21,7 @@ from unittest import mock
 import pytest
 import torch
 from mmdet.visualization import DetLocalVisualizer
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.config import config as mmengine_config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
@@ -155,6 +155,19 @@ def tiny_config(shapes_root, tmp_path, monkeypatch):
     cfg.val_dataloader.dataset.pipeline = cfg.test_pipeline
     cfg.test_dataloader.dataset.pipeline = cfg.test_pipeline
     return cfg
+
+
+@pytest.fixture
+def in_colours():
+    """Return a function that makes a data set's config two parts of other colours."""
+
+    def in_colours(part):
+        other = copy.deepcopy(part)
+        classes = range(len(part.metainfo.classes))
+        other.metainfo.palette = [(i, 2, 3) for i in classes]
+        return ConfigDict(type='ConcatDataset', datasets=[part, other])
+
+    return in_colours
 
 
 @pytest.fixture

@@ -204,6 +204,16 @@ def test_a_config_without_the_images_is_named(split, args, tool, model, tiny_con
         tool(config, checkpoint, *args)
 
 
+def test_images_of_parts_that_differ_in_their_colours(model, tiny_config, in_colours):
+    part = tiny_config.test_dataloader.dataset
+    tiny_config.test_dataloader.dataset = in_colours(part)
+    tiny_config.test_evaluator = None
+    images = load_test_images(tiny_config, MODELS.build(tiny_config.model), num=None)
+    assert len(list(images)) == 8  # twice the 4 of the validation
+    classes = images.dataset.metainfo['classes']
+    assert tuple(classes) == tuple(part.metainfo.classes)
+
+
 def detections(*rows):
     """Make detections of (x, score, label), boxes of 10 pixels side."""
     x = torch.tensor([row[0] for row in rows])

@@ -273,17 +273,16 @@ def test_too_few_images_for_a_batch_are_said(runs, tiny_config):
         runs.train(tiny_config)
 
 
-def test_parts_of_a_data_set_may_differ_in_their_colours(runs, tiny_config, tmp_path):
+def test_parts_of_a_data_set_may_differ_in_their_colours(
+    runs, tiny_config, tmp_path, in_colours
+):
     part = tiny_config.train_dataloader.dataset
-    classes = tuple(part.metainfo.classes)
-    other = copy.deepcopy(part)
-    other.metainfo.palette = [(i, 2, 3) for i in range(len(classes))]
-    tiny_config.train_dataloader.dataset = dict(
-        type='ConcatDataset', datasets=[part, other]
-    )
+    tiny_config.train_dataloader.dataset = in_colours(part)
     runner = runs.train(tiny_config)
     saved = torch.load(tmp_path / 'work' / 'epoch_1.pth', weights_only=True)
-    assert tuple(saved['meta']['dataset_meta']['classes']) == classes
+    assert tuple(saved['meta']['dataset_meta']['classes']) == tuple(
+        part.metainfo.classes
+    )
     assert runner.iter
 
 

@@ -136,3 +136,14 @@ def test_mistakes_are_one_clear_line(config, tmp_path, fail):
     assert not out.exists()
     output = fail(tool, config, '--num', -1)
     assert '--num: must be a whole number of at least 0' in output
+
+
+def test_parts_that_differ_in_their_colours(tiny_config, tmp_path, in_colours):
+    part = tiny_config.train_dataloader.dataset
+    tiny_config.train_dataloader.dataset = in_colours(part)
+    tiny_config.pop('work_dir')
+    tiny_config.dump(tmp_path / 'parts.py')
+    browse(tmp_path / 'parts.py', '--out-dir', tmp_path / 'out', '--num', 2)
+    assert len(list((tmp_path / 'out' / 'images').glob('*.png'))) == 2
+    numbers = json.loads((tmp_path / 'out' / 'summary.json').read_text())
+    assert numbers['num_images'] == 2 * 16
