@@ -11,7 +11,8 @@ from focal_retinanet.acceleration.fast_conv import fold_batch_norm, use_winograd
 #: The settings, all of them off by default.
 SETTINGS = ('channels_last', 'fold_batch_norm', 'winograd', 'compile')
 
-# On a GPU, their Python takes longer than the launches that they save.
+# On a GPU, folding takes more time in Python than it saves in launches, and Winograd's
+# algorithm never runs.
 _FOR_CPUS = ('fold_batch_norm', 'winograd')
 
 # The parts that torch.compile gets: dense ones, without data-dependent shapes.
@@ -47,7 +48,7 @@ def accelerate(
     without_effect = [name for name in _FOR_CPUS if cfg.get(name) and not on_cpu]
     if without_effect:
         names = ' and '.join(without_effect)
-        print_log(f'On {device}, {names} would be slower and stay off', logger)
+        print_log(f'On {device}, {names} would gain nothing and stay off', logger)
     if on_cpu and cfg.get('fold_batch_norm', False):
         pairs = fold_batch_norm(model)
         print_log(f'{pairs} batch norms are folded while they are frozen', logger)
