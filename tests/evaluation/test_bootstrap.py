@@ -95,6 +95,20 @@ def test_no_resample_on_the_other_side_is_not_certainty():
     assert gap.p_images == 0.02 and not gap.is_noise
 
 
+def test_bias_of_the_resamples_is_known(matches):
+    """AP rises in resamples, which cancels between equals, and not beside a zero."""
+    resamples = resample_images(12, 200, seed=0)
+    ap, aps = matches.summarize()['AP'], resampled_ap(matches, resamples)
+    assert aps.mean() > ap
+    alone = difference([ap], [aps], [0.0], [np.zeros(200)])
+    assert alone.bias == pytest.approx(aps.mean() - ap)
+    assert alone.standard_error == pytest.approx(aps.std())
+    assert alone.is_lopsided
+    assert not difference([ap], [aps], [ap], [aps]).is_lopsided
+    # A bias that no table shows, however small the spread.
+    assert not difference([0.4], [np.full(9, 0.4004)], [0], [np.zeros(9)]).is_lopsided
+
+
 @pytest.mark.parametrize(
     'p_values, corrected, levels',
     [

@@ -444,6 +444,19 @@ def test_holm_corrects_for_the_number_of_differences(data, make_run, tmp_path):
     assert 'difference_p_corrected' in as_csv(result).splitlines()[0]
 
 
+def test_a_lopsided_interval_is_said(data, make_run, tmp_path):
+    _, good, bad = data
+    runs = [make_run(tmp_path / name, good) for name in ('good', 'same')]
+    runs.append(make_run(tmp_path / 'bad', bad))
+    result = compare_quietly(runs, num_resamples=200)
+    same, worse = result['differences']
+    assert worse['lopsided'] and not same['lopsided']
+    drawn = f'{100 * (worse["AP"] + worse["bias"]):+.1f}'
+    line = f'bad ({drawn} instead of {100 * worse["AP"]:+.1f})'
+    assert f'{line}: the interval is lopsided' in ' '.join(notes(result))
+    assert 'is lopsided' not in ' '.join(notes({**result, 'differences': [same]}))
+
+
 def test_ap_of_each_class(data, make_run, tmp_path, to_coco):
     file, good, bad = data
     for seed in range(2):

@@ -10,6 +10,11 @@ from focal_retinanet.evaluation.average_precision import MatchedDetections
 
 #: Confidence level of the intervals.
 CONFIDENCE = 0.95
+#: Bias of a bootstrap, in standard errors, up to which its interval may be trusted
+#: (Efron and Tibshirani, An Introduction to the Bootstrap, 10.3).
+TOLERATED_BIAS = 0.25
+#: A smaller bias does not show in an AP of one decimal in percent.
+SMALLEST_BIAS = 0.0005
 
 
 def resample_images(num_images: int, num_resamples: int, seed: int) -> np.ndarray:
@@ -57,6 +62,8 @@ class Difference:
         p_seeds: P-value of Welch's t-test over the seeds; None if a model has only
             one seed.
         confidence: Confidence level of the interval and of the verdict.
+        bias: Mean difference over the resamples, minus ``ap``.
+        standard_error: Standard deviation of the difference over the resamples.
     """
 
     ap: float
@@ -65,6 +72,8 @@ class Difference:
     p_images: float
     p_seeds: float | None
     confidence: float = CONFIDENCE
+    bias: float = 0.0
+    standard_error: float = 0.0
 
     @property
     def p(self) -> float:
@@ -76,6 +85,17 @@ class Difference:
         """Whether other images or other seeds may reverse the difference."""
         by_seed = self.p_seeds is not None and not self.p_seeds < 1 - self.confidence
         return self.low <= 0 <= self.high or by_seed
+
+    @property
+    def is_lopsided(self) -> bool:
+        """Whether the interval lies to one side of the difference.
+
+        COCO's interpolated precision is a maximum over noise, and a resample has more
+        noise, so its AP is higher on average. In a difference, this cancels unless one
+        of the models finds much less than the other.
+        """
+        tolerated = max(TOLERATED_BIAS * self.standard_error, SMALLEST_BIAS)
+        return abs(self.bias) > tolerated
 
 
 def difference(
@@ -102,7 +122,16 @@ def difference(
             p_seeds = float(ap == 0)
         else:
             p_seeds = float(stats.ttest_ind(aps, other_aps, equal_var=False).pvalue)
-    return Difference(ap, float(low), float(high), p_images, p_seeds, confidence)
+    return Difference(
+        ap,
+        float(low),
+        float(high),
+        p_images,
+        p_seeds,
+        confidence,
+        bias=float(known.mean() - ap),
+        standard_error=float(known.std()),
+    )
 
 
 def holm(p_values: Sequence[float]) -> tuple[list[float], list[float]]:

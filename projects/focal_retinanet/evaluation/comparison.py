@@ -129,6 +129,8 @@ def _differences(
             low=gap.low,
             high=gap.high,
             confidence=gap.confidence,
+            bias=gap.bias,
+            lopsided=gap.is_lopsided,
             p_images=gap.p_images,
             p_seeds=gap.p_seeds,
             p_corrected=p,

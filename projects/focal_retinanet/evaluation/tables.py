@@ -153,6 +153,17 @@ def notes(comparison: dict) -> list[str]:
         f'Differences are to {gaps[0]["reference"]}; intervals by paired bootstrap over '
         f'the images ({comparison["resamples"]} resamples, seed {comparison["seed"]}).'
     )
+    lopsided = [
+        f'{gap["model"]} ({100 * (gap["AP"] + gap["bias"]):+.1f} instead of '
+        f'{100 * gap["AP"]:+.1f})'
+        for gap in gaps
+        if gap['lopsided']
+    ]
+    if lopsided:
+        lines.append(
+            'Resamples have a higher AP than the images, which does not cancel for '
+            f'{", ".join(lopsided)}: the interval is lopsided.'
+        )
     if any(gap['p_seeds'] is None for gap in gaps):
         lines.append(
             'Where a model has one seed, whether another seed turns the difference '
