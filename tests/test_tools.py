@@ -209,46 +209,44 @@ def test_sweep_and_compare(config, tmp_path, fail):
     assert f'error: {markdown} exists' in output and '--overwrite' in output
 
 
-def test_two_processes_train_as_one_with_the_whole_batch(config, tmp_path):
+def test_two_processes_train_as_one_with_the_whole_batch(runs, tiny_config, tmp_path):
     """Batch norm is frozen, and both trainings see the same images per batch."""
-    options = [
-        'model.backbone.norm_eval=True',
-        'model.backbone.norm_cfg.requires_grad=False',
-        'train_dataloader.dataset.pipeline.3.prob=0.0',
-        'train_cfg.max_epochs=1',
-        'train_cfg.val_interval=1',
-        'optim_wrapper.optimizer.type=SGD',
-        'optim_wrapper.optimizer.lr=0.01',
-        'param_scheduler.0.start_factor=1.0',
-        'load_from=' + str(tmp_path / 'start.pth'),
-    ]
-    run(
-        *('tools/train.py', config, '--work-dir', tmp_path / 'start'),
-        *('--cfg-options', 'train_cfg.max_epochs=1'),
+    config, start = tmp_path / 'tiny.py', tmp_path / 'start.pth'
+    tiny_config.merge_from_dict(
+        {
+            'model.backbone.norm_eval': True,
+            'model.backbone.norm_cfg.requires_grad': False,
+            'train_dataloader.dataset.pipeline.3.prob': 0.0,
+            'train_cfg.max_epochs': 1,
+            'train_cfg.val_interval': 1,
+            'optim_wrapper.optimizer.type': 'SGD',
+            'optim_wrapper.optimizer.lr': 0.01,
+            'param_scheduler.0.start_factor': 1.0,
+        }
     )
-    (tmp_path / 'start' / 'epoch_1.pth').rename(tmp_path / 'start.pth')
+    first = runs.train(tiny_config, tmp_path / 'start').model.state_dict()
+    torch.save(dict(state_dict=first), start)
+    tiny_config.pop('work_dir')
+    tiny_config.load_from = str(start)
+    tiny_config.dump(config)
     run(
         *('tools/train.py', config, '--work-dir', tmp_path / 'one'),
-        *('--cfg-options', *options, 'train_dataloader.batch_size=8'),
+        *('--cfg-options', 'train_dataloader.batch_size=8'),
         CUDA_VISIBLE_DEVICES='',
     )
     output = run(
         *('tools/dist_train.sh', config, 2, '--work-dir', tmp_path / 'two'),
-        *('--cfg-options', *options, 'train_dataloader.batch_size=4'),
+        *('--cfg-options', 'train_dataloader.batch_size=4'),
         PORT=free_port(),
         OMP_NUM_THREADS='1',
         CUDA_VISIBLE_DEVICES='',
     )
     assert 'eta:' in output
-    start, one, two = (
-        torch.load(file, map_location='cpu')['state_dict']
-        for file in (
-            tmp_path / 'start.pth',
-            tmp_path / 'one' / 'epoch_1.pth',
-            tmp_path / 'two' / 'epoch_1.pth',
-        )
+    one, two = (
+        torch.load(tmp_path / name / 'epoch_1.pth', map_location='cpu')['state_dict']
+        for name in ('one', 'two')
     )
-    moved = max((one[k].float() - start[k].float()).abs().max() for k in one)
+    moved = max((one[k].float() - first[k].float().cpu()).abs().max() for k in one)
     apart = max((one[k].float() - two[k].float()).abs().max() for k in one)
     assert moved > 1e-3
     assert apart < 1e-3 * moved
