@@ -17,7 +17,7 @@ from pathlib import Path
 
 from focal_retinanet.cli.arguments import add_out_file, add_seed, tool_parser
 from focal_retinanet.cli.console import quiet_mmengine, quiet_warnings, warn
-from focal_retinanet.cli.errors import clear_errors
+from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.cli.output_dir import check_output_dir, check_output_file
 from focal_retinanet.data.formats import check_found, find_data
 from focal_retinanet.engine.new_config import (
@@ -52,7 +52,14 @@ def main() -> None:
     args = parse_args()
     quiet_warnings()
     check_output_file(args.out, args.overwrite)
-    check_output_dir(annotation_dir(args.out), args.overwrite, '--out')
+    folder = annotation_dir(args.out)
+    if folder.resolve().is_relative_to(args.data.resolve()):
+        raise UserError(
+            f'--out {args.out}: its annotation files would be in {folder}, inside of the '
+            f'data, where nothing is written; name a file elsewhere, such as '
+            f'configs/mine/{args.out.name}'
+        )
+    check_output_dir(folder, args.overwrite, '--out')
     data = find_data(args.data, args.seed)
     for line in check_found(data):
         warn(line)

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.data.formats import DataFolder, FormatError, Split, find_data
+from focal_retinanet.data.shapes import ShapesConfig, make_shapes
 from focal_retinanet.engine.new_config import (
     choose_recipe,
     choose_settings,
@@ -191,6 +192,20 @@ def test_tool_writes_a_config_that_trains(
     assert cfg.data_root == f'{shapes_root}/'
     assert cfg.train_dataloader.dataset.ann_file == 'annotations/train.json'
     train_one_iteration(runs, cfg, tmp_path / 'run')
+
+
+@pytest.mark.parametrize('flags', [(), ('--overwrite',)])
+@pytest.mark.parametrize('out', ['{}.py', '{}/mine.py', '{}/../{}/annotations/a.py'])
+def test_nothing_is_written_into_the_data(out, flags, new_config, tmp_path):
+    """Also where it would be the user's own annotations/train.json."""
+    data = tmp_path / 'data'
+    make_shapes(data, ShapesConfig(train=6, val=2, width=64, height=64, max_size=32))
+    (data / 'annotations' / 'val.json').unlink()
+    before = {file: file.read_bytes() for file in data.rglob('*') if file.is_file()}
+    with pytest.raises(UserError, match='inside of the data, where nothing is written'):
+        new_config(data, '--out', out.format(data, 'data'), *flags)
+    after = {file: file.read_bytes() for file in data.rglob('*') if file.is_file()}
+    assert after == before and sorted(tmp_path.iterdir()) == [data]
 
 
 @pytest.mark.parametrize('given', ['..', '.', 'data/../data'])
