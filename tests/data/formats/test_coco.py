@@ -1,5 +1,7 @@
 """COCO files are found in each layout that tools write, and read the same."""
 
+import json
+
 import pytest
 from layouts import (
     ALL,
@@ -54,6 +56,35 @@ def test_one_coco_file_is_split_by_seed(ann_file, images, tmp_path):
     assert '2 of 10 images were drawn for it at random, seed 0' in data.notes[0]
     assert data.splits['train'].ann_file is None
     assert ('CVAT' in data.format) == ('default' in ann_file)
+
+
+@pytest.mark.parametrize(
+    ('change', 'error'),
+    [
+        (
+            lambda coco: coco['images'][1].update(id=0),
+            'image id 0 stands more than once',
+        ),
+        (
+            lambda coco: coco['annotations'][0].update(image_id='0'),
+            'annotation 0 has an image_id that is not',
+        ),
+        (lambda coco: coco['annotations'][0].update(image_id=99), 'that is no image'),
+        (lambda coco: coco['annotations'][0].pop('image_id'), "has no 'image_id'"),
+        (lambda coco: coco['images'][1].pop('id'), "has no 'id'"),
+        (lambda coco: coco['images'][1].update(id=[1]), r'image \[1\] has an id that'),
+        (lambda coco: coco['annotations'].append(7), 'annotation .*7'),
+    ],
+)
+def test_one_coco_file_is_checked_before_it_is_split(change, error, tmp_path):
+    """Otherwise its faults might be on neither side, or half on each."""
+    content = write_coco(tmp_path / 'all.json', ALL)
+    for name in ALL:
+        write_image(tmp_path / f'images/{name}.png')
+    change(content)
+    (tmp_path / 'all.json').write_text(json.dumps(content))
+    with pytest.raises(FormatError, match=rf'all\.json: .*{error}'):
+        find_data(tmp_path)
 
 
 def test_test_split_and_file_for_no_split(tmp_path):

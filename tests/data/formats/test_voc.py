@@ -3,7 +3,16 @@
 import shutil
 
 import pytest
-from layouts import ALL, assert_is_truth, boxes_of, replace, turn, voc, write_image
+from layouts import (
+    ALL,
+    assert_is_truth,
+    boxes_of,
+    coco_own,
+    replace,
+    turn,
+    voc,
+    write_image,
+)
 
 from focal_retinanet.data.formats import FormatError, check_found, find_data
 
@@ -44,6 +53,20 @@ def test_voc_without_lists_is_split_by_seed(tmp_path, supervision):
             r'b\.xml: is not XML \(.*; correct the file',
         ),
         (
+            lambda root: replace(
+                root / 'Annotations/b.xml', '<anno', _declare('gb2312')
+            ),
+            r'b\.xml: is in an encoding that is not read \(multi-byte.*save it as UTF-8',
+        ),
+        (
+            lambda root: replace(root / 'Annotations/b.xml', '<anno', _declare('oops')),
+            r'b\.xml: is in an encoding that is not read \(.*oops',
+        ),
+        (
+            lambda root: write_image(root / 'JPEGImages/c.jpg'),
+            r'c\.jpg and c\.png have one file of boxes, .*c\.xml; keep one',
+        ),
+        (
             lambda root: replace(root / 'Annotations/a.xml', 'xmax', 'xMax'),
             r'a\.xml: object 1 has no bndbox/xmax',
         ),
@@ -70,6 +93,10 @@ def test_voc_errors(change, error, tmp_path, supervision):
     change(tmp_path)
     with pytest.raises(FormatError, match=error):
         find_data(tmp_path)
+
+
+def _declare(encoding):
+    return f'<?xml version="1.0" encoding="{encoding}"?><anno'
 
 
 def _list(root, **lists):
@@ -142,6 +169,42 @@ def test_voc_images_without_xml_are_noted(tmp_path, supervision):
     assert_is_truth(data)
     # An image of another split is not without.
     assert find_data(tmp_path / 'folders').notes == []
+
+
+def test_voc_folders_of_one_split_are_ambiguous(tmp_path, supervision):
+    voc(tmp_path, xml='{}', images='{}', lists=None)
+    shutil.copytree(tmp_path / 'val', tmp_path / 'valid')
+    with pytest.raises(FormatError, match='XML files in val and valid, which are one'):
+        find_data(tmp_path)
+
+
+def test_xml_files_of_another_kind_are_no_annotations(tmp_path, supervision):
+    coco_own(tmp_path / 'coco')
+    voc(tmp_path / 'voc')
+    for file in ('coco/images.xml', 'coco/annotations/a.png.aux.xml'):
+        (tmp_path / file).write_text('<PAMDataset></PAMDataset>')
+    (tmp_path / 'voc/Annotations/a.png.aux.xml').write_text('<PAMDataset/>')
+    for name in ('coco', 'voc'):
+        assert_is_truth(find_data(tmp_path / name))
+
+
+def test_polygons_are_read_as_boxes_alone(tmp_path, supervision, monkeypatch):
+    """A mask of each object of a large data set would take all memory."""
+    voc(tmp_path)
+    polygon = '<polygon><x1>1</x1><y1>1</y1><x2>9</x2><y2>1</y2><x3>9</x3><y3>9</y3>'
+    for name in 'ad':
+        file = tmp_path / f'Annotations/{name}.xml'
+        replace(file, '</object>', f'{polygon}</polygon></object>')
+    kept = []
+    make = supervision.Detections.__post_init__
+
+    def note(self):
+        make(self)
+        kept.append(self.mask)
+
+    monkeypatch.setattr(supervision.Detections, '__post_init__', note)
+    assert_is_truth(find_data(tmp_path))
+    assert kept and all(mask is None for mask in kept)
 
 
 def test_voc_classes_that_differ_by_blanks_are_one(tmp_path, supervision):

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from layouts import ALL, CLASSES, TRUTH, assert_is_truth, boxes_of, yolo
+from layouts import ALL, CLASSES, TRUTH, assert_is_truth, boxes_of, write_image, yolo
 from PIL import Image
 
 from focal_retinanet.data.formats import FormatError, check_found, find_data
@@ -43,7 +43,15 @@ def test_yolo_as_roboflow_writes_it(tmp_path, supervision):
     assert_is_truth(data)
 
 
-def test_yolo_without_validation_and_with_polygons(tmp_path, supervision):
+def test_yolo_without_validation_and_with_polygons(tmp_path, supervision, monkeypatch):
+    kept = []  # a mask of each object of a large data set would take all memory
+    make = supervision.Detections.__post_init__
+
+    def note(self):
+        make(self)
+        kept.append(self.mask)
+
+    monkeypatch.setattr(supervision.Detections, '__post_init__', note)
     yolo(tmp_path)
     content = json.loads((tmp_path / 'data.yaml').read_text())
     content['train'] = [content['train'], content.pop('val')]
@@ -55,6 +63,7 @@ def test_yolo_without_validation_and_with_polygons(tmp_path, supervision):
     found = boxes_of(data.splits['train']) | boxes_of(data.splits['val'])
     assert found.keys() == ALL.keys()
     assert found['a'] == [pytest.approx((0, 4, 2, 20, 8), abs=0.02)]
+    assert kept and all(mask is None for mask in kept)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +80,15 @@ def test_yolo_without_validation_and_with_polygons(tmp_path, supervision):
             lambda root: (root / 'images/train/a.png').write_text('?'),
             r'cannot identify image file .*a\.png',
         ),
+        (
+            lambda root: (root / 'labels/train/c.txt').write_text('0 1', 'utf-16'),
+            r'labels/train/c\.txt: is no text in UTF-8 \(.*; save it in this',
+        ),
+        (
+            lambda root: write_image(root / 'images/train/a.jpg'),
+            r'a\.jpg and a\.png have one file of boxes, .*a\.txt; keep one',
+        ),
+        (lambda root: _write_yaml(root, valid='images/train'), 'has val and valid, wh'),
         (lambda root: _write_yaml(root, train=None), 'train names no images'),
         (
             lambda root: shutil.copy(root / 'data.yaml', root / 'b.yaml'),

@@ -7,7 +7,7 @@ package supervision, see docs/your-data.md.
 from pathlib import Path
 
 from focal_retinanet.data.formats import coco, voc, yolo
-from focal_retinanet.data.formats.check import check_found
+from focal_retinanet.data.formats.check import check_found, check_whole
 from focal_retinanet.data.formats.splits import (
     DataFolder,
     FormatError,
@@ -29,8 +29,8 @@ def find_data(folder: str | Path, seed: int = 0) -> DataFolder:
         A data set that has at least the splits ``train`` and ``val``.
 
     Raises:
-        FormatError: The folder has no known format, or more than one, or its files
-            cannot be read.
+        FormatError: The folder has no known format, or more than one, its files
+            cannot be read, or there is an error in the one that has all images.
         UserError: A package that reads its format is not installed.
     """
     folder = Path(folder).absolute()
@@ -61,4 +61,6 @@ def find_data(folder: str | Path, seed: int = 0) -> DataFolder:
             f'{folder}: has annotations in more than one format: {", ".join(files)}; '
             'give a folder that has one of them'
         )
+    if 'val' not in found[0].splits:
+        check_whole(found[0])
     return complete(found[0], seed)

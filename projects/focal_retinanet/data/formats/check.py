@@ -15,6 +15,21 @@ _THIN = 2
 _SPLITS = dict(train='training', val='validation', test='test')
 
 
+def check_whole(data: DataFolder) -> None:
+    """Check the one split of a data set, before it is divided.
+
+    Afterwards, an annotation whose image is on neither side would be gone, and an id
+    that stands twice might be there once on each side.
+
+    Raises:
+        FormatError: Entries are invalid, or do not fit together.
+    """
+    split = data.splits['train']
+    report = check_coco(split.ann_file or split.source, coco=split.coco)
+    if report.errors:
+        raise FormatError('\n       '.join([*report.errors, *report.warnings]))
+
+
 def check_found(data: DataFolder) -> list[str]:
     """Return warnings about all splits, those of :func:`check_coco` and some more.
 

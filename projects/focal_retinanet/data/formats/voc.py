@@ -17,8 +17,10 @@ from focal_retinanet.data.formats.splits import (
     split_of_name,
 )
 from focal_retinanet.data.formats.voc_lists import split_by_lists
-from focal_retinanet.data.formats.voc_xml import fault_of, size_in
+from focal_retinanet.data.formats.voc_xml import fault_of, is_of_another_kind, size_in
 from focal_retinanet.data.formats.with_supervision import (
+    boxes_alone,
+    check_label_files,
     import_supervision,
     to_split,
 )
@@ -48,11 +50,18 @@ def find_voc(folder: Path) -> DataFolder | None:
     names = [name for names in SPLIT_NAMES.values() for name in names]
     together = [folder / 'Annotations', folder / 'annotations', folder]
     apart = [folder / name for name in names]
-    sources = [place for place in together if _stems(place)][:1]
+    sources = [place for place in together if _has_annotations(place)][:1]
     by_split = {}
     if not sources:
-        sources = [place for place in apart if _stems(place)]
+        sources = [place for place in apart if _has_annotations(place)]
         by_split = {place: split_of_name(place.name) for place in sources}
+        for split in SPLIT_NAMES:
+            places = [place.name for place in sources if by_split[place] == split]
+            if len(places) > 1:
+                raise FormatError(
+                    f'{folder}: has XML files in {" and ".join(places)}, which are one '
+                    'split; leave one folder'
+                )
     if not sources:
         return None
 
@@ -105,22 +114,25 @@ class _Xml(NamedTuple):
         return self.source / f'{image.stem}.xml'
 
 
-def _stems(folder: Path) -> set[str]:
-    return {file.stem for file in folder.glob('*.xml')}
+def _has_annotations(folder: Path) -> bool:
+    return not all(map(is_of_another_kind, folder.glob('*.xml')))
 
 
 def _read(supervision, source: Path, folder: Path) -> _Xml:
     """Read a folder of XML files.
 
     Raises:
-        FormatError: An XML file cannot be read, has no image, or has the size of
-            another one.
+        FormatError: An XML file cannot be read, has no image or several, or has the
+            size of another one.
     """
-    stems = _stems(source)
+    stems = {file.stem for file in source.glob('*.xml')}
     img_dir = _image_dir(stems, source, folder)
     try:
-        data = supervision.DetectionDataset.from_pascal_voc(str(img_dir), str(source))
-    except (ParseError, ValueError, AttributeError, OSError) as error:
+        with boxes_alone(supervision.dataset.formats.pascal_voc, '_with_poly_mask'):
+            data = supervision.DetectionDataset.from_pascal_voc(
+                str(img_dir), str(source)
+            )
+    except (ParseError, ValueError, LookupError, AttributeError, OSError) as error:
         for file in sorted(source.glob('*.xml')):
             if fault := fault_of(file):
                 raise FormatError(
@@ -132,12 +144,17 @@ def _read(supervision, source: Path, folder: Path) -> _Xml:
     paths = set(map(Path, data.annotations))
     without = {path for path in paths if path.stem not in stems}
     boxes = {path: data.annotations[str(path)] for path in sorted(paths - without)}
-    missing = sorted(stems - {path.stem for path in boxes})
+    missing = sorted(
+        stem
+        for stem in stems - {path.stem for path in boxes}
+        if not is_of_another_kind(source / f'{stem}.xml')
+    )
     if missing:
         raise FormatError(
             f'{source}: there is no image in {img_dir} for {missing[0]}.xml '
             f'({len(missing)} of {len(stems)} XML files)'
         )
+    check_label_files(boxes, lambda image: source / f'{image.stem}.xml', source)
     with_size = _check_sizes(source, boxes)
     # Tools write a class with and without blanks around it.
     classes = [name.strip() for name in data.classes]

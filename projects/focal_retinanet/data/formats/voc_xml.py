@@ -1,9 +1,19 @@
 """What Pascal VOC's XML files have besides boxes, and what is wrong with them."""
 
 from pathlib import Path
-from xml.etree.ElementTree import ParseError, parse
+from xml.etree.ElementTree import ParseError, iterparse, parse
 
 from focal_retinanet.data.formats.splits import FormatError
+
+
+def is_of_another_kind(file: Path) -> bool:
+    """Return whether an XML file is no annotation, such as the .aux.xml of a map."""
+    try:
+        with file.open('rb') as text:
+            _, root = next(iterparse(text, events=['start']))
+    except (ParseError, ValueError, LookupError, OSError):  # said when it is read
+        return False
+    return 'annotation' not in root.tag.lower()
 
 
 def size_in(file: Path) -> tuple[float, float] | None:
@@ -39,6 +49,8 @@ def fault_of(file: Path) -> str | None:
         root = parse(file).getroot()
     except ParseError as error:
         return f'is not XML ({error})'
+    except (ValueError, LookupError) as error:
+        return f'is in an encoding that is not read ({error}); save it as UTF-8'
     for number, thing in enumerate(root.iterfind('object'), start=1):
         for key in _OBJECT:
             text = thing.findtext(key)

@@ -1,8 +1,11 @@
 """COCO content of what the package supervision has read, which reads YOLO and VOC."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import numpy as np
 
@@ -34,6 +37,45 @@ def import_supervision(format_name: str, folder: Path):
             f'reads: pip install supervision, the extra [formats] ({error})'
         ) from error
     return supervision
+
+
+def boxes_alone(reader, name: str):
+    """Return a context in which supervision reads polygons as boxes alone.
+
+    Otherwise it keeps a mask of the whole image for each object, 40 MB for ten objects
+    of 1920x1080, until the whole folder is read.
+
+    Args:
+        reader: Module of supervision that reads the format.
+        name: Function of it that says whether there are polygons.
+    """
+    if not hasattr(reader, name):
+        return nullcontext()  # another version, which takes the memory
+    return mock.patch.object(reader, name, return_value=False)
+
+
+def check_label_files(
+    images: Iterable[Path], label_file: Callable[[Path], Path], source: Path
+) -> None:
+    """Check that no two images share the file of their boxes.
+
+    Args:
+        images: Image files of all splits.
+        label_file: Function from an image file to the file of its boxes.
+        source: File or folder that the annotations are from.
+
+    Raises:
+        FormatError: Two do, so one of them may be validated on what the other trained.
+    """
+    owners = defaultdict(list)
+    for image in sorted(set(images)):
+        owners[label_file(image)].append(image)
+    for file, (first, *others) in owners.items():
+        if others and file.is_file():
+            raise FormatError(
+                f'{source}: {first} and {others[0].name} have one file of boxes, {file}; '
+                'keep one of the images, or give each its own file'
+            )
 
 
 def to_split(

@@ -18,7 +18,12 @@ from focal_retinanet.data.formats.splits import (
     FormatError,
     read_list,
 )
-from focal_retinanet.data.formats.with_supervision import import_supervision, to_split
+from focal_retinanet.data.formats.with_supervision import (
+    boxes_alone,
+    check_label_files,
+    import_supervision,
+    to_split,
+)
 from focal_retinanet.data.image_files import IMAGE_SUFFIXES, files_below
 
 #: What :func:`find_yolo` looks for.
@@ -57,9 +62,15 @@ def find_yolo(folder: Path) -> DataFolder | None:
     supervision = import_supervision('YOLO', folder)
     images, notes = {}, []
     for split, names in SPLIT_NAMES.items():
-        entry = next((content[name] for name in names if content.get(name)), None)
-        if entry is None:
+        entries = {name: content[name] for name in names if content.get(name)}
+        if not entries:
             continue
+        if len(entries) > 1:
+            raise FormatError(
+                f'{yaml_file}: has {" and ".join(entries)}, which are one split; leave '
+                'one'
+            )
+        ((_, entry),) = entries.items()
         try:
             listed = list(_images(entry, yaml_file, content, split))
         except FormatError as error:
@@ -75,7 +86,9 @@ def find_yolo(folder: Path) -> DataFolder | None:
             )
     if 'train' not in images:
         raise FormatError(f'{yaml_file}: train names no images')
-    img_dir = _common_folder([file for files in images.values() for file in files])
+    everything = [file for files in images.values() for file in files]
+    check_label_files(everything, _label_file, yaml_file)
+    img_dir = _common_folder(everything)
     splits = {}
     for split, files in images.items():
         classes, boxes = _boxes(supervision, files, yaml_file)
@@ -83,9 +96,7 @@ def find_yolo(folder: Path) -> DataFolder | None:
             boxes, classes, img_dir, yaml_file, _label_file, _IF_OUTSIDE
         )
         splits[split].is_size_known = False  # numbers are relative to the image
-    unlabelled = sum(
-        not _label_file(file).is_file() for files in images.values() for file in files
-    )
+    unlabelled = sum(not _label_file(file).is_file() for file in everything)
     if unlabelled:
         notes.append(
             f'{unlabelled} images have no label file: they count as images without an '
@@ -230,9 +241,16 @@ def _boxes(supervision, files: Iterable[Path], yaml_file: Path) -> tuple[list, d
     boxes, classes = {}, []
     for folder in sorted({file.parent for file in files}):
         try:
-            data = supervision.DetectionDataset.from_yolo(
-                str(folder), str(_label_dir(folder)), str(yaml_file)
-            )
+            with boxes_alone(supervision.dataset.formats.yolo, '_with_seg_mask'):
+                data = supervision.DetectionDataset.from_yolo(
+                    str(folder), str(_label_dir(folder)), str(yaml_file)
+                )
+        except UnicodeDecodeError as error:
+            labels = sorted(_label_file(file) for file in files)
+            raise FormatError(
+                f'{next(filter(_is_no_text, labels), yaml_file)}: is no text in UTF-8 '
+                f'({error}); save it in this encoding'
+            ) from error
         except (ValueError, OSError) as error:
             raise FormatError(f'{yaml_file}: {error}') from error
         classes = data.classes
@@ -244,6 +262,16 @@ def _boxes(supervision, files: Iterable[Path], yaml_file: Path) -> tuple[list, d
             f'{yaml_file}: {few(missing)} cannot be read; is it a link to nothing?'
         )
     return classes, boxes
+
+
+def _is_no_text(file: Path) -> bool:
+    try:
+        file.read_text(encoding='utf-8')
+    except UnicodeDecodeError:
+        return True
+    except OSError:  # an image may have no label file
+        return False
+    return False
 
 
 def _common_folder(files: Iterable[Path]) -> Path:
