@@ -86,6 +86,15 @@ def test_tiles_are_those_of_the_detector(test_on, tiny_config):
         assert_same(sample, one.sample, atol=1e-3)
 
 
+def test_the_preprocessor_beside_the_model_is_that_of_the_detector(tiny_config, runs):
+    given = tiny_config.model.pop('data_preprocessor')
+    tiny_config.data_preprocessor = copy.deepcopy(given)
+    use_tiles(tiny_config, Tiling(32))
+    model = runs.build(tiny_config).model
+    mean = model.module.data_preprocessor.mean.flatten().tolist()
+    assert mean == pytest.approx(given.mean)
+
+
 @pytest.mark.parametrize('views', [['--tile', '32'], ['--tta']])
 def test_the_work_directory_keeps_the_config_of_the_model(
     tiny_config, tmp_path, monkeypatch, views

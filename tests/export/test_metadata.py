@@ -11,7 +11,8 @@ from mmdet.datasets.transforms import Resize
 from mmengine.hooks import EMAHook
 
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.engine.tiles import nms_of
+from focal_retinanet.engine.tiled_model import use_tiles
+from focal_retinanet.engine.tiles import Tiling, nms_of
 from focal_retinanet.export import ExportedModel, use_exported_model
 from focal_retinanet.export.metadata import _INTERPOLATIONS, Metadata, resize_rule
 
@@ -28,12 +29,14 @@ OWN = dict(
 def describe(tiny_config):
     """Return a function that compares a file with the config and its changes."""
 
-    def run(changes, **about):
+    def run(changes, is_tiled=False, **about):
         tiny_config.merge_from_dict(
             {'model.test_cfg.score_thr': 0.05, 'model.test_cfg.max_per_img': 100}
         )
         tiny_config.merge_from_dict(changes)
         use_exported_model(tiny_config, 'mine.onnx')
+        if is_tiled:
+            use_tiles(tiny_config, Tiling(64))
         metadata = Metadata(
             **dict(
                 classes=['a'],
@@ -97,6 +100,11 @@ def test_settings_that_the_file_does_not_follow_are_named(
     else:
         assert re.search(says, text), text
         assert text.startswith('mine.onnx differs from the config')
+
+
+def test_settings_count_on_tiles_too(describe):
+    text = describe({'model.test_cfg.score_thr': 0.5}, is_tiled=True)
+    assert 'score_thr is 0.05, not 0.5' in text and 'was made for' not in text
 
 
 @pytest.mark.parametrize('type_', ['Resize', 'mmdet.Resize', Resize])

@@ -228,12 +228,9 @@ class Runner(MMEngineRunner):
         metainfo = getattr(loop.dataloader.dataset, 'metainfo', None) or {}
         if metainfo.get('classes'):
             model.check_classes(metainfo['classes'])
-        if (
-            model is self.model
-        ):  # and not cut into tiles, which have a size of their own
-            other = model.describe_other_settings(self.cfg)
-            if other is not None:
-                self.logger.warning(other)
+        other = model.describe_other_settings(self.cfg)
+        if other is not None:
+            self.logger.warning(other)
         self._warn_of_other_classes(
             dict(meta=dict(dataset_meta=model.dataset_meta)), loop
         )

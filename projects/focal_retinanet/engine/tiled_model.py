@@ -11,6 +11,7 @@ from mmengine.dataset import Compose
 from mmengine.model import BaseTTAModel
 from torch import nn
 
+from focal_retinanet.config.data_preprocessor import give_model_its_preprocessor
 from focal_retinanet.config.dataset_configs import inner_datasets
 from focal_retinanet.engine.tiles import (
     Tiling,
@@ -106,6 +107,7 @@ def use_tiles(cfg: Config, tiling: Tiling) -> None:
             size of its test is the number of tiles at a time.
         tiling: How images are cut.
     """
+    give_model_its_preprocessor(cfg)
     cfg.model = ConfigDict(
         type='focal_retinanet.TiledModel',
         pipeline=array_pipeline(cfg),

@@ -148,10 +148,14 @@ def merge_tiles(
 
 def nms_of(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return the suppression of a model's config, or that at an IoU of 0.5."""
+    return dict(last_test_cfg(model).get('nms') or dict(type='nms', iou_threshold=0.5))
+
+
+def last_test_cfg(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the ``test_cfg`` of a model's config, of two stages that of the last."""
     model = model.get('detector') or model  # of an exported file
     test_cfg = model.get('test_cfg') or {}
-    stage = test_cfg.get('rcnn') or test_cfg  # two stages have one each
-    return dict(stage.get('nms') or dict(type='nms', iou_threshold=0.5))
+    return test_cfg.get('rcnn') or test_cfg
 
 
 def array_pipeline(cfg: Config) -> list[dict]:

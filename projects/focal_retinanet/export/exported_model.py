@@ -59,17 +59,20 @@ class ExportedModel(BaseModel):
         """Say which settings of a config the file does not follow, if there are any.
 
         Args:
-            cfg: Config that has this file in the place of its model.
+            cfg: Config that has this file in the place of its model, or of the module
+                of a tiled model, whose pipeline is not compared.
         """
         metadata = self.runtime.metadata
-        test_cfg = (cfg.model.get('detector') or {}).get('test_cfg') or {}
+        is_tiled = cfg.model.get('module') is not None
+        model = cfg.model.module if is_tiled else cfg.model
+        test_cfg = (model.get('detector') or {}).get('test_cfg') or {}
         other = []
         for name, wanted in followed_settings(test_cfg).items() if test_cfg else ():
             own = getattr(metadata, name)
             if own is not None and own != wanted:
                 other.append(f'model.test_cfg.{name} is {own}, not {wanted}')
         try:
-            rule = resize_rule(cfg)
+            rule = metadata.resize if is_tiled else resize_rule(cfg)
         except UserError as error:  # a step that no rule describes
             other.append(str(error))
         else:

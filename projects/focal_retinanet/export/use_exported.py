@@ -6,6 +6,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from focal_retinanet.acceleration.accelerate import SETTINGS
+from focal_retinanet.config.data_preprocessor import give_model_its_preprocessor
 from focal_retinanet.config.metric_configs import type_name
 
 
@@ -18,11 +19,8 @@ def use_exported_model(cfg: Config, file: str | Path) -> None:
         cfg: Config of a test, which is changed.
         file: File of ``tools/export.py``.
     """
+    give_model_its_preprocessor(cfg)
     detector = cfg.model.get('detector') or cfg.model
-    if cfg.get('data_preprocessor') is not None:
-        # mmengine's runner would give it to the file.
-        detector.setdefault('data_preprocessor', cfg.data_preprocessor)
-        cfg.data_preprocessor = None
     cfg.model = ConfigDict(
         type='focal_retinanet.ExportedModel', file=str(file), detector=detector
     )
