@@ -11,6 +11,7 @@ from PIL import Image
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.data import image_files
 from focal_retinanet.data.image_files import (
+    CutOffVideoError,
     find_inputs,
     read_annotated_image,
     read_frames,
@@ -77,6 +78,31 @@ def test_no_file_ends_in_opencvs_words(tmp_path, content):
         file.write_bytes(content)
     with pytest.raises(UserError, match=r'a\.jpg'):
         list(read_frames(file))
+
+
+@pytest.mark.parametrize(('suffix', 'codec'), [('avi', 'MJPG'), ('mkv', 'MJPG')])
+def test_a_video_that_ends_before_its_time_is_named(suffix, codec, tmp_path):
+    whole, cut = tmp_path / f'whole.{suffix}', tmp_path / f'cut.{suffix}'
+    writer = cv2.VideoWriter(str(whole), cv2.VideoWriter_fourcc(*codec), 10, (64, 64))
+    noise = np.random.default_rng(0)
+    for _ in range(40):
+        writer.write(noise.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    writer.release()
+    assert len(list(read_frames(whole))) == 40
+    content = whole.read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    frames = []
+    with pytest.raises(CutOffVideoError, match=r'the rest of .*cut.*of 4\.0 seconds'):
+        frames.extend(read_frames(cut))
+    # What could be read has been given out.
+    assert 15 < sum(1 for _ in _until_error(read_frames(cut))) < 25
+
+
+def _until_error(frames):
+    try:
+        yield from frames
+    except CutOffVideoError:
+        return
 
 
 def test_an_annotated_image_is_read_as_its_boxes_are(tmp_path):

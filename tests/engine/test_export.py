@@ -16,7 +16,7 @@ from mmengine.structures import InstanceData
 
 from focal_retinanet import Detector
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.engine.export import _line
+from focal_retinanet.engine.export import _convert, _line
 from focal_retinanet.engine.export_check import (
     check_equal,
     check_same_ap,
@@ -127,6 +127,16 @@ def test_the_file_is_checked_and_takes_the_place_of_the_checkpoint(
     assert 'coco/bbox_mAP' in metrics
     (kept,) = Path(runner.log_dir).glob('*.bbox.json')
     assert json.loads(kept.read_text())
+
+
+def test_a_name_with_brackets_is_no_pattern(tmp_path):
+    for folder in ('graph', 'made'):
+        (tmp_path / folder).mkdir()
+    for name in ('m[1].onnx', 'm[1].onnx.data', 'm1.onnx'):
+        (tmp_path / 'graph' / name).touch()
+    _convert(tmp_path / 'graph/m[1].onnx', tmp_path / 'made/k[2].onnx', metadata=None)
+    made = sorted(path.name for path in (tmp_path / 'made').iterdir())
+    assert made == ['k[2].onnx', 'k[2].onnx.data']
 
 
 def test_arguments_that_do_not_fit(tool, model, capsys):

@@ -22,6 +22,7 @@ from PIL import Image
 from focal_retinanet import Detector
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.data.image_files import find_inputs
+from focal_retinanet.engine.detect_files import detect_files
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 
@@ -104,6 +105,38 @@ def test_a_checkpoint_of_no_head_is_refused(tiny_config, save):
     tiny_config.model.bbox_head.num_classes = 3
     with pytest.raises(UserError, match=r'model\.pth is of another model'):
         Detector(tiny_config, save(), 'cpu')
+
+
+def test_each_output_has_a_name(tiny_config, save):
+    dataset = tiny_config.test_dataloader.dataset
+    dataset.metainfo = dict(classes=('a', 'b'))
+    with pytest.raises(
+        UserError, match=r'for 5 classes, and 2 have a name \(a, b\); set'
+    ):
+        Detector(tiny_config, save(), 'cpu')
+    # The names of COCO, which mmdet's data set has by itself.
+    for split in ('train', 'val', 'test'):
+        tiny_config[f'{split}_dataloader'].dataset.pop('metainfo', None)
+    with pytest.raises(UserError, match='for 5 classes, and 80 have a name'):
+        Detector(tiny_config, save(), 'cpu')
+
+
+def test_a_config_without_a_visualizer_draws(tiny_config, save, images):
+    tiny_config.visualizer = None
+    [found] = Detector(tiny_config, save(), 'cpu')(images[0])
+    assert found.draw(0.0).shape == images[0].shape
+
+
+def test_an_input_is_not_overwritten_by_its_picture(detector, images, tmp_path):
+    photo = tmp_path / 'vis' / 'a.jpg'
+    photo.parent.mkdir()
+    cv2.imwrite(str(photo), images[0])
+    before = photo.read_bytes()
+    with pytest.raises(UserError, match=r'vis/a\.jpg is an input, and would be overw'):
+        detect_files(detector, [photo], tmp_path, 0.3)
+    assert photo.read_bytes() == before
+    detect_files(detector, [photo], tmp_path / 'vis', 0.3)
+    assert photo.read_bytes() == before and (tmp_path / 'vis/vis/a.jpg').exists()
 
 
 def test_numbers_are_those_of_mmdet(detector, images):

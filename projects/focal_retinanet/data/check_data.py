@@ -68,7 +68,7 @@ def check_data(sources: Iterable[CocoSource], model: nn.Module, logger: Logger) 
     Raises:
         DataError: There is an error; the message lists all errors of all files.
     """
-    num_classes = _num_classes(model)
+    num_classes = count_classes(model)
     sources = dict.fromkeys(sources)  # each once
     _raise(chain.from_iterable(_errors_of(x, num_classes, logger) for x in sources))
 
@@ -115,7 +115,7 @@ def checked_loading(
     by_file: dict[str, list[CocoSource]] = {}
     for source in sources:
         by_file.setdefault(os.path.abspath(source.ann_file), []).append(source)
-    num_classes = _num_classes(model)
+    num_classes = count_classes(model)
 
     class CheckedCOCO(CocoDataset.COCOAPI):
         def __init__(self, annotation_file: str | None = None) -> None:
@@ -189,7 +189,7 @@ def _raise(errors: Iterable[str]) -> None:
         raise DataError('\n       '.join(errors))
 
 
-def _num_classes(model: nn.Module) -> int | None:
+def count_classes(model: nn.Module) -> int | None:
     """Return the number of classes of the detector's last head."""
     model = model.module if is_model_wrapper(model) else model
     model = getattr(model, 'module', model)  # test-time augmentation

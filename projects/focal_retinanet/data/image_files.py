@@ -81,6 +81,10 @@ _SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 _AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
+class CutOffVideoError(UserError):
+    """A video ends before its time."""
+
+
 def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
@@ -93,6 +97,7 @@ def read_frames(path: Path, ignores_orientation: bool = False) -> Iterator[np.nd
         ignores_orientation: Whether the EXIF rotation of an image is left out.
 
     Raises:
+        CutOffVideoError: The video ends before its time, after frames were yielded.
         UserError: The file cannot be decoded.
     """
     if not is_video(path):
@@ -109,11 +114,38 @@ def read_frames(path: Path, ignores_orientation: bool = False) -> Iterator[np.nd
         ok, frame = video.read()
         if not ok:
             raise UserError(f'{path} cannot be decoded as a video')
+        count = 0
         while ok:
             yield frame
+            count += 1
+            last = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
             ok, frame = video.read()
+        _check_is_whole(path, video, count, last)
     finally:
         video.release()
+
+
+def _check_is_whole(
+    path: Path, video: cv2.VideoCapture, count: int, last: float
+) -> None:
+    """Check that the last frame of a video is near the end that its header names.
+
+    Args:
+        path: File of the video.
+        video: The video, after its last frame.
+        count: Number of frames that were read.
+        last: Time of the last one in seconds.
+    """
+    frames, rate = (video.get(k) for k in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS))
+    if not (frames > 0 and rate > 0):
+        return
+    # Some headers estimate the number of frames from the length, none the length.
+    seconds = frames / rate
+    if count < frames and seconds - last > max(3 / rate, 0.05 * seconds):
+        raise CutOffVideoError(
+            f'the rest of {path} cannot be decoded: {count} frames were read, up to '
+            f'{last:.1f} of {seconds:.1f} seconds'
+        )
 
 
 def read_annotated_image(

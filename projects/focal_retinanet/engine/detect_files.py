@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from focal_retinanet.cli.errors import UserError
-from focal_retinanet.data.image_files import is_video
+from focal_retinanet.data.image_files import CutOffVideoError, is_video
 from focal_retinanet.engine.coco_detections import CocoDetections
 from focal_retinanet.engine.inference import Detector
 from focal_retinanet.visualization.file_names import unique_names
@@ -34,8 +34,9 @@ def detect_files(
         batch_size: Number of images that are detected at a time.
 
     Raises:
-        UserError: Files could not be read, or pictures could not be written; raised
-            after all other files are done.
+        UserError: An input is where a picture would be written; or files could not be
+            read, or pictures could not be written, raised after all other files are
+            done.
     """
     (out_dir / 'vis').mkdir(exist_ok=True)
     detections = CocoDetections(detector.classes)
@@ -44,6 +45,13 @@ def detect_files(
         file.stem + ('.mp4' if is_video(file) else '.jpg') for file in files
     )
     name_of = dict(zip(files, names, strict=True))
+    inputs = {file.resolve() for file in files}
+    for name in names:
+        if (out_dir / 'vis' / name).resolve() in inputs:
+            raise UserError(
+                f'{out_dir / "vis" / name} is an input, and would be overwritten by a '
+                'picture; name another --out-dir'
+            )
     bar = tqdm(total=len(files))
     tiles: tqdm | None = None
     pictures: PictureFile | None = None
@@ -52,7 +60,8 @@ def detect_files(
     def skip(error: UserError) -> None:
         unreadable.append(error)
         tqdm.write(f'skipped: {error}', file=sys.stderr)
-        bar.update()
+        if not isinstance(error, CutOffVideoError):  # whose other frames count
+            bar.update()
 
     def show_tiles(name: str, done: int, total: int) -> None:
         nonlocal tiles

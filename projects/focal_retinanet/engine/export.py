@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,8 @@ def export_detector(
 def _convert(graph: Path, made: Path, metadata: Metadata) -> None:
     """Write an ONNX file as the format of the suffix of another file."""
     if made.suffix == '.onnx':
-        for part in graph.parent.glob(f'{graph.name}*'):  # with large weights beside it
+        # Large weights lie beside it.
+        for part in graph.parent.glob(f'{escape(graph.name)}*'):
             shutil.copy(part, made.with_name(part.name.replace(graph.name, made.name)))
     else:
         openvino.write(graph, made, metadata)

@@ -30,12 +30,15 @@ from focal_retinanet.acceleration.accelerate import accelerate
 from focal_retinanet.acceleration.fast_conv import freeze_weights
 from focal_retinanet.cli.arguments import default_device
 from focal_retinanet.cli.errors import UserError
+from focal_retinanet.cli.naming import few
 from focal_retinanet.config.ablation_table import load_with_options
 from focal_retinanet.config.cfg_options import merge_options
+from focal_retinanet.config.data_preprocessor import give_model_its_preprocessor
 from focal_retinanet.config.dataset_configs import (
     check_reads_colour,
     ignores_orientation,
 )
+from focal_retinanet.data.check_data import count_classes
 from focal_retinanet.data.dataset_meta import (
     config_meta,
     describe_other_classes,
@@ -165,8 +168,8 @@ class Detector:
     Raises:
         UnsafeCheckpointError: The checkpoint holds code.
         FileNotFoundError: The config or the checkpoint does not exist.
-        UserError: The checkpoint does not fit this model's head, there is no such row
-            of a table, no one reads an option, or the test pipeline reads images in
+        UserError: The checkpoint or the names of the classes do not fit this model's
+            head, there is no such row of a table, no one reads an option, or the test pipeline reads images in
             another way than ``cv2.imread`` in colour.
         ValueError: ``tile`` is below 32, or ``overlap`` is not in [0, 1).
     """
@@ -204,8 +207,7 @@ class Detector:
             model = MODELS.build(cfg.model)
             known = model.dataset_meta
         else:
-            if cfg.get('data_preprocessor') is not None:  # as mmengine's runner does
-                cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+            give_model_its_preprocessor(cfg)
             if 'backbone' in cfg.model:
                 cfg.model.backbone.init_cfg = None  # its weights are in the checkpoint
             model = revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -218,6 +220,7 @@ class Detector:
             model.check_classes(meta['classes'])
             if other := model.describe_other_settings(cfg):
                 warn(other)
+        _check_number_of_classes(model, meta['classes'])
         self.warning = describe_other_classes(checkpoint, known, meta['classes'])
         if self.warning is not None:
             warn(self.warning)
@@ -367,7 +370,7 @@ class Detector:
         default = dict(type='focal_retinanet.DetVisualizer')
         visualizer = VISUALIZERS.build(
             {
-                **self._cfg.get('visualizer', default),
+                **(self._cfg.get('visualizer') or default),
                 'vis_backends': [],
                 # mmengine has one visualizer for all who use the same name.
                 'name': f'detector-{next(_numbers)}',
@@ -375,6 +378,21 @@ class Detector:
         )
         visualizer.dataset_meta = with_class_colours(self.model.dataset_meta)
         return visualizer
+
+
+def _check_number_of_classes(model: nn.Module, classes: Sequence[str]) -> None:
+    """Check that each output of a detector's head has a name.
+
+    Raises:
+        UserError: There are more names or fewer.
+    """
+    outputs = count_classes(model)
+    if outputs not in (None, len(classes)):
+        raise UserError(
+            f'the head is built for {outputs} classes, and {len(classes)} have a name '
+            f'({few(classes)}); set test_dataloader.dataset.metainfo.classes, which '
+            'names each in the order of its training'
+        )
 
 
 class _Image(NamedTuple):
