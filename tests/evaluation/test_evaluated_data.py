@@ -211,10 +211,11 @@ def write(file, content):
 def run_test(cfg):
     """Test a detector of random weights; the AP and what was logged.
 
-    Runs of one work directory that start in the same second share a log file.
+    Runs of one name that start in the same second share a log file.
     """
     cfg = cfg.copy()
     cfg.work_dir = tempfile.mkdtemp(dir=Path(cfg.work_dir).parent)
+    cfg.experiment_name = Path(cfg.work_dir).name
     runner = RUNNERS.build(cfg)
     numbers = runner.test()
     log = Path(runner.logger.log_file).read_text()
