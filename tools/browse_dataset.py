@@ -41,6 +41,7 @@ from focal_retinanet.cli.console import quiet_mmengine, quiet_warnings
 from focal_retinanet.cli.errors import UserError, clear_errors
 from focal_retinanet.cli.output_dir import make_output_dir
 from focal_retinanet.config.ablation_table import load_with_options
+from focal_retinanet.config.data_preprocessor import give_model_its_preprocessor
 from focal_retinanet.data.training_images import TrainingImages, annotated_dataset
 from focal_retinanet.visualization.assignment import save_coverage_figure
 from focal_retinanet.visualization.training_pictures import (
@@ -86,6 +87,7 @@ def load_config(args: argparse.Namespace) -> Config:
     for key in ('model', f'{args.split}_dataloader'):
         if cfg.get(key) is None:
             raise UserError(f'{args.config} has no {key}; is it the config of a run?')
+    give_model_its_preprocessor(cfg)
     init_default_scope(cfg.get('default_scope') or 'mmdet')
     return cfg
 

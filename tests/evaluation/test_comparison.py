@@ -246,6 +246,11 @@ def test_multiply_adds_are_of_the_padded_image(tiny_config):
         of_size[side] = complexity(tiny_config)
     assert of_size[33] == of_size[64]
     assert of_size[33][2] == (64, 64)
+    # The preprocessor that pads may stand beside the model.
+    resize.scale = (64, 33)
+    tiny_config.data_preprocessor = tiny_config.model.pop('data_preprocessor')
+    assert complexity(tiny_config) == of_size[33]
+    assert 'data_preprocessor' not in tiny_config.model
 
 
 def test_the_same_twice_is_within_noise(data, tmp_path):

@@ -169,8 +169,8 @@ class Detector:
         UnsafeCheckpointError: The checkpoint holds code.
         FileNotFoundError: The config or the checkpoint does not exist.
         UserError: The checkpoint or the names of the classes do not fit this model's
-            head, there is no such row of a table, no one reads an option, or the test pipeline reads images in
-            another way than ``cv2.imread`` in colour.
+            head, there is no such row of a table, no one reads an option, or the test
+            pipeline reads images in another way than ``cv2.imread`` in colour.
         ValueError: ``tile`` is below 32, or ``overlap`` is not in [0, 1).
     """
 

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from focal_retinanet.cli.console import quiet_mmengine
+from focal_retinanet.config.data_preprocessor import give_model_its_preprocessor
 from focal_retinanet.config.dataset_configs import inner_datasets
 
 
@@ -28,8 +29,9 @@ def complexity(cfg: Config) -> tuple[int, int, tuple[int, int]]:
     Raises:
         ValueError: The test pipeline has no size.
     """
+    cfg = copy.deepcopy(cfg)  # detectors write into their config
+    give_model_its_preprocessor(cfg)
     model_cfg = cfg.model.get('detector') or cfg.model  # of an exported file
-    model_cfg = copy.deepcopy(model_cfg)  # detectors write into their config
     divisor = (model_cfg.get('data_preprocessor') or {}).get('pad_size_divisor', 1)
     image_size = _test_size(cfg)
     padded_size = tuple(math.ceil(side / divisor) * divisor for side in image_size)
