@@ -14,51 +14,18 @@ import numpy as np
 import pytest
 import torch
 from mmdet.apis import DetInferencer, inference_detector
-from mmdet.registry import MODELS
-from mmdet.utils import register_all_modules
 from mmengine.dataset import Compose
 from PIL import Image
 
 from focal_retinanet import Detector
 from focal_retinanet.cli.errors import UserError
 from focal_retinanet.data.image_files import find_inputs
-from focal_retinanet.engine.detect_files import detect_files
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 
 
-@pytest.fixture
-def save(tiny_config, tmp_path):
-    """Return a function that writes a checkpoint of random weights, with a ``meta``."""
-    register_all_modules(init_default_scope=True)
-    model = MODELS.build(tiny_config.model)
-
-    def run(meta=None, change=lambda weights: weights):
-        checkpoint = dict(state_dict=change(model.state_dict()))
-        if meta is not None:
-            checkpoint['meta'] = meta
-        file = tmp_path / 'model.pth'
-        torch.save(checkpoint, file)
-        return str(file)
-
-    return run
-
-
 def trained_on(*classes):
     return dict(dataset_meta=dict(classes=classes))
-
-
-@pytest.fixture
-def detector(tiny_config, save):
-    return Detector(tiny_config, save(), 'cpu')
-
-
-@pytest.fixture
-def images():
-    """Images of two sizes, whose shapes differ in the model too."""
-    rng = np.random.default_rng(0)
-    sizes = [(64, 64), (64, 32), (64, 64), (32, 64), (64, 64)]
-    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
 
 
 @pytest.mark.parametrize(
@@ -125,18 +92,6 @@ def test_a_config_without_a_visualizer_draws(tiny_config, save, images):
     tiny_config.visualizer = None
     [found] = Detector(tiny_config, save(), 'cpu')(images[0])
     assert found.draw(0.0).shape == images[0].shape
-
-
-def test_an_input_is_not_overwritten_by_its_picture(detector, images, tmp_path):
-    photo = tmp_path / 'vis' / 'a.jpg'
-    photo.parent.mkdir()
-    cv2.imwrite(str(photo), images[0])
-    before = photo.read_bytes()
-    with pytest.raises(UserError, match=r'vis/a\.jpg is an input, and would be overw'):
-        detect_files(detector, [photo], tmp_path, 0.3)
-    assert photo.read_bytes() == before
-    detect_files(detector, [photo], tmp_path / 'vis', 0.3)
-    assert photo.read_bytes() == before and (tmp_path / 'vis/vis/a.jpg').exists()
 
 
 def test_numbers_are_those_of_mmdet(detector, images):
@@ -414,33 +369,6 @@ def test_a_large_image_needs_its_memory_once(tmp_path):
         'assert used < allowed, used\n'
     )
     subprocess.run([sys.executable, '-c', code, file], check=True)
-
-
-def test_what_was_found_is_kept_whatever_ends_the_work(tiny_config, save, tmp_path):
-    """An unexpected error stops the work between two images."""
-    config = tmp_path / 'tiny.py'
-    tiny_config.dump(config)
-    for name in ('a', 'b'):
-        Image.new('RGB', (64, 64)).save(tmp_path / f'{name}.png')
-    root = Path(__file__).parents[2]
-    code = (
-        'import sys, runpy\n'
-        'import focal_retinanet.engine.inference as inference\n'
-        'predict = inference.Detector._predict\n'
-        'def fail_later(self, batch):\n'
-        '    inference.Detector._predict = lambda *a: 1 / 0\n'
-        '    return predict(self, batch)\n'
-        'inference.Detector._predict = fail_later\n'
-        f'sys.argv = ["infer.py", {str(config)!r}, {save()!r}, {str(tmp_path)!r},'
-        f' "--device", "cpu", "--out-dir", {str(tmp_path / "found")!r}]\n'
-        f'runpy.run_path({str(root / "tools" / "infer.py")!r}, run_name="__main__")\n'
-    )
-    done = subprocess.run(
-        [sys.executable, '-c', code], cwd=root, capture_output=True, text=True
-    )
-    assert 'ZeroDivisionError' in done.stderr
-    assert 'detections in 1 images' in done.stdout
-    assert (tmp_path / 'found' / 'detections.json').exists()
 
 
 def test_large_images_are_cut_and_small_ones_are_not(tiny_config, save, images):

@@ -139,7 +139,7 @@ def _check_is_whole(
     frames, rate = (video.get(k) for k in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS))
     if not (frames > 0 and rate > 0):
         return
-    # Some headers estimate the number of frames from the length, none the length.
+    # Some headers estimate the number of frames from the length, so the time decides.
     seconds = frames / rate
     if count < frames and seconds - last > max(3 / rate, 0.05 * seconds):
         raise CutOffVideoError(

@@ -47,7 +47,7 @@ def boxes_alone(reader, name: str):
 
     Args:
         reader: Module of supervision that reads the format.
-        name: Function of it that says whether there are polygons.
+        name: Name of its function that says whether there are polygons.
     """
     if not hasattr(reader, name):
         return nullcontext()  # another version, which takes the memory
